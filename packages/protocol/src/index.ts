@@ -1,3 +1,4 @@
 export * from './configuration.ts';
 export * from './frame.ts';
 export * from './messages.ts';
+export * from './control-messages.ts';

@@ -1,0 +1,69 @@
+import type { HostId, ServerId, VolumeId } from '@ashlar/words';
+import type { Configuration } from './configuration.ts';
+
+/** How one volume is to be shown on one host. */
+export interface AttachmentSpec {
+  readonly volumeId: VolumeId;
+  readonly hostId: HostId;
+  readonly readOnly: boolean;
+  /** The attach number that the store gave this attachment; readers carry the number that was current, and do not raise it. */
+  readonly attachNumber: number;
+  /** Listen on loopback TCP as well as on the unix socket. */
+  readonly tcp: boolean;
+  /** Show this server's own copy alone, read-only and without repair, instead of the volume. */
+  readonly copy: ServerId | null;
+  readonly limits: VolumeLimits;
+}
+
+export interface VolumeLimits {
+  /** How long a request may stall before it fails with EIO; 0: for ever. */
+  readonly ioTimeoutMs: number;
+  /** Requests a second, 0: no limit. */
+  readonly iops: number;
+  /** Bytes a second, 0: no limit. */
+  readonly bandwidthBytes: number;
+  /** 0 (first) to 9 (last); 5 by default. */
+  readonly priority: number;
+}
+
+/** System manager → host. */
+export type HostCommand =
+  | { readonly kind: 'attach'; readonly spec: AttachmentSpec; readonly configuration: Configuration }
+  | { readonly kind: 'detach'; readonly volumeId: VolumeId; readonly readOnly: boolean; readonly copy: ServerId | null }
+  | { readonly kind: 'limits'; readonly volumeId: VolumeId; readonly limits: VolumeLimits }
+  /** Pushed at every change of an attached volume, and in answer to `ask-configuration`. */
+  | { readonly kind: 'configuration'; readonly configuration: Configuration };
+
+/** Host → system manager. */
+export type HostMessage =
+  | { readonly kind: 'host-hello'; readonly hostId: HostId; readonly pid: number; readonly attachments: readonly AttachmentSpec[] }
+  | { readonly kind: 'attached'; readonly spec: AttachmentSpec; readonly nbd: string }
+  | { readonly kind: 'attach-failed'; readonly spec: AttachmentSpec; readonly code: string; readonly message: string }
+  | { readonly kind: 'detached'; readonly volumeId: VolumeId; readonly readOnly: boolean; readonly copy: ServerId | null }
+  | { readonly kind: 'ask-configuration'; readonly volumeId: VolumeId; readonly epoch: number }
+  /** The primary of this epoch has been silent for so long; a promotion is asked for. */
+  | { readonly kind: 'primary-silent'; readonly volumeId: VolumeId; readonly epoch: number; readonly serverId: ServerId; readonly silentMs: number }
+  | { readonly kind: 'usage'; readonly volumeId: VolumeId; readonly usage: Usage }
+  | { readonly kind: 'host-event'; readonly volumeId: VolumeId; readonly name: string; readonly detail: Readonly<Record<string, string | number | boolean>> };
+
+/** Counted since the attachment began; monotonic. */
+export interface Usage {
+  readonly readBytes: number;
+  readonly writeBytes: number;
+  readonly readRequests: number;
+  readonly writeRequests: number;
+  readonly flushRequests: number;
+  readonly failedRequests: number;
+  readonly longestStallMs: number;
+}
+
+/** Storage server → system manager, about itself. Sent at start, and every SERVER_STATUS_INTERVAL_MS. */
+export type ServerMessage =
+  | { readonly kind: 'server-hello'; readonly serverId: ServerId; readonly pid: number; readonly instance: string; readonly address: string }
+  | { readonly kind: 'server-status'; readonly serverId: ServerId; readonly capacityBytes: number; readonly usedBytes: number; readonly copies: number }
+  | { readonly kind: 'server-leaving'; readonly serverId: ServerId; readonly reason: string };
+
+/** Supervisor of processes → system manager: this process is proven to be gone (reaped), or runs again. */
+export type SupervisorMessage =
+  | { readonly kind: 'process-ended'; readonly name: string; readonly pid: number; readonly signal: string | null; readonly code: number | null }
+  | { readonly kind: 'process-started'; readonly name: string; readonly pid: number };

@@ -30,20 +30,27 @@ export type CopyMessage =
   | { readonly kind: 'adopt'; readonly epoch: number; readonly configuration: Configuration }
   | {
       readonly kind: 'adopted'; readonly epoch: number; readonly incarnation: number; readonly lineage: number;
+      /** Names this answer: `follow` and `restart-log` echo it, and later `progress` carries it, so that late and repeated ones are told apart. */
+      readonly attempt: number;
+      /** The life of the answering server's process: its grants cover only relations of the same life. */
+      readonly instance: number;
       readonly lastSeq: number; readonly durableSeq: number; readonly epochStarts: readonly EpochStart[];
       /** False while the copy lacks data below its log: a new copy, or one whose filling was not finished. */
       readonly complete: boolean;
     }
   /** Primary → copy: drop what your log holds after this position; records follow from there. */
-  | { readonly kind: 'follow'; readonly epoch: number; readonly afterSeq: number }
-  /** Primary → learner: forget your log; it starts again at this position, and the extents below it are compared. */
-  | { readonly kind: 'restart-log'; readonly epoch: number; readonly lineage: number; readonly position: LogPosition; readonly epochStarts: readonly EpochStart[]; readonly session: SessionMark }
+  | { readonly kind: 'follow'; readonly epoch: number; readonly attempt: number; readonly afterSeq: number }
+  /**
+   * Primary → learner: forget your log; it starts again at this position, and the extents below it are compared.
+   * `commonSeq`: where your history and mine part (-1: nowhere known); data settled from beyond it is thrown away.
+   */
+  | { readonly kind: 'restart-log'; readonly epoch: number; readonly attempt: number; readonly commonSeq: number; readonly lineage: number; readonly position: LogPosition; readonly epochStarts: readonly EpochStart[]; readonly session: SessionMark }
   /** Primary → copy: one record. frame.senderEpoch is the epoch; it follows directly on record frame.firstSeq - 1. */
   | { readonly kind: 'append'; readonly frame: Frame }
   /** Copy → primary: in the journal up to seq, on stable storage up to durableSeq. Also the answer to `sync`. `chain`: digest at seq. */
-  | { readonly kind: 'progress'; readonly epoch: number; readonly seq: number; readonly durableSeq: number; readonly chain: number }
+  | { readonly kind: 'progress'; readonly epoch: number; readonly attempt: number; readonly seq: number; readonly durableSeq: number; readonly chain: number }
   /** Copy → primary: a record was missing; send again from seq + 1. */
-  | { readonly kind: 'gap'; readonly epoch: number; readonly seq: number }
+  | { readonly kind: 'gap'; readonly epoch: number; readonly attempt: number; readonly seq: number }
   /** Primary → copy: make everything stable that you have; answer with `progress`. */
   | { readonly kind: 'sync'; readonly epoch: number }
   /** Copy → sender of an older epoch. */
@@ -65,11 +72,14 @@ export type CopyMessage =
   /** Either way: send me the good bytes of these blocks; mine are corrupt. Answered with `fill`. */
   | { readonly kind: 'repair'; readonly epoch: number; readonly extent: number };
 
-/** Between two storage servers, for all volumes they share. Times are the sender's monotonic clock, in milliseconds. */
+/**
+ * Between two storage servers, for all volumes they share. Times are the sender's monotonic clock, in milliseconds.
+ * `instance`: the life of the sender's process. `releasesSeen`: the highest release number of the receiver's life that was taken in.
+ */
 export type BeaconMessage =
-  | { readonly kind: 'beacon'; readonly sentAtMs: number; readonly releasesSeen: number; readonly commits: readonly CommitPoint[] }
+  | { readonly kind: 'beacon'; readonly sentAtMs: number; readonly instance: number; readonly releasesSeen: number; readonly commits: readonly CommitPoint[] }
   /** The promise of a read lease, counted from sentAtMs (echoed), on every relation except those released. */
-  | { readonly kind: 'grant'; readonly sentAtMs: number; readonly releases: readonly Release[] };
+  | { readonly kind: 'grant'; readonly sentAtMs: number; readonly instance: number; readonly releases: readonly Release[] };
 
 export interface CommitPoint {
   readonly volumeId: VolumeId;

@@ -30,6 +30,8 @@ export interface LogView {
   readonly epochStarts: readonly EpochStart[];
   readonly session: SessionMark;
   readonly sizeBytes: number;
+  /** Extents at or after `from` in which something was written or trimmed, rising, at most `max`. */
+  listExtents(from: number, max: number): readonly number[];
 }
 
 /** A read of the volume, or a block status query, that the core has found may be answered now. */
@@ -55,7 +57,7 @@ export interface Effects {
   save(state: DurableState, token: number): void;
   /** Drops every record after this one. */
   truncate(afterSeq: number): void;
-  restartLog(lineage: number, position: LogPosition, epochStarts: readonly EpochStart[], session: SessionMark): void;
+  restartLog(lineage: number, position: LogPosition, epochStarts: readonly EpochStart[], session: SessionMark, commonSeq: number): void;
   /** Everything up to here is committed: it may be destaged. */
   commit(seq: number): void;
   grow(sizeBytes: number): void;
@@ -63,12 +65,18 @@ export interface Effects {
   send(to: ServerId, message: CopyMessage): void;
   /** Sends records after `afterSeq` from the journal as `append` messages with this senderEpoch, at most `records` of them and about `bytes` bytes; delivers `history-sent`. */
   sendHistory(to: ServerId, senderEpoch: number, committedSeq: number, afterSeq: number): void;
+  /** Journals and applies a `fill`: to blocks that are absent, corrupt, or not newer than the fill. */
+  fill(frame: Frame): void;
+  /** Reads an extent, every block verified, and sends its good blocks as `fill`. */
+  sendFill(to: ServerId, epoch: number, extent: number): void;
+  /** Verifies an extent's blocks and sends `compared`. */
+  sendCompared(to: ServerId, epoch: number, extent: number): void;
   /** Reads what the learner lacks of an extent and sends `fill`; compares its blocks with ours, ignoring blocks that ours changed after `learnerSeq`. Delivers `extent-compared`. */
   compareExtent(to: ServerId, epoch: number, extent: number, learnerSeq: number, blocks: Uint8Array): void;
 
   /** Answers operations of a request frame that need no bytes. `statuses` is parallel to `indexes`. */
   reply(sessionId: number, epoch: number, frame: Frame, indexes: readonly number[], status: number): void;
-  /** Reads the bytes and answers. */
+  /** Reads the bytes and answers. Delivers `read-corrupt` instead for those that hit a bad block. */
   read(reads: readonly GrantedRead[], epoch: number): void;
   answer(sessionId: number, reply: SessionReply): void;
 

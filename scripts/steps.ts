@@ -1,0 +1,55 @@
+import type { Outcome } from './run.ts';
+
+export interface Counts {
+  readonly passed: number;
+  readonly failed: number;
+}
+
+export interface Step {
+  readonly name: string;
+  readonly command: readonly string[];
+  readonly timeoutSeconds: number;
+  /** Counts what the step did; `outcome.code` has the last word (see `counted`). */
+  readonly count: (outcome: Outcome) => Counts;
+  /** The file that must exist for the step to be part of the run. */
+  readonly when?: string;
+}
+
+/** A tool that is right or wrong as a whole counts as one. */
+export function countAsOne(outcome: Outcome): Counts {
+  return outcome.code === 0 ? { passed: 1, failed: 0 } : { passed: 0, failed: 1 };
+}
+
+/** Counts a line `N passed, N failed` of the step's own; the last one counts. */
+export function countClosingLine(outcome: Outcome): Counts {
+  const lines = [...outcome.output.matchAll(/^(\d+) passed, (\d+) failed$/gm)];
+  const last = lines.at(-1);
+  return last ? counted(outcome, { passed: Number(last[1]), failed: Number(last[2]) }) : countAsOne(outcome);
+}
+
+/** No step that ended badly goes without a failure, whatever it printed. */
+export function counted(outcome: Outcome, counts: Counts): Counts {
+  return outcome.code !== 0 && counts.failed === 0 ? { passed: counts.passed, failed: 1 } : counts;
+}
+
+const node = process.execPath;
+const bin = (name: string): string => `node_modules/.bin/${name}`;
+
+export const TYPES: Step = { name: 'types', command: [bin('tsc'), '-p', 'tsconfig.json'], timeoutSeconds: 180, count: countAsOne };
+export const TYPES_OF_CORES: Step = { name: 'types of the cores', command: [bin('tsc'), '-p', 'tsconfig.cores.json'], timeoutSeconds: 120, count: countAsOne };
+export const LINT: Step = { name: 'lint', command: [bin('oxlint')], timeoutSeconds: 120, count: countAsOne };
+export const DEAD: Step = { name: 'dead code', command: [bin('knip'), '--no-progress', '--no-config-hints'], timeoutSeconds: 120, count: countAsOne };
+
+/** Longer checks of the whole, each a program with an exit code. One that is not built yet is not part of the run. */
+export function simulation(seconds: number): Step {
+  return {
+    name: `simulation, ${seconds} s`, when: 'packages/simulator/src/main.ts',
+    command: [node, 'packages/simulator/src/main.ts', '--seconds', String(seconds)],
+    timeoutSeconds: seconds * 2 + 120, count: countAsOne,
+  };
+}
+
+export const CRASH: Step = {
+  name: 'crash points', when: 'packages/simulator/src/crash/main.ts',
+  command: [node, 'packages/simulator/src/crash/main.ts'], timeoutSeconds: 420, count: countAsOne,
+};

@@ -1,0 +1,41 @@
+/**
+ * The port between a copy and the disk below it: a flat directory of files. Calls are synchronous except `sync`, because a cached
+ * 4 KiB read or write costs less than handing it to a thread pool (docs/formats/journal.md). Errors are returned, never thrown.
+ * Drivers: NodeDisk (packages/storage), MemoryDisk (here, for the simulator and the crash enumerator).
+ */
+export type DiskErrorCode = 'EIO' | 'ENOSPC' | 'ENOENT' | 'EEXIST';
+
+export interface DiskError {
+  readonly code: DiskErrorCode;
+  readonly message: string;
+}
+
+export interface DiskFile {
+  readonly name: string;
+  readonly sizeBytes: number;
+  /** Fills `into` from `position`; bytes beyond the end of the file read as zeros. Null, or why nothing can be said about the bytes. */
+  read(into: Uint8Array, position: number): DiskError | null;
+  /** Writes the buffers one after another at `position`: all of them, or an error, after which any part may have been written. */
+  write(buffers: readonly Uint8Array[], position: number): DiskError | null;
+  truncate(sizeBytes: number): DiskError | null;
+  /** fdatasync, with the size: covers every write that returned before the call. */
+  sync(done: (error: DiskError | null) => void): void;
+  /** The same, blocking: at opening and closing, and where an order must be durable before the turn goes on. */
+  syncNow(): DiskError | null;
+  close(): void;
+}
+
+export interface Disk {
+  list(): readonly string[];
+  /** Opens a file; ENOENT if it is not there. */
+  open(name: string): DiskFile | DiskError;
+  /** Makes a new, empty file; EEXIST if it is there. It survives a power cut only after syncDirectory. */
+  create(name: string): DiskFile | DiskError;
+  remove(name: string): DiskError | null;
+  syncDirectory(done: (error: DiskError | null) => void): void;
+  syncDirectoryNow(): DiskError | null;
+}
+
+export function isDiskError(value: object): value is DiskError {
+  return 'code' in value;
+}

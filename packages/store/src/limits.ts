@@ -1,0 +1,22 @@
+/** Bounds of the on-disk copy. */
+
+/** One journal segment. 16 MiB: a round of destaging covers a few, a trimmed volume keeps one. */
+export const SEGMENT_BYTES = 16 * 2 ** 20;
+/** Journal of one volume, history kept for catch-up included. */
+export const JOURNAL_BYTES_MAX = 512 * 2 ** 20;
+/** Records begin at multiples of a page: an append into a page that is not cached would have to read it first (37 µs instead of 2). */
+export const PAGE_BYTES = 4096;
+/** One data file. ext4 allows 16 TiB, other file systems less; a terabyte is copied and checked in reasonable time. */
+export const DATA_FILE_BYTES = 2 ** 40;
+/** Extents whose metadata is kept in memory, by all the copies of one thread together: 64 MiB, which is the metadata of 16 GiB of data. */
+export const PAGE_CACHE_PAGES = 16_384;
+/** Journal bytes one round of destaging reads into memory, shared by the copies of one thread. */
+export const ROUND_BYTES = 32 * 2 ** 20;
+/** Zeroing or trimming more than this is remembered as a range of extents instead of block by block. */
+export const RANGE_BLOCKS_MIN = 1024;
+/** Ranges remembered before destaging must catch up: each lookup passes over all of them. */
+export const RANGES_MAX = 256;
+/** First sequence numbers of epochs kept. A copy that was away for more epochs than that is compared extent by extent. */
+export const EPOCH_STARTS_MAX = 128;
+/** Journal segments only trims, zeroes and destaging may use, so that a full journal can always be worked off. */
+export const RESERVED_SEGMENTS = 2;

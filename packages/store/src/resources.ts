@@ -1,0 +1,73 @@
+/** Memory that the copies of one thread share, so that thousands of idle ones cost next to nothing. */
+
+/** A page that the cache may drop. */
+export interface Cached {
+  used: boolean;
+  drop(): void;
+}
+
+/** Bounds the number of metadata pages in memory; second chance (clock) instead of a list in order of use, which would cost on every read. */
+export class PageCache {
+  readonly #pages: (Cached | undefined)[] = [];
+  readonly #max: number;
+  #hand = 0;
+
+  constructor(max: number) {
+    this.#max = max;
+  }
+
+  add(page: Cached): void {
+    if (this.#pages.length < this.#max) {
+      this.#pages.push(page);
+      return;
+    }
+    for (;;) {
+      const at = this.#hand;
+      this.#hand = (at + 1) % this.#max;
+      const candidate = this.#pages[at];
+      if (candidate?.used) {
+        candidate.used = false;
+        continue;
+      }
+      candidate?.drop();
+      this.#pages[at] = page;
+      return;
+    }
+  }
+}
+
+/** Journal bytes of the one round of destaging that runs at a time in this thread. */
+export class DestageBuffer {
+  readonly maxBytes: number;
+  #bytes: Uint8Array | null = null;
+  #owner: object | null = null;
+  readonly #waiting: { readonly owner: object; readonly wake: () => void }[] = [];
+
+  constructor(maxBytes: number) {
+    this.maxBytes = maxBytes;
+  }
+
+  /** The memory, or null while another copy has it; `wake` is then called when it is free. */
+  acquire(owner: object, wake: () => void): Uint8Array | null {
+    if (this.#owner === null || this.#owner === owner) {
+      this.#owner = owner;
+      this.#bytes ??= new Uint8Array(this.maxBytes);
+      return this.#bytes;
+    }
+    if (!this.#waiting.some((waiter) => waiter.owner === owner)) this.#waiting.push({ owner, wake });
+    return null;
+  }
+
+  release(owner: object): void {
+    if (this.#owner !== owner) return;
+    this.#owner = null;
+    this.#waiting.shift()?.wake();
+  }
+
+  /** A copy that closes no longer waits, and what it held is free. */
+  forget(owner: object): void {
+    const at = this.#waiting.findIndex((waiter) => waiter.owner === owner);
+    if (at >= 0) this.#waiting.splice(at, 1);
+    this.release(owner);
+  }
+}

@@ -74,10 +74,10 @@ export type CopyMessage =
 
 /**
  * Between two storage servers, for all volumes they share. Times are the sender's monotonic clock, in milliseconds.
- * `instance`: the life of the sender's process. `releasesSeen`: the highest release number of the receiver's life that was taken in.
+ * `instance`: the life of the sender's process. `releasesSeen`: the highest release number taken in of the receiver's life `releasesOf`.
  */
 export type BeaconMessage =
-  | { readonly kind: 'beacon'; readonly sentAtMs: number; readonly instance: number; readonly releasesSeen: number; readonly commits: readonly CommitPoint[] }
+  | { readonly kind: 'beacon'; readonly sentAtMs: number; readonly instance: number; readonly releasesOf: number; readonly releasesSeen: number; readonly commits: readonly CommitPoint[] }
   /** The promise of a read lease, counted from sentAtMs (echoed), on every relation except those released. */
   | { readonly kind: 'grant'; readonly sentAtMs: number; readonly instance: number; readonly releases: readonly Release[] };
 
@@ -145,7 +145,9 @@ export type ManagerMessage =
   /** From a primary about a mirror, from a node manager about a primary: silent since so long. */
   | { readonly kind: 'suspect'; readonly volumeId: VolumeId; readonly epoch: number; readonly serverId: ServerId; readonly reason: string }
   | { readonly kind: 'status'; readonly volumeId: VolumeId; readonly epoch: number; readonly serving: boolean; readonly copies: readonly CopyStatus[] }
-  | { readonly kind: 'event'; readonly volumeId: VolumeId; readonly name: string; readonly detail: Readonly<Record<string, string | number | boolean>> };
+  | { readonly kind: 'event'; readonly volumeId: VolumeId; readonly name: string; readonly detail: Readonly<Record<string, string | number | boolean>> }
+  /** No files of this volume are left on the sender. Also the answer to `discard` where there were none. */
+  | { readonly kind: 'discarded'; readonly volumeId: VolumeId; readonly epoch: number };
 
 export interface CopyStatus {
   readonly serverId: ServerId;
@@ -159,6 +161,6 @@ export interface CopyStatus {
 export type ManagerCommand =
   /** The store's configuration. `predecessorEnded`: the primary before this one is proven to be gone, so its lease need not be waited for. */
   | { readonly kind: 'configure'; readonly configuration: Configuration; readonly predecessorEnded: boolean }
-  /** The volume was deleted: remove the copy's files. */
-  | { readonly kind: 'discard'; readonly volumeId: VolumeId }
+  /** The volume was deleted, or this copy is superfluous: remove its files, and answer `discarded`. A copy that has promised a later epoch ignores it: it was given a role again meanwhile. */
+  | { readonly kind: 'discard'; readonly volumeId: VolumeId; readonly epoch: number }
   | { readonly kind: 'scrub'; readonly volumeId: VolumeId };

@@ -62,13 +62,13 @@ export type CopyMessage =
   | { readonly kind: 'extents'; readonly epoch: number; readonly from: number; readonly extents: readonly number[]; readonly end: boolean }
   /** Primary → learner: the versions and checksums of an extent, each block's bytes verified against its checksum first. */
   | { readonly kind: 'compare'; readonly epoch: number; readonly extent: number }
-  | { readonly kind: 'compared'; readonly epoch: number; readonly extent: number; readonly seq: number; readonly blocks: Uint8Array }
+  | { readonly kind: 'compared'; readonly epoch: number; readonly attempt: number; readonly extent: number; readonly seq: number; readonly blocks: Uint8Array }
   /** Primary → learner: blocks of one extent as they were at frame.firstSeq; applies to blocks that are absent or older. */
   | { readonly kind: 'fill'; readonly epoch: number; readonly extent: number; readonly frame: Frame }
   | { readonly kind: 'filled'; readonly epoch: number; readonly extent: number }
   /** Primary → learner: every extent agreed. Remember durably that nothing is missing below your log. */
-  | { readonly kind: 'complete'; readonly epoch: number }
-  | { readonly kind: 'completed'; readonly epoch: number }
+  | { readonly kind: 'complete'; readonly epoch: number; readonly attempt: number }
+  | { readonly kind: 'completed'; readonly epoch: number; readonly attempt: number }
   /** Either way: send me the good bytes of these blocks; mine are corrupt. Answered with `fill`. */
   | { readonly kind: 'repair'; readonly epoch: number; readonly extent: number };
 

@@ -70,7 +70,7 @@ export interface Effects {
   /** Reads an extent, every block verified, and sends its good blocks as `fill`. */
   sendFill(to: ServerId, epoch: number, extent: number): void;
   /** Verifies an extent's blocks and sends `compared`. */
-  sendCompared(to: ServerId, epoch: number, extent: number): void;
+  sendCompared(to: ServerId, epoch: number, attempt: number, extent: number): void;
   /** Reads what the learner lacks of an extent and sends `fill`; compares its blocks with ours, ignoring blocks that ours changed after `learnerSeq`. Delivers `extent-compared`. */
   compareExtent(to: ServerId, epoch: number, extent: number, learnerSeq: number, blocks: Uint8Array): void;
 

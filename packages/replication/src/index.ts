@@ -1,1 +1,6 @@
+export * from './beacon.ts';
+export { CopyCore } from './copy.ts';
 export * from './effects.ts';
+export * from './history.ts';
+export * from './limits.ts';
+export type { Copy, CopyInput, Counts, Leader, Peer, Session } from './state.ts';

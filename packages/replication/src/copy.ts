@@ -1,0 +1,173 @@
+import { memberOf, primaryOf, type Configuration, type CopyMessage, type CopyReport } from '@ashlar/protocol';
+import { unreachable, type Prng, type ServerId, type VolumeId } from '@ashlar/words';
+import type { Leases } from './beacon.ts';
+import { onCompared, onExtentCompared, onExtents, onFilled, onCompleted } from './catch-up.ts';
+import type { DurableState, Effects, LogView } from './effects.ts';
+import { advance } from './commit.ts';
+import * as follower from './follower.ts';
+import { LEASE_MS } from './limits.ts';
+import { lead, onFenced, onPeerSilent, onPeerUp, onSynced as leaderSynced, onStoreFailed as leaderFailed, onTick, stepDown } from './leader.ts';
+import { onAdopted, onGap, onHistorySent, onProgress, onRelationLost } from './peers.ts';
+import { onReadCorrupt, onRepaired, releaseReads } from './reads.ts';
+import { onSession, onSessionGone } from './sessions.ts';
+import { newCounts, type Copy, type CopyInput, type Counts } from './state.ts';
+
+/**
+ * One copy of one volume: primary, mirror or learner, as its configuration says. Deterministic; does no I/O.
+ * After PacificA (Lin et al. 2008); the rules and the losses they prevent are in docs/ARCHITECTURE.md.
+ */
+export class CopyCore {
+  readonly #copy: Copy;
+
+  constructor(volumeId: VolumeId, self: ServerId, log: LogView, durable: DurableState, leases: Leases, prng: Prng) {
+    this.#copy = {
+      volumeId, self, log, leases, prng, durable, fx: undefined as unknown as Effects, nowMs: 0, saveToken: 0, saving: [],
+      follower: null, leader: null, grants: new Map(), counts: newCounts(),
+    };
+  }
+
+  receive(nowMs: number, input: CopyInput, effects: Effects): void {
+    const copy = this.#copy;
+    copy.nowMs = nowMs;
+    copy.fx = effects;
+    dispatch(copy, input);
+  }
+
+  get counts(): Counts { return this.#copy.counts; }
+  get durable(): DurableState { return this.#copy.durable; }
+  get role(): 'primary' | 'following' | 'idle' { return this.#copy.leader ? 'primary' : this.#copy.follower?.following ? 'following' : 'idle'; }
+  get serving(): boolean { return this.#copy.leader?.serving ?? false; }
+  /** For checks and `inspect` only. */
+  get state(): Readonly<Copy> { return this.#copy; }
+
+  report(): CopyReport { return report(this.#copy); }
+}
+
+function dispatch(c: Copy, input: CopyInput): void {
+  switch (input.kind) {
+    case 'started': return started(c);
+    case 'peer': return onPeer(c, input.from, input.message);
+    case 'session': return onSession(c, input.key, input.message);
+    case 'session-gone': return onSessionGone(c, input.key);
+    case 'manager': return onConfigure(c, input.command.configuration, input.command.predecessorEnded);
+    case 'relation-lost': return onRelationLost(c, input.peer);
+    case 'peer-silent': return onPeerSilent(c, input.peer);
+    case 'peer-up': return onPeerUp(c, input.peer);
+    case 'committed': return follower.onCommitted(c, input.from, input.epoch, input.seq);
+    case 'lease-granted': return releaseReads(c);
+    case 'synced':
+      if (c.leader) leaderSynced(c, c.leader);
+      else follower.onSynced(c);
+      return;
+    case 'saved': return onSaved(c, input.token);
+    case 'store-failed':
+      if (c.leader) leaderFailed(c, c.leader, input.fault);
+      else follower.onStoreFailed(c, input.fault);
+      return;
+    case 'history-sent': return onHistorySent(c, input.to, input.throughSeq);
+    case 'extent-compared': return onExtentCompared(c, input.to, input.extent, input.differing);
+    case 'read-corrupt': return onReadCorrupt(c, input.read, input.extent);
+    case 'corrupt-found': return follower.onCorruptFound(c, input.extent);
+    case 'timer': return onTick(c);
+    default: return unreachable(input);
+  }
+}
+
+function onPeer(c: Copy, from: ServerId, message: CopyMessage): void {
+  switch (message.kind) {
+    case 'adopt': return follower.onAdopt(c, from, message);
+    case 'follow': return follower.onFollow(c, from, message);
+    case 'restart-log': return follower.onRestartLog(c, from, message);
+    case 'append': return follower.onAppend(c, from, message.frame);
+    case 'sync': return follower.onSync(c, from, message.epoch);
+    case 'list-extents': return follower.onListExtents(c, from, message);
+    case 'compare': return follower.onCompare(c, from, message);
+    case 'complete': return follower.onComplete(c, from, message);
+    case 'fill':
+      if (c.leader) onRepaired(c, c.leader, message);
+      else follower.onFill(c, from, message);
+      return;
+    case 'repair': return follower.onRepair(c, from, message);
+    case 'adopted': return onAdopted(c, from, message);
+    case 'progress': return onProgress(c, from, message);
+    case 'gap': return onGap(c, from, message);
+    case 'fenced': return onFenced(c, from, message.epoch);
+    case 'leaving': return follower.onLeaving(c, from, message);
+    case 'extents': return onExtents(c, from, message);
+    case 'compared': return onCompared(c, from, message);
+    case 'filled': return onFilled(c, from, message);
+    case 'completed': return onCompleted(c, from, message);
+    default: return unreachable(message);
+  }
+}
+
+/** A copy comes back without a role, and must assume that it had just given a lease to somebody. */
+function started(c: Copy): void {
+  if (c.durable.configuration) c.grants.set('', c.nowMs + LEASE_MS);
+  c.fx.tell({ kind: 'report', copy: report(c) });
+}
+
+/** The metadata store's configuration, perhaps late, perhaps repeated. */
+function onConfigure(c: Copy, configuration: Configuration, predecessorEnded: boolean): void {
+  const known = c.durable.configuration;
+  if (c.leader && configuration.epoch === c.leader.epoch) {
+    if (predecessorEnded) predecessorIsGone(c, c.leader.predecessor);
+    return;
+  }
+  if (configuration.epoch < c.durable.promisedEpoch || (known && configuration.epoch <= known.epoch)) return;
+  const me = memberOf(configuration, c.self);
+  const promotable = primaryOf(configuration) === c.self && me?.incarnation === c.log.incarnation && c.durable.promisedEpoch < configuration.epoch;
+  if (c.leader) stepDown(c, configuration.epoch);
+  if (!promotable) {
+    // A mirror hears the same from its new primary, and promises then. Until that it keeps what it promised.
+    if (!me && !configuration.learners.includes(c.self)) c.follower = null;
+    c.fx.tell({ kind: 'report', copy: report(c) });
+    return;
+  }
+  const predecessor = known?.epoch === configuration.epoch - 1 ? primaryOf(known) : null;
+  promise(c, configuration, () => lead(c, configuration, predecessor));
+  if (predecessorEnded) predecessorIsGone(c, predecessor);
+}
+
+/** Its supervisor saw the process end: the lease that we gave it is nobody's any more. */
+function predecessorIsGone(c: Copy, predecessor: ServerId | null): void {
+  if (predecessor === null || predecessor === c.self) return;
+  c.grants.delete(predecessor);
+  if (c.leader) advance(c, c.leader);
+}
+
+/**
+ * Promises an epoch: frames of lower ones are refused from this moment, and `then` runs when the promise is stable.
+ * Answering before that would let a restart forget it.
+ */
+export function promise(c: Copy, configuration: Configuration, then: () => void): void {
+  const leader = primaryOf(configuration);
+  const given = c.leases.promise(c.volumeId, configuration.epoch, leader === c.self ? null : leader, c.nowMs);
+  if (given && given.to !== c.self && given.untilMs > c.nowMs) c.grants.set(given.to, Math.max(given.untilMs, c.grants.get(given.to) ?? 0));
+  c.follower = null;
+  if (configuration.sizeBytes > c.log.sizeBytes) c.fx.grow(configuration.sizeBytes);
+  save(c, { ...c.durable, promisedEpoch: configuration.epoch, configuration }, () => {
+    if (c.durable.promisedEpoch === configuration.epoch) then();
+  });
+}
+
+export function save(c: Copy, state: DurableState, then: () => void): void {
+  c.durable = state;
+  const token = ++c.saveToken;
+  c.saving.push({ token, then });
+  c.fx.save(state, token);
+}
+
+function onSaved(c: Copy, token: number): void {
+  while (c.saving.length > 0 && (c.saving[0] as { token: number }).token <= token) {
+    const { then } = c.saving.shift() as { then: () => void };
+    then();
+  }
+}
+
+export function report(c: Copy): CopyReport {
+  return {
+    volumeId: c.volumeId, lineage: c.log.lineage, promisedEpoch: c.durable.promisedEpoch, incarnation: c.log.incarnation, lostCache: c.log.lostCache,
+    complete: c.durable.complete, lastEpoch: c.log.lastEpoch, lastSeq: c.log.lastSeq, fault: c.durable.fault, attachNumber: c.log.session.attachNumber,
+  };
+}

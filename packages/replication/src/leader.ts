@@ -1,0 +1,181 @@
+import { memberOf, type Configuration, type CopyFault } from '@ashlar/protocol';
+import type { ServerId } from '@ashlar/words';
+import { advance, flushedThrough, requestSync, retryFlushes } from './commit.ts';
+import { report } from './copy.ts';
+import { REPEAT_MS, SILENT_MS, STUCK_MS, TICK_MS } from './limits.ts';
+import { considerJoins, proposeRemoval, repeatProposal } from './membership.ts';
+import { retryComparison } from './catch-up.ts';
+import { adopt, newPeer, pump } from './peers.ts';
+import { refuseSessions } from './sessions.ts';
+import { releaseReads, retryRepairs } from './reads.ts';
+import type { Copy, Leader, Peer } from './state.ts';
+
+/** Begins to lead: nothing is answered until every required copy holds our log, and our own grant has run out. */
+export function lead(c: Copy, configuration: Configuration, predecessor: ServerId | null): void {
+  const { log } = c;
+  const leader: Leader = {
+    epoch: configuration.epoch, configuration, settleSeq: log.lastSeq, predecessor, serving: false, committedSeq: 0, peers: new Map(), required: [],
+    joiner: null, joinSeq: 0, proposal: null, syncAnswers: false, syncing: false, sessions: new Map(),
+    newest: { attachNumber: log.session.attachNumber, count: log.session.count }, opens: new Map(),
+    pending: [], flushes: [], reads: [], repairs: [], chains: [{ seq: log.lastSeq, chain: log.chain }], ticking: false,
+  };
+  c.leader = leader;
+  c.counts.promotions++;
+  for (const { serverId } of configuration.members) if (serverId !== c.self) leader.peers.set(serverId, newPeer(c, serverId, memberOf(configuration, serverId) ?? null));
+  for (const serverId of configuration.learners) if (!leader.peers.has(serverId)) leader.peers.set(serverId, newPeer(c, serverId, null));
+  setRequired(leader);
+  for (const peer of leader.peers.values()) adopt(c, leader, peer);
+  c.fx.event('leading', { epoch: leader.epoch, members: configuration.members.length, settleSeq: leader.settleSeq });
+  keepTicking(c, leader);
+  advance(c, leader);
+}
+
+/** Whose acknowledgement an answer needs, and whether answers wait for stable storage. Follows from members, joiner and proposal. */
+export function setRequired(leader: Leader): void {
+  leader.required = [...leader.peers.values()].filter((peer) => peer.member !== null || peer === leader.joiner);
+  const others = leader.configuration.members.length - 1;
+  const removing = leader.proposal?.change.kind === 'remove' ? 1 : 0;
+  leader.syncAnswers = leader.configuration.copiesWanted > 1 && others - removing <= 0;
+}
+
+export function stepDown(c: Copy, knownEpoch: number): void {
+  const leader = c.leader;
+  if (!leader) return;
+  c.leader = null;
+  c.leases.end(c.volumeId);
+  refuseSessions(c, leader, 'not-serving', knownEpoch);
+  c.fx.event('stepped-down', { epoch: leader.epoch, for: knownEpoch });
+}
+
+export function onTick(c: Copy): void {
+  const leader = c.leader;
+  if (!leader) return;
+  leader.ticking = false;
+  for (const peer of leader.peers.values()) tickPeer(c, leader, peer);
+  if (c.leader !== leader) return;
+  repeatProposal(c, leader);
+  considerJoins(c, leader);
+  retryFlushes(c, leader);
+  retryRepairs(c, leader);
+  if (!leader.serving) advance(c, leader);
+  releaseReads(c);
+  if (unfinished(c, leader)) keepTicking(c, leader);
+}
+
+function tickPeer(c: Copy, leader: Leader, peer: Peer): void {
+  const behind = peer.ackSeq < c.log.lastSeq;
+  const due = c.nowMs - peer.lastOrderMs >= REPEAT_MS;
+  if (peer.phase !== 'following') {
+    if (due) adopt(c, leader, peer);
+  } else if (peer.ackSeq < 0) {
+    if (due) peer.phase = 'adopting'; // our order, or its first progress, was lost
+  } else if (behind && !peer.historyBusy && c.nowMs - peer.lastProgressMs >= REPEAT_MS && due) {
+    // Records were lost with a link: go back to what it has.
+    peer.lastOrderMs = c.nowMs;
+    peer.sentSeq = peer.ackSeq;
+    pump(c, leader, peer);
+  } else pump(c, leader, peer);
+  if (peer.comparison) retryComparison(c, leader, peer);
+  if (peer.member && silentForMs(c, leader, peer) > 0) proposeRemoval(c, leader, peer, 'silent');
+}
+
+/** How far past its time a peer is that owes us something; 0 if it is not. */
+function silentForMs(c: Copy, leader: Leader, peer: Peer): number {
+  const owes = peer.phase !== 'following' || peer.ackSeq < c.log.lastSeq || leader.flushes.length > 0;
+  if (peer.leaving) return 1;
+  if (!owes) return 0;
+  const heardMs = Math.max(peer.lastHeardMs, c.leases.heardAtMs(peer.serverId));
+  const sinceHeard = c.nowMs - heardMs - SILENT_MS;
+  const sinceProgress = c.nowMs - Math.max(peer.lastProgressMs, peer.lastHeardMs) - STUCK_MS;
+  return Math.max(0, sinceHeard, sinceProgress);
+}
+
+/** The beacons say that a server is gone, though this volume may be idle. */
+export function onPeerSilent(c: Copy, serverId: ServerId): void {
+  const leader = c.leader;
+  const peer = leader?.peers.get(serverId);
+  if (!leader || !peer?.member) return;
+  c.fx.tell({ kind: 'suspect', volumeId: c.volumeId, epoch: leader.epoch, serverId, reason: 'no beacon is answered' });
+  proposeRemoval(c, leader, peer, 'silent');
+  keepTicking(c, leader);
+}
+
+export function onPeerUp(c: Copy, serverId: ServerId): void {
+  const leader = c.leader;
+  const peer = leader?.peers.get(serverId);
+  if (!leader || !peer) return;
+  // What was under way on the old link is lost.
+  peer.sentSeq = Math.min(peer.sentSeq, Math.max(peer.ackSeq, 0));
+  peer.syncForSeq = peer.durableSeq;
+  if (peer.phase === 'following' && peer.ackSeq >= 0) pump(c, leader, peer);
+  adopt(c, leader, peer);
+}
+
+/** A mirror reports that it cannot go on. Such a copy leaves whatever the minimum says: it cannot be a member in more than name. */
+export function takeOut(c: Copy, leader: Leader, serverId: ServerId, fault: CopyFault): void {
+  const peer = leader.peers.get(serverId);
+  if (!peer) return;
+  peer.leaving = fault !== 'no-space';
+  c.fx.tell({ kind: 'suspect', volumeId: c.volumeId, epoch: leader.epoch, serverId, reason: fault });
+  if (peer.member) proposeRemoval(c, leader, peer, fault);
+  keepTicking(c, leader);
+}
+
+/** Somebody has promised a later epoch than ours: we can commit nothing any more, and ask what has become of us. */
+export function onFenced(c: Copy, _from: ServerId, epoch: number): void {
+  if (c.leader && epoch > c.leader.epoch) c.fx.tell({ kind: 'ask', volumeId: c.volumeId, epoch: c.leader.epoch });
+}
+
+export function onSynced(c: Copy, leader: Leader): void {
+  leader.syncing = false;
+  repeatProposal(c, leader);
+  advance(c, leader);
+  const wanted = Math.max(flushedThrough(leader), leader.syncAnswers || leader.configuration.durability === 'strict' ? c.log.lastSeq : 0);
+  if (wanted > c.log.durableSeq) requestSync(c, leader);
+}
+
+/** Our own disk failed us. With a mirror in sync another primary is wanted; the last copy goes on answering verified reads. */
+export function onStoreFailed(c: Copy, leader: Leader, fault: CopyFault): void {
+  if (fault === 'no-space') return waitForSpace(c, leader);
+  if (c.durable.fault === null) {
+    c.durable = { ...c.durable, fault };
+    c.fx.save(c.durable, ++c.saveToken);
+    c.fx.event('copy-faulted', { fault });
+    c.fx.tell({ kind: 'report', copy: report(c) });
+  }
+  if (leader.configuration.members.length > 1) return stepDown(c, leader.epoch);
+  failWrites(c, leader);
+}
+
+/** Nothing was written: the sessions are told to come again, with everything unanswered in its old order. */
+function waitForSpace(c: Copy, leader: Leader): void {
+  leader.pending = leader.pending.filter((pending) => pending.lastSeq <= c.log.lastSeq);
+  for (const peer of leader.peers.values()) peer.sentSeq = Math.min(peer.sentSeq, c.log.lastSeq);
+  leader.newest = { attachNumber: c.log.session.attachNumber, count: c.log.session.count };
+  c.fx.event('no-space', { epoch: leader.epoch });
+  refuseSessions(c, leader, 'not-serving', leader.epoch);
+}
+
+/** The last copy: writes and flushes fail cleanly, nothing hangs. */
+export function failWrites(c: Copy, leader: Leader): void {
+  const { pending, flushes } = leader;
+  leader.pending = [];
+  leader.flushes = [];
+  for (const p of pending) {
+    if (p.request && p.session.open) c.fx.reply(p.session.key, leader.epoch, p.request, [...p.indexes, ...p.fua], 1);
+  }
+  for (const f of flushes) c.fx.reply(f.session.key, leader.epoch, f.request, f.indexes, 1);
+}
+
+/** True while something has to be looked at again; an idle healthy volume has no timer. */
+function unfinished(c: Copy, leader: Leader): boolean {
+  if (!leader.serving || leader.proposal || leader.joiner || leader.flushes.length > 0 || leader.reads.length > 0 || leader.repairs.length > 0 || leader.opens.size > 0) return true;
+  for (const peer of leader.peers.values()) if (peer.phase !== 'following' || peer.ackSeq < c.log.lastSeq || peer.member === null || peer.leaving) return true;
+  return false;
+}
+
+export function keepTicking(c: Copy, leader: Leader): void {
+  if (leader.ticking) return;
+  leader.ticking = true;
+  c.fx.setTimer('tick', c.nowMs + TICK_MS);
+}

@@ -1,0 +1,22 @@
+/** Beacons between two servers. Four are lost before a lease of LEASE_MS runs out. */
+export const BEACON_INTERVAL_MS = 200;
+/** A read lease, counted from the sending of the beacon. A frozen primary is replaced after SILENT_MS, so the lease costs no further wait. */
+export const LEASE_MS = 800;
+/** What the holder subtracts for clocks that run at different rates: 1 % of the lease, a hundred times what crystals differ by. */
+export const LEASE_MARGIN_MS = 8;
+/** Nothing heard for so long, with something outstanding, is silence. Guarantee G7 gives 2 s for all of detection and promotion. */
+export const SILENT_MS = 1000;
+/** A copy that answers beacons but makes no progress: its disk may be slow, so it is given longer. */
+export const STUCK_MS = 5000;
+/** How often a leader with unfinished business looks at it again. */
+export const TICK_MS = 50;
+/** Unanswered orders (adopt, sync, propose, records) are repeated after this; links lose messages only when they break. */
+export const REPEAT_MS = 200;
+/** Records sent to a copy and not acknowledged; beyond it a learner is fed from the journal at its own speed. */
+export const UNACKNOWLEDGED_MAX = 4096;
+/** Extents that are being compared with a learner at one time: 8 MiB of its disk's work in flight. */
+export const COMPARES_MAX = 8;
+/** Extents named in one list: 4096 extents are 4 GiB of volume in a message of 32 KiB. */
+export const EXTENT_LIST_MAX = 4096;
+/** Digests of recent records that the leader remembers, to check a joiner's against. */
+export const CHAINS_MAX = 1024;

@@ -1,0 +1,73 @@
+import { setRequired, keepTicking } from './leader.ts';
+import { REPEAT_MS } from './limits.ts';
+import { requestSync } from './commit.ts';
+import type { Copy, Leader, Peer, Proposal } from './state.ts';
+
+/**
+ * Asks for a configuration without this mirror. Its acknowledgement stays required until a later configuration has been read:
+ * a proposal that seems to have failed may yet arrive.
+ */
+export function proposeRemoval(c: Copy, leader: Leader, peer: Peer, reason: string): void {
+  if (leader.proposal || leader.joiner) return;
+  const { members, minCopies } = leader.configuration;
+  if (members.length - 1 < minCopies && !peer.leaving) return; // the volume stalls with both as members
+  propose(c, leader, { kind: 'remove', serverId: peer.serverId }, reason);
+}
+
+function propose(c: Copy, leader: Leader, change: Proposal['change'], reason: string): void {
+  leader.proposal = { change, reason, afterDurableSeq: c.log.lastSeq, sentMs: -REPEAT_MS };
+  setRequired(leader);
+  if (leader.syncAnswers && c.log.durableSeq < c.log.lastSeq) requestSync(c, leader);
+  keepTicking(c, leader);
+  repeatProposal(c, leader);
+}
+
+/** Until a later epoch is known: the store may have taken the proposal though its reply was lost, or may take it late. */
+export function repeatProposal(c: Copy, leader: Leader): void {
+  const { proposal } = leader;
+  if (!proposal || c.nowMs - proposal.sentMs < REPEAT_MS) return;
+  // What was answered so far lay in two page caches; before one of them is given up, ours must be on the disk.
+  if (leader.syncAnswers && c.log.durableSeq < proposal.afterDurableSeq) return requestSync(c, leader);
+  proposal.sentMs = c.nowMs;
+  c.fx.tell({ kind: 'propose', volumeId: c.volumeId, baseEpoch: leader.epoch, change: proposal.change, reason: proposal.reason });
+}
+
+/** Lets a copy into the in-sync set: first its acknowledgement is required, then it syncs, then it is proposed. */
+export function considerJoins(c: Copy, leader: Leader): void {
+  if (!leader.serving || leader.proposal) return;
+  if (leader.joiner) return continueJoin(c, leader, leader.joiner);
+  for (const peer of leader.peers.values()) {
+    if (!mayJoin(leader, peer)) continue;
+    leader.joiner = peer;
+    leader.joinSeq = c.log.lastSeq;
+    peer.lastOrderMs = c.nowMs;
+    setRequired(leader);
+    keepTicking(c, leader);
+    c.fx.send(peer.serverId, { kind: 'sync', epoch: leader.epoch });
+    return;
+  }
+}
+
+function mayJoin(leader: Leader, peer: Peer): boolean {
+  const readmitted = peer.member !== null && peer.incarnation !== peer.member.incarnation && leader.configuration.members.length <= leader.configuration.minCopies;
+  if (peer.member && !readmitted) return false;
+  // Everything answered before must be on it; a little of what is under way may be missing still.
+  return peer.phase === 'following' && peer.complete && !peer.leaving && peer.comparison === null && peer.ackSeq >= leader.committedSeq;
+}
+
+function continueJoin(c: Copy, leader: Leader, peer: Peer): void {
+  const silent = peer.phase !== 'following' || peer.leaving;
+  if (silent) {
+    // Nothing was proposed yet, so nobody else can think it a member.
+    leader.joiner = null;
+    return setRequired(leader);
+  }
+  const synced = peer.durableSeq >= leader.joinSeq && peer.verifiedSeq >= leader.joinSeq;
+  if (synced) {
+    c.counts.joins++;
+    return propose(c, leader, { kind: 'add', member: { serverId: peer.serverId, incarnation: peer.incarnation } }, 'caught up');
+  }
+  if (c.nowMs - peer.lastOrderMs < REPEAT_MS) return;
+  peer.lastOrderMs = c.nowMs;
+  c.fx.send(peer.serverId, { kind: 'sync', epoch: leader.epoch });
+}

@@ -1,0 +1,142 @@
+import type { CopyMessage, Frame, Member } from '@ashlar/protocol';
+import type { ServerId } from '@ashlar/words';
+import { startComparison, stepComparison } from './catch-up.ts';
+import { advance } from './commit.ts';
+import { commonSeq } from './history.ts';
+import { keepTicking, setRequired, takeOut } from './leader.ts';
+import { CHAINS_MAX, UNACKNOWLEDGED_MAX } from './limits.ts';
+import { proposeRemoval } from './membership.ts';
+import type { Copy, Leader, Peer } from './state.ts';
+
+type Of<K extends CopyMessage['kind']> = CopyMessage & { readonly kind: K };
+
+export function newPeer(c: Copy, serverId: ServerId, member: Member | null): Peer {
+  return {
+    serverId, member, phase: 'adopting', attempt: 0, instance: 0, incarnation: 0, complete: false, ackSeq: -1, durableSeq: -1, sentSeq: 0, verifiedSeq: -1,
+    historyBusy: false, syncForSeq: -1, lastOrderMs: -1, lastHeardMs: c.nowMs, lastProgressMs: c.nowMs, leaving: false, comparison: null,
+  };
+}
+
+export function adopt(c: Copy, leader: Leader, peer: Peer): void {
+  peer.lastOrderMs = c.nowMs;
+  c.fx.send(peer.serverId, { kind: 'adopt', epoch: leader.epoch, configuration: leader.configuration });
+}
+
+/** A copy has promised our epoch and says where its log stands: tell it where to go on from. */
+export function onAdopted(c: Copy, from: ServerId, message: Of<'adopted'>): void {
+  const found = peerOf(c, from, message.epoch);
+  if (!found) return;
+  const { leader, peer } = found;
+  peer.lastHeardMs = c.nowMs;
+  if (peer.phase === 'following' && peer.attempt === message.attempt) return;
+  c.leases.establish(from, c.volumeId, leader.epoch, message.instance, c.nowMs);
+  Object.assign(peer, {
+    attempt: message.attempt, instance: message.instance, incarnation: message.incarnation, complete: message.complete, phase: 'following',
+    ackSeq: -1, durableSeq: -1, verifiedSeq: -1, historyBusy: false, syncForSeq: -1, lastProgressMs: c.nowMs, comparison: null,
+  });
+  keepTicking(c, leader);
+  if (leader.joiner === peer && leader.proposal === null) endJoin(c, leader);
+  if (peer.member && peer.incarnation !== peer.member.incarnation) proposeRemoval(c, leader, peer, 'lost-cache');
+  const common = message.lineage === c.log.lineage ? commonSeq(c.log, message) : -1;
+  if (!message.complete || common < c.log.journalStartSeq) return startComparison(c, leader, peer, common);
+  c.counts.journalCatchUps++;
+  peer.sentSeq = common;
+  c.fx.send(from, { kind: 'follow', epoch: leader.epoch, attempt: message.attempt, afterSeq: common });
+  pump(c, leader, peer);
+}
+
+function endJoin(c: Copy, leader: Leader): void {
+  leader.joiner = null;
+  setRequired(leader);
+}
+
+/** Sends a new record to everybody who is up to date; the others get it from the journal in their turn. */
+export function broadcast(c: Copy, leader: Leader, record: Frame): void {
+  leader.chains.push({ seq: record.lastSeq, chain: record.chain });
+  if (leader.chains.length > 2 * CHAINS_MAX) leader.chains.splice(0, CHAINS_MAX);
+  for (const peer of leader.peers.values()) {
+    if (peer.phase !== 'following' || peer.historyBusy || peer.sentSeq !== record.firstSeq - 1) continue;
+    if (peer.sentSeq - peer.ackSeq > UNACKNOWLEDGED_MAX && peer.ackSeq >= 0) continue;
+    if (peer.sentSeq === peer.ackSeq) peer.lastProgressMs = c.nowMs; // it owed nothing until now
+    peer.sentSeq = record.lastSeq;
+    c.fx.send(peer.serverId, { kind: 'append', frame: record });
+  }
+}
+
+/** Feeds a copy from the journal until it has all, no faster than it acknowledges. */
+export function pump(c: Copy, leader: Leader, peer: Peer): void {
+  if (peer.phase !== 'following' || peer.historyBusy || peer.sentSeq >= c.log.lastSeq) return;
+  if (peer.sentSeq < c.log.journalStartSeq) {
+    // The journal was trimmed past what it has: it must say again where it stands, and be compared.
+    peer.phase = 'adopting';
+    return adopt(c, leader, peer);
+  }
+  if (peer.ackSeq >= 0 && peer.sentSeq - peer.ackSeq > UNACKNOWLEDGED_MAX) return;
+  peer.historyBusy = true;
+  c.fx.sendHistory(peer.serverId, leader.epoch, leader.committedSeq, peer.sentSeq);
+}
+
+export function onHistorySent(c: Copy, to: ServerId, throughSeq: number): void {
+  const leader = c.leader;
+  const peer = leader?.peers.get(to);
+  if (!leader || !peer?.historyBusy) return;
+  peer.historyBusy = false;
+  if (throughSeq <= peer.sentSeq) return; // nothing could be sent; the tick tries again
+  peer.sentSeq = throughSeq;
+  pump(c, leader, peer);
+}
+
+export function onProgress(c: Copy, from: ServerId, message: Of<'progress'>): void {
+  const found = peerOf(c, from, message.epoch);
+  if (!found || found.peer.attempt !== message.attempt || found.peer.phase !== 'following') return;
+  const { leader, peer } = found;
+  peer.lastHeardMs = c.nowMs;
+  if (message.seq > peer.ackSeq || message.durableSeq > peer.durableSeq) peer.lastProgressMs = c.nowMs;
+  peer.ackSeq = Math.max(peer.ackSeq, message.seq);
+  peer.durableSeq = Math.max(peer.durableSeq, message.durableSeq);
+  if (peer.sentSeq < peer.ackSeq) peer.sentSeq = peer.ackSeq;
+  if (peer === leader.joiner || peer.member === null) verify(c, leader, peer, message.seq, message.chain);
+  if (peer.sentSeq < c.log.lastSeq) pump(c, leader, peer);
+  if (peer.comparison) stepComparison(c, leader, peer);
+  advance(c, leader);
+}
+
+/** The same digest at the same position: the joiner's log is ours. */
+function verify(c: Copy, leader: Leader, peer: Peer, seq: number, chain: number): void {
+  const { chains } = leader;
+  for (let i = chains.length - 1; i >= 0; i--) {
+    const known = chains[i] as { seq: number; chain: number };
+    if (known.seq < seq) return;
+    if (known.seq > seq) continue;
+    if (known.chain === chain) {
+      peer.verifiedSeq = Math.max(peer.verifiedSeq, seq);
+      return;
+    }
+    c.fx.event('log-differs', { server: peer.serverId, seq });
+    return takeOut(c, leader, peer.serverId, 'corrupt');
+  }
+}
+
+export function onGap(c: Copy, from: ServerId, message: Of<'gap'>): void {
+  const found = peerOf(c, from, message.epoch);
+  if (!found || found.peer.attempt !== message.attempt || found.peer.historyBusy) return;
+  found.peer.lastHeardMs = c.nowMs;
+  if (message.seq >= found.peer.sentSeq) return;
+  found.peer.sentSeq = message.seq;
+  pump(c, found.leader, found.peer);
+}
+
+export function onRelationLost(c: Copy, serverId: ServerId): void {
+  const leader = c.leader;
+  const peer = leader?.peers.get(serverId);
+  if (!leader || !peer) return;
+  peer.phase = 'adopting';
+  adopt(c, leader, peer);
+  keepTicking(c, leader);
+}
+
+export function peerOf(c: Copy, from: ServerId, epoch: number): { leader: Leader; peer: Peer } | null {
+  const leader = c.leader;
+  const peer = leader?.peers.get(from);
+  return leader && peer && leader.epoch === epoch ? { leader, peer } : null;
+}

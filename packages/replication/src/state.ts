@@ -1,0 +1,216 @@
+import type { Configuration, CopyMessage, Frame, ManagerCommand, Member, SessionGeneration, SessionMessage } from '@ashlar/protocol';
+import type { Prng, ServerId, VolumeId } from '@ashlar/words';
+import type { Leases } from './beacon.ts';
+import type { DurableState, Effects, GrantedRead, LogView, TimerName } from './effects.ts';
+import type { CopyFault } from '@ashlar/protocol';
+
+/** Everything that can reach a copy. Sessions are named by a key that the driver makes unique among all hosts. */
+export type CopyInput =
+  /** The store is open. Sent once, first. */
+  | { readonly kind: 'started' }
+  | { readonly kind: 'peer'; readonly from: ServerId; readonly message: CopyMessage }
+  | { readonly kind: 'session'; readonly key: number; readonly message: SessionMessage }
+  /** The host of this session can no longer be reached. */
+  | { readonly kind: 'session-gone'; readonly key: number }
+  | { readonly kind: 'manager'; readonly command: ManagerCommand & { readonly kind: 'configure' } }
+  /** From the beacons: this follower must be adopted again; nothing was heard of this server; a mirror's commit point. */
+  | { readonly kind: 'relation-lost'; readonly peer: ServerId }
+  | { readonly kind: 'peer-silent'; readonly peer: ServerId }
+  /** A link to this server came up: repeat what it may have missed. */
+  | { readonly kind: 'peer-up'; readonly peer: ServerId }
+  | { readonly kind: 'committed'; readonly from: ServerId; readonly epoch: number; readonly seq: number }
+  | { readonly kind: 'lease-granted' }
+  | { readonly kind: 'synced' }
+  | { readonly kind: 'saved'; readonly token: number }
+  | { readonly kind: 'store-failed'; readonly fault: CopyFault }
+  | { readonly kind: 'history-sent'; readonly to: ServerId; readonly throughSeq: number }
+  | { readonly kind: 'extent-compared'; readonly to: ServerId; readonly extent: number; readonly differing: number }
+  | { readonly kind: 'read-corrupt'; readonly read: GrantedRead; readonly extent: number }
+  | { readonly kind: 'corrupt-found'; readonly extent: number }
+  | { readonly kind: 'timer'; readonly name: TimerName };
+
+/** One client's session with the leader. */
+export interface Session {
+  readonly key: number;
+  readonly readOnly: boolean;
+  readonly generation: SessionGeneration;
+  /** The number that the next request frame must carry. */
+  nextFrame: number;
+  /** Requests up to this number were applied before the session was opened, and are only answered. */
+  appliedThrough: number;
+  open: boolean;
+}
+
+/** Records in the journal whose requests are not answered yet. */
+export interface Pending {
+  readonly firstSeq: number;
+  readonly lastSeq: number;
+  readonly session: Session;
+  /** The request frame, or null for the record that opens the session. */
+  readonly request: Frame | null;
+  readonly indexes: readonly number[];
+  /** Of those, the ones that must also be on stable storage. */
+  readonly fua: readonly number[];
+  readonly record: Frame;
+}
+
+export interface WaitingFlush {
+  readonly seq: number;
+  readonly session: Session;
+  readonly request: Frame;
+  readonly indexes: readonly number[];
+}
+
+export interface WaitingRead {
+  /** Committed up to here, the read may go. */
+  readonly seq: number;
+  readonly read: GrantedRead;
+}
+
+/** A read that met a bad block, and whom it asked for a good one. */
+export interface Repair {
+  readonly extent: number;
+  readonly read: GrantedRead;
+  readonly asked: ServerId;
+  sentMs: number;
+}
+
+export type PeerPhase = 'adopting' | 'following';
+
+/** Comparison of a learner's extents with ours. */
+export interface Comparison {
+  /** Extents below this one have been sent for comparison. */
+  cursor: number;
+  /** Learner's extents not yet passed; null until listed. */
+  theirs: number[] | null;
+  listedThrough: number;
+  theirsEnd: boolean;
+  /** Extents under comparison, and when they were last asked for. */
+  readonly open: Map<number, number>;
+  /** The learner's position at the latest fill: it may call itself whole only once that much is committed. */
+  fillSeq: number;
+  comparedExtents: number;
+  filledExtents: number;
+  askedMs: number;
+}
+
+/** A follower, as its leader sees it. */
+export interface Peer {
+  readonly serverId: ServerId;
+  /** Its admission, if it is a member. */
+  member: Member | null;
+  phase: PeerPhase;
+  attempt: number;
+  instance: number;
+  incarnation: number;
+  complete: boolean;
+  ackSeq: number;
+  durableSeq: number;
+  sentSeq: number;
+  /** The position at which its digest was last found equal to ours. */
+  verifiedSeq: number;
+  historyBusy: boolean;
+  syncForSeq: number;
+  lastOrderMs: number;
+  lastHeardMs: number;
+  lastProgressMs: number;
+  leaving: boolean;
+  comparison: Comparison | null;
+}
+
+export interface Proposal {
+  readonly change: { readonly kind: 'remove'; readonly serverId: ServerId } | { readonly kind: 'add'; readonly member: Member };
+  readonly reason: string;
+  /** A removal that leaves one copy is proposed only when all up to here is stable. */
+  readonly afterDurableSeq: number;
+  sentMs: number;
+}
+
+/** What a primary keeps while it leads one epoch. Volatile: no copy resumes its role. */
+export interface Leader {
+  readonly epoch: number;
+  readonly configuration: Configuration;
+  readonly settleSeq: number;
+  /** The primary of the epoch before, if this copy knows who that was. */
+  readonly predecessor: ServerId | null;
+  serving: boolean;
+  committedSeq: number;
+  readonly peers: Map<ServerId, Peer>;
+  /** Whose acknowledgement an answer needs: the other members, and a joiner from before it is proposed. */
+  required: Peer[];
+  joiner: Peer | null;
+  joinSeq: number;
+  proposal: Proposal | null;
+  /** Answers wait for stable storage here: one copy is left of a mirrored volume, or about to be. */
+  syncAnswers: boolean;
+  syncing: boolean;
+  readonly sessions: Map<number, Session>;
+  newest: SessionGeneration;
+  readonly opens: Map<number, SessionMessage & { readonly kind: 'open' }>;
+  pending: Pending[];
+  flushes: WaitingFlush[];
+  reads: WaitingRead[];
+  repairs: Repair[];
+  /** Digest at the end of recent records, oldest first. */
+  readonly chains: { readonly seq: number; readonly chain: number }[];
+  ticking: boolean;
+}
+
+/** What a copy keeps while it follows the primary of the promised epoch. */
+export interface Follower {
+  readonly leader: ServerId;
+  readonly epoch: number;
+  /** Names this life's answer; see `adopted`. */
+  readonly attempt: number;
+  /** `adopted` is sent only when the promise is stable. */
+  promised: boolean;
+  /** The leader has said where our log continues. */
+  following: boolean;
+  /** Answer `progress` when the sync under way has ended. */
+  syncing: boolean;
+  syncAgain: boolean;
+  completing: boolean;
+  committedSeq: number;
+}
+
+/** One copy: what all its sub-machines share. */
+export interface Copy {
+  readonly volumeId: VolumeId;
+  readonly self: ServerId;
+  readonly log: LogView;
+  readonly leases: Leases;
+  readonly prng: Prng;
+  fx: Effects;
+  nowMs: number;
+  /** As last asked to be saved. */
+  durable: DurableState;
+  saveToken: number;
+  /** What waits for a save to be stable. */
+  readonly saving: { readonly token: number; readonly then: () => void }[];
+  follower: Follower | null;
+  leader: Leader | null;
+  /** Ends of the leases given to former primaries; '' after a restart, when nobody remembers to whom. */
+  readonly grants: Map<ServerId | '', number>;
+  readonly counts: Counts;
+}
+
+/** What happened here, for the operator and for the simulator's summary. */
+export interface Counts {
+  promotions: number;
+  truncations: number;
+  joins: number;
+  journalCatchUps: number;
+  comparisons: number;
+  filledExtents: number;
+  deduplicatedRetries: number;
+  refusedSessions: number;
+  fencedFrames: number;
+  removals: number;
+}
+
+export function newCounts(): Counts {
+  return {
+    promotions: 0, truncations: 0, joins: 0, journalCatchUps: 0, comparisons: 0, filledExtents: 0, deduplicatedRetries: 0,
+    refusedSessions: 0, fencedFrames: 0, removals: 0,
+  };
+}

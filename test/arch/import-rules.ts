@@ -110,7 +110,7 @@ function cycles(modules: readonly Module[]): readonly string[] {
     const targets = edges.get(own) ?? new Set<string>();
     edges.set(own, targets);
     for (const name of module.imports) {
-      const target = name.startsWith('@ashlar/') ? (name.split('/')[1] as string) : own;
+      const target: string = name.startsWith('@ashlar/') ? (name.split('/')[1] as string) : own;
       if (target !== own) targets.add(target);
     }
   }

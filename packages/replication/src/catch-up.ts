@@ -51,7 +51,7 @@ function nextExtent(c: Copy, x: Comparison): number | 'none' | 'unlisted' {
   if (x.theirs === null) return 'unlisted';
   while (x.theirs.length > 0 && (x.theirs[0] as number) < x.cursor) x.theirs.shift();
   if (x.theirs.length === 0 && !x.theirsEnd) return 'unlisted';
-  const ours = c.log.listExtents(x.cursor, 1)[0];
+  const ours = c.log.listExtents(x.cursor, 1).extents[0];
   const theirs = x.theirs[0];
   if (ours === undefined && theirs === undefined) return 'none';
   return Math.min(ours ?? Infinity, theirs ?? Infinity);

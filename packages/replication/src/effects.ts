@@ -30,8 +30,8 @@ export interface LogView {
   readonly epochStarts: readonly EpochStart[];
   readonly session: SessionMark;
   readonly sizeBytes: number;
-  /** Extents at or after `from` in which something was written or trimmed, rising, at most `max`. */
-  listExtents(from: number, max: number): readonly number[];
+  /** Extents at or after `from` in which blocks are held, rising, at most `max`. */
+  listExtents(from: number, max: number): { readonly extents: readonly number[]; readonly end: boolean };
 }
 
 /** A read of the volume, or a block status query, that the core has found may be answered now. */

@@ -145,8 +145,8 @@ export function onLeaving(c: Copy, from: ServerId, message: Of<'leaving'>): void
 export function onListExtents(c: Copy, from: ServerId, message: Of<'list-extents'>): void {
   const f = mine(c, from, message.epoch);
   if (!f?.following) return;
-  const extents = c.log.listExtents(message.from, EXTENT_LIST_MAX);
-  c.fx.send(from, { kind: 'extents', epoch: f.epoch, from: message.from, extents, end: extents.length < EXTENT_LIST_MAX });
+  const { extents, end } = c.log.listExtents(message.from, EXTENT_LIST_MAX);
+  c.fx.send(from, { kind: 'extents', epoch: f.epoch, from: message.from, extents, end });
 }
 
 export function onCompare(c: Copy, from: ServerId, message: Of<'compare'>): void {

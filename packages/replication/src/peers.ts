@@ -35,7 +35,7 @@ export function onAdopted(c: Copy, from: ServerId, message: Of<'adopted'>): void
     ackSeq: -1, durableSeq: -1, verifiedSeq: -1, historyBusy: false, syncForSeq: -1, lastProgressMs: c.nowMs, comparison: null,
   });
   keepTicking(c, leader);
-  if (leader.joiner === peer && leader.proposal === null) endJoin(c, leader);
+  if (leader.joiner === peer && leader.proposal === null) endJoin(leader);
   if (peer.member && peer.incarnation !== peer.member.incarnation) proposeRemoval(c, leader, peer, 'lost-cache');
   const common = message.lineage === c.log.lineage ? commonSeq(c.log, message) : -1;
   if (!message.complete || common < c.log.journalStartSeq) return startComparison(c, leader, peer, common);
@@ -45,7 +45,7 @@ export function onAdopted(c: Copy, from: ServerId, message: Of<'adopted'>): void
   pump(c, leader, peer);
 }
 
-function endJoin(c: Copy, leader: Leader): void {
+function endJoin(leader: Leader): void {
   leader.joiner = null;
   setRequired(leader);
 }

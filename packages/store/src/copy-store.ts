@@ -123,13 +123,18 @@ export interface CopyStore {
    * `verify`: the frame came over a link, compare its bytes with its checksums first.
    */
   append(frame: Frame, verify?: boolean): StoreResult;
+  /** True if records of so many bytes (head and payload) can be appended now without `busy`. Asked before requests are taken in; cheap. */
+  hasRoom(bytes: number): boolean;
   /** Makes everything appended so far stable. Calls made while a sync runs share the next one. */
   sync(done: StoreDone): void;
   /** Saves the state durably; saves are carried out in order. */
   saveState(state: StoredState, done: StoreDone): void;
   truncate(afterSeq: number): StoreResult;
-  /** Forgets the log; it starts again at this position. Extents stay; the copy is incomplete from then on. */
-  restartLog(lineage: number, position: LogPosition, epochStarts: readonly EpochStart[], session: SessionMark): StoreResult;
+  /**
+   * Forgets the log; it starts again at this position. The copy is incomplete from then on. Extents stay, unless they may hold blocks
+   * of a history that nobody has any more: all are dropped if the lineage differs or the newest settled or filled version is beyond `commonSeq`.
+   */
+  restartLog(lineage: number, position: LogPosition, epochStarts: readonly EpochStart[], session: SessionMark, commonSeq: number): StoreResult;
   commit(seq: number): void;
   grow(sizeBytes: number): StoreResult;
 

@@ -1,1 +1,2 @@
-export {};
+export * from './copy-driver.ts';
+export * from './reply-memory.ts';

@@ -1,0 +1,392 @@
+import {
+  Frame, FrameKind, Op, REPLY_GAP_BYTES, Status, isMutation,
+  type CopyFault, type CopyMessage, type CopyReport, type EpochStart, type LogPosition, type ManagerMessage, type SessionMark, type SessionReply,
+} from '@ashlar/protocol';
+import { CopyCore, type Copy, type CopyInput, type DurableState, type Effects, type GrantedRead, type Leases, type TimerName } from '@ashlar/replication';
+import { BlockState, blockEntry, blocksToFill, type CopyStore, type StoreFailure, type StoreResult } from '@ashlar/store';
+import { BLOCK_BYTES, EXTENT_BLOCKS, EXTENT_BYTES, Defect, type Prng, type ServerId, type VolumeId } from '@ashlar/words';
+import { ReplyMemory } from './reply-memory.ts';
+
+/** How a copy reaches the rest of the world: actors in production, the simulated network in the simulator. */
+export interface CopyPort {
+  nowMs(): number;
+  send(to: ServerId, message: CopyMessage): void;
+  answer(key: number, reply: SessionReply): void;
+  tell(message: ManagerMessage): void;
+  setTimer(name: TimerName, atMs: number): void;
+  /** `work` has something to do: call it soon, and again as long as it answers `more`. */
+  wantWork(): void;
+  event(name: string, detail: Readonly<Record<string, string | number | boolean>>): void;
+}
+
+/** Records of history sent in one go, and their bytes: about two milliseconds of a mirror's journal. */
+const HISTORY_RECORDS_MAX = 64;
+const HISTORY_BYTES_MAX = 2 * 2 ** 20;
+/** Blocks destaged in one step: under a millisecond, so that requests do not wait long behind it. */
+const DESTAGE_BLOCKS = 128;
+/** Inputs that may wait while the journal is full. The windows of all sessions and peers together stay far below it. */
+const HELD_MAX = 65_536;
+
+/**
+ * Carries out what the replication core asks for on a copy's store. Has no clock, threads or sockets of its own: the simulator
+ * runs the same code over a disk in memory.
+ */
+export class CopyDriver implements Effects {
+  readonly core: CopyCore;
+  readonly store: CopyStore;
+  readonly #port: CopyPort;
+  readonly #inbox: CopyInput[] = [];
+  readonly #held: CopyInput[] = [];
+  readonly #replies: ReplyMemory;
+  #running = false;
+  /** Set by an effect that failed: the later ones of the same turn must not happen. */
+  #failed = false;
+  #closed = false;
+  #scrubbing = false;
+  readonly volumeId: VolumeId;
+
+  constructor(volumeId: VolumeId, self: ServerId, store: CopyStore, leases: Leases, prng: Prng, port: CopyPort, replies: ReplyMemory = new ReplyMemory()) {
+    this.volumeId = volumeId;
+    this.store = store;
+    this.#port = port;
+    this.#replies = replies;
+    const durable: DurableState = store.fault && !store.state.fault ? { ...store.state, fault: store.fault } : store.state;
+    this.core = new CopyCore(volumeId, self, store, durable, leases, prng);
+  }
+
+  get state(): Readonly<Copy> { return this.core.state; }
+  report(): CopyReport { return this.core.report(); }
+
+  receive(input: CopyInput): void {
+    if (this.#closed) return;
+    if (this.#mustWait(input)) {
+      if (this.#held.length >= HELD_MAX) throw new Defect('inputs held for a full journal are bounded by their senders');
+      this.#held.push(input);
+      this.#port.wantWork();
+      return;
+    }
+    this.#inbox.push(input);
+    this.#run();
+  }
+
+  /** Something that the store waited for has happened. */
+  wake(): void {
+    if (this.#closed) return;
+    this.#releaseHeld();
+    this.#port.wantWork();
+  }
+
+  /** A bounded piece of background work: destaging, scrubbing. */
+  work(idle: boolean): 'idle' | 'more' | 'waiting' {
+    if (this.#closed) return 'idle';
+    const outcome = this.store.fault ? 'idle' : this.store.destageStep(DESTAGE_BLOCKS, idle || this.#held.length > 0);
+    this.#releaseHeld();
+    if (outcome === 'idle' && this.#scrubbing) return this.#scrubStep();
+    return outcome;
+  }
+
+  scrub(): void {
+    this.#scrubbing = true;
+    this.#port.wantWork();
+  }
+
+  close(clean: boolean): void {
+    this.#closed = true;
+    this.store.close(clean);
+  }
+
+  remove(): void {
+    this.#closed = true;
+    this.store.remove();
+  }
+
+  #run(): void {
+    if (this.#running) return;
+    this.#running = true;
+    try {
+      for (let next = this.#inbox.shift(); next && !this.#closed; next = this.#inbox.shift()) {
+        this.#failed = false;
+        this.core.receive(this.#port.nowMs(), next, this);
+      }
+    } finally {
+      this.#running = false;
+    }
+  }
+
+  /** What brings records waits while the journal has no room, and everything of a session or peer behind it, so that the order stays. */
+  #mustWait(input: CopyInput): boolean {
+    if (input.kind !== 'peer' && input.kind !== 'session') return false;
+    if (this.#held.length > 0) return true;
+    const frame = frameOf(input);
+    return frame !== null && !this.store.fault && !this.store.hasRoom(frame.head.length + frame.payload.length + RECORD_SLACK_BYTES);
+  }
+
+  #releaseHeld(): void {
+    while (this.#held.length > 0 && !this.#closed) {
+      const next = this.#held[0] as CopyInput;
+      const frame = frameOf(next);
+      if (frame && !this.store.fault && !this.store.hasRoom(frame.head.length + frame.payload.length + RECORD_SLACK_BYTES)) return;
+      this.#held.shift();
+      this.#inbox.push(next);
+      this.#run();
+    }
+  }
+
+  #later(input: CopyInput): void {
+    this.#inbox.push(input);
+    this.#run();
+  }
+
+  #fail(fault: CopyFault): void {
+    this.#failed = true;
+    this.#inbox.unshift({ kind: 'store-failed', fault });
+  }
+
+  #outcome(result: StoreResult): boolean {
+    if (result === 'ok') return true;
+    this.#port.event('store-failed', { failed: result.failed, detail: result.detail });
+    this.#fail(faultOf(result.failed));
+    return false;
+  }
+
+  // ---- Effects, in the order of the interface
+
+  append(frame: Frame): void {
+    if (this.#failed) return;
+    if (this.#outcome(this.store.append(frame))) this.#port.wantWork();
+  }
+
+  sync(): void {
+    if (this.#failed) return;
+    this.store.sync((failed) => {
+      if (this.#closed) return;
+      this.#later(failed ? { kind: 'store-failed', fault: faultOf(failed) } : { kind: 'synced' });
+    });
+  }
+
+  save(state: DurableState, token: number): void {
+    if (this.#failed) return;
+    this.store.saveState(state, (failed) => {
+      if (this.#closed) return;
+      this.#later(failed ? { kind: 'store-failed', fault: faultOf(failed) } : { kind: 'saved', token });
+    });
+  }
+
+  truncate(afterSeq: number): void {
+    if (!this.#failed) this.#outcome(this.store.truncate(afterSeq));
+  }
+
+  restartLog(lineage: number, position: LogPosition, epochStarts: readonly EpochStart[], session: SessionMark, commonSeq: number): void {
+    if (!this.#failed) this.#outcome(this.store.restartLog(lineage, position, epochStarts, session, commonSeq));
+  }
+
+  commit(seq: number): void {
+    if (!this.#failed) this.store.commit(seq);
+  }
+
+  grow(sizeBytes: number): void {
+    if (!this.#failed) this.#outcome(this.store.grow(sizeBytes));
+  }
+
+  send(to: ServerId, message: CopyMessage): void {
+    if (!this.#failed) this.#port.send(to, message);
+  }
+
+  sendHistory(to: ServerId, senderEpoch: number, committedSeq: number, afterSeq: number): void {
+    if (this.#failed) return;
+    const frames = this.store.history(afterSeq, HISTORY_RECORDS_MAX, HISTORY_BYTES_MAX);
+    let throughSeq = afterSeq;
+    if (frames !== 'gone') {
+      for (const frame of frames) {
+        frame.senderEpoch = senderEpoch;
+        frame.committedSeq = committedSeq;
+        frame.seal();
+        throughSeq = frame.lastSeq;
+        this.#port.send(to, { kind: 'append', frame });
+      }
+    }
+    this.#later({ kind: 'history-sent', to, throughSeq });
+  }
+
+  fill(frame: Frame): void {
+    if (!this.#failed) this.#outcome(this.store.applyFill(frame, true));
+  }
+
+  sendFill(to: ServerId, epoch: number, extent: number): void {
+    if (this.#failed) return;
+    const entries = this.store.extentBlocks(extent, true);
+    const good: number[] = [];
+    for (let i = 0; i < EXTENT_BLOCKS; i++) {
+      const { state } = blockEntry(entries, i);
+      if (state === BlockState.written || state === BlockState.zero) good.push(i);
+    }
+    this.#sendFill(to, epoch, extent, good);
+  }
+
+  #sendFill(to: ServerId, epoch: number, extent: number, blocks: readonly number[]): void {
+    const frame = this.store.readFill(extent, blocks);
+    if (frame instanceof Frame) return this.#port.send(to, { kind: 'fill', epoch, extent, frame });
+    this.#port.event('blocks-corrupt', { extent, blocks: frame.corrupt.length });
+    this.#later({ kind: 'corrupt-found', extent });
+  }
+
+  sendCompared(to: ServerId, epoch: number, attempt: number, extent: number): void {
+    if (this.#failed) return;
+    this.#port.send(to, { kind: 'compared', epoch, attempt, extent, seq: this.store.lastSeq, blocks: this.store.extentBlocks(extent, true) });
+  }
+
+  compareExtent(to: ServerId, epoch: number, extent: number, learnerSeq: number, blocks: Uint8Array): void {
+    if (this.#failed) return;
+    const wanted = blocksToFill(this.store.extentBlocks(extent, false), blocks, learnerSeq);
+    if (wanted.length > 0) this.#sendFill(to, epoch, extent, wanted);
+    this.#later({ kind: 'extent-compared', to, extent, differing: wanted.length });
+  }
+
+  reply(key: number, epoch: number, request: Frame, indexes: readonly number[], status: number): void {
+    if (this.#failed) return;
+    const reply = replyTo(request, epoch, indexes.length);
+    for (let k = 0; k < indexes.length; k++) {
+      const i = indexes[k] as number;
+      reply.setOperation(k, request.requestNumber(i), request.op(i), 0, request.offsetBytes(i), request.lengthBytes(i), 0, 0);
+      reply.setStatus(k, status as Status);
+    }
+    reply.seal();
+    this.#port.answer(key, { kind: 'replies', sessionId: key, frame: reply });
+  }
+
+  read(reads: readonly GrantedRead[], epoch: number): void {
+    if (this.#failed) return;
+    let from = 0;
+    for (let to = 1; to <= reads.length; to++) {
+      const first = reads[from] as GrantedRead;
+      if (to < reads.length && (reads[to] as GrantedRead).frame === first.frame) continue;
+      this.#readOf(first.frame, reads.slice(from, to), epoch);
+      from = to;
+    }
+  }
+
+  /** Answers reads of one request frame with one reply: [gap | bytes][gap | bytes]… */
+  #readOf(request: Frame, reads: readonly GrantedRead[], epoch: number): void {
+    const status = new Map<GrantedRead, Uint8Array>();
+    let bytes = 0;
+    for (const read of reads) {
+      if (request.op(read.index) === Op.status) status.set(read, this.#status(request, read.index));
+      bytes += REPLY_GAP_BYTES + (status.get(read)?.length ?? request.lengthBytes(read.index));
+    }
+    const payload = this.#replies.take(bytes);
+    const good: GrantedRead[] = [];
+    const at: number[] = [];
+    let position = 0;
+    for (const read of reads) {
+      const answer = status.get(read);
+      const start = position + REPLY_GAP_BYTES;
+      if (answer) payload.set(answer, start);
+      else {
+        const result = this.store.read(request.offsetBytes(read.index), request.lengthBytes(read.index), payload, start);
+        if (result !== 'ok') {
+          const extent = Math.floor(((result.corrupt[0] as number) * BLOCK_BYTES) / EXTENT_BYTES);
+          this.#port.event('blocks-corrupt', { extent, blocks: result.corrupt.length });
+          this.#inbox.push({ kind: 'read-corrupt', read, extent });
+          continue;
+        }
+      }
+      good.push(read);
+      at.push(start);
+      position = start + (answer?.length ?? request.lengthBytes(read.index));
+    }
+    if (good.length === 0) return;
+    const reply = replyTo(request, epoch, good.length, payload.subarray(0, position));
+    for (let k = 0; k < good.length; k++) {
+      const { index } = good[k] as GrantedRead;
+      const length = status.get(good[k] as GrantedRead)?.length ?? request.lengthBytes(index);
+      reply.setOperation(k, request.requestNumber(index), request.op(index), 0, request.offsetBytes(index), length, at[k] as number, 0);
+    }
+    reply.seal();
+    const key = (good[0] as GrantedRead).sessionId;
+    this.#port.answer(key, { kind: 'replies', sessionId: key, frame: reply });
+  }
+
+  /** Pairs of u32: length and NBD's base:allocation flags (1: hole, 2: reads as zeros). */
+  #status(request: Frame, index: number): Uint8Array {
+    const ranges = this.store.blockStatus(request.offsetBytes(index), request.lengthBytes(index));
+    const answer = new Uint8Array(ranges.length * 8);
+    const view = new DataView(answer.buffer);
+    ranges.forEach((range, k) => {
+      view.setUint32(k * 8, range.lengthBytes, true);
+      view.setUint32(k * 8 + 4, range.state === 'written' ? 0 : 3, true);
+    });
+    return answer;
+  }
+
+  answer(key: number, reply: SessionReply): void {
+    if (!this.#failed) this.#port.answer(key, reply);
+  }
+
+  tell(message: ManagerMessage): void {
+    if (!this.#failed) this.#port.tell(message);
+  }
+
+  setTimer(name: TimerName, atMs: number): void {
+    if (!this.#failed) this.#port.setTimer(name, atMs);
+  }
+
+  event(name: string, detail: Readonly<Record<string, string | number | boolean>>): void {
+    if (!this.#failed) this.#port.event(name, detail);
+  }
+
+  #scrubStep(): 'idle' | 'more' {
+    const result = this.store.scrubStep(EXTENT_BLOCKS);
+    const extents = new Set(result.corrupt.map((block) => Math.floor(block / EXTENT_BLOCKS)));
+    for (const extent of extents) {
+      this.#port.event('blocks-corrupt', { extent, blocks: result.corrupt.length });
+      this.#later({ kind: 'corrupt-found', extent });
+    }
+    if (!result.wrapped) return 'more';
+    this.#scrubbing = false;
+    this.#port.event('scrub-done', { volumeId: this.volumeId });
+    return 'idle';
+  }
+}
+
+/** A record's head may be larger than its request's, and is padded. */
+const RECORD_SLACK_BYTES = 16_384;
+
+function frameOf(input: CopyInput): Frame | null {
+  if (input.kind === 'peer') return input.message.kind === 'append' || input.message.kind === 'fill' ? input.message.frame : null;
+  if (input.kind === 'session' && input.message.kind === 'requests') return changes(input.message.frame) ? input.message.frame : null;
+  return null;
+}
+
+function changes(frame: Frame): boolean {
+  for (let i = 0; i < frame.count; i++) if (isMutation(frame.op(i))) return true;
+  return false;
+}
+
+function replyTo(request: Frame, epoch: number, count: number, payload?: Uint8Array): Frame {
+  const reply = Frame.create(FrameKind.reply, count, 0, payload);
+  reply.epoch = epoch;
+  reply.attachNumber = request.attachNumber;
+  reply.sessionCount = request.sessionCount;
+  reply.number = request.number;
+  reply.traceId = request.traceId;
+  return reply;
+}
+
+/** `busy` and a block that must be repaired first are temporary: the request comes again. */
+function faultOf(failed: StoreFailure): CopyFault {
+  switch (failed) {
+    case 'busy':
+    case 'no-space':
+    case 'corrupt-block':
+    case 'damaged-frame':
+      return 'no-space';
+    case 'io-error':
+      return 'append-failed';
+    case 'sync-failed':
+      return 'sync-failed';
+    case 'corrupt':
+    case 'chain':
+    case 'too-old':
+      return 'corrupt';
+  }
+}

@@ -6,6 +6,12 @@ export interface Member {
   readonly incarnation: number;
 }
 
+/**
+ * Incarnation of the copies with which a volume begins (epoch 1, before anything can have been written). Every copy made later draws
+ * a number of its own above it, so that an emptied disk is never taken for the member that it was.
+ */
+export const FOUNDING_INCARNATION = 1;
+
 export type Durability = 'normal' | 'strict';
 
 /**

@@ -48,6 +48,8 @@ export interface Backing {
 export interface CreateOptions extends StoreOptions {
   readonly sizeBytes: number;
   readonly lineage: number;
+  /** FOUNDING_INCARNATION, or a number that no other copy of this volume on this server ever had. */
+  readonly incarnation: number;
   readonly state: StoredState;
 }
 

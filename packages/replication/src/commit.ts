@@ -3,6 +3,7 @@ import { REPEAT_MS } from './limits.ts';
 import { answerOpens, openedNow } from './sessions.ts';
 import { releaseReads } from './reads.ts';
 import { considerJoins } from './membership.ts';
+import { tellStatus } from './status.ts';
 import type { Copy, Leader, WaitingFlush } from './state.ts';
 
 /** The end of the leases that this copy gave as a mirror to those who led before. */
@@ -31,6 +32,7 @@ export function advance(c: Copy, leader: Leader): void {
     leader.serving = true;
     c.grants.clear();
     c.fx.event('serving', { epoch: leader.epoch, seq });
+    tellStatus(c, leader, true);
   }
   if (seq > leader.committedSeq) {
     leader.committedSeq = seq;

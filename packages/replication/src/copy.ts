@@ -10,6 +10,7 @@ import { lead, onFenced, onPeerSilent, onPeerUp, onSynced as leaderSynced, onSto
 import { onAdopted, onGap, onHistorySent, onProgress, onRelationLost } from './peers.ts';
 import { onReadCorrupt, onRepaired, releaseReads } from './reads.ts';
 import { onSession, onSessionGone } from './sessions.ts';
+import { tellStatus } from './status.ts';
 import { newCounts, type Copy, type CopyInput, type Counts } from './state.ts';
 
 /**
@@ -52,6 +53,7 @@ function dispatch(c: Copy, input: CopyInput): void {
     case 'manager': return onConfigure(c, input.command.configuration, input.command.predecessorEnded);
     case 'relation-lost': return onRelationLost(c, input.peer);
     case 'peer-silent': return onPeerSilent(c, input.peer);
+    case 'manager-up': return tellAll(c);
     case 'peer-up': return onPeerUp(c, input.peer);
     case 'committed': return follower.onCommitted(c, input.from, input.epoch, input.seq);
     case 'lease-granted': return releaseReads(c);
@@ -104,7 +106,12 @@ function onPeer(c: Copy, from: ServerId, message: CopyMessage): void {
 /** A copy comes back without a role, and must assume that it had just given a lease to somebody. */
 function started(c: Copy): void {
   if (c.durable.configuration) c.grants.set('', c.nowMs + LEASE_MS);
+  tellAll(c);
+}
+
+function tellAll(c: Copy): void {
   c.fx.tell({ kind: 'report', copy: report(c) });
+  if (c.leader) tellStatus(c, c.leader, true);
 }
 
 /** The metadata store's configuration, perhaps late, perhaps repeated. */

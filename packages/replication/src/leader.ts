@@ -6,6 +6,7 @@ import { REPEAT_MS, SILENT_MS, STUCK_MS, TICK_MS } from './limits.ts';
 import { considerJoins, proposeRemoval, repeatProposal } from './membership.ts';
 import { retryComparison } from './catch-up.ts';
 import { adopt, newPeer, pump } from './peers.ts';
+import { tellStatus } from './status.ts';
 import { refuseSessions } from './sessions.ts';
 import { releaseReads, retryRepairs } from './reads.ts';
 import type { Copy, Leader, Peer } from './state.ts';
@@ -17,7 +18,7 @@ export function lead(c: Copy, configuration: Configuration, predecessor: ServerI
     epoch: configuration.epoch, configuration, settleSeq: log.lastSeq, predecessor, serving: false, committedSeq: 0, peers: new Map(), required: [],
     joiner: null, joinSeq: 0, proposal: null, syncAnswers: false, syncing: false, sessions: new Map(),
     newest: { attachNumber: log.session.attachNumber, count: log.session.count }, opens: new Map(),
-    pending: [], flushes: [], reads: [], repairs: [], chains: [{ seq: log.lastSeq, chain: log.chain }], ticking: false,
+    pending: [], flushes: [], reads: [], repairs: [], chains: [{ seq: log.lastSeq, chain: log.chain }], ticking: false, toldStatus: '',
   };
   c.leader = leader;
   c.counts.promotions++;
@@ -27,6 +28,7 @@ export function lead(c: Copy, configuration: Configuration, predecessor: ServerI
   for (const peer of leader.peers.values()) adopt(c, leader, peer);
   c.fx.event('leading', { epoch: leader.epoch, members: configuration.members.length, settleSeq: leader.settleSeq });
   keepTicking(c, leader);
+  tellStatus(c, leader, true);
   advance(c, leader);
 }
 
@@ -59,6 +61,7 @@ export function onTick(c: Copy): void {
   retryRepairs(c, leader);
   if (!leader.serving) advance(c, leader);
   releaseReads(c);
+  tellStatus(c, leader, false);
   if (unfinished(c, leader)) keepTicking(c, leader);
 }
 

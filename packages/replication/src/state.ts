@@ -16,6 +16,8 @@ export type CopyInput =
   /** From the beacons: this follower must be adopted again; nothing was heard of this server; a mirror's commit point. */
   | { readonly kind: 'relation-lost'; readonly peer: ServerId }
   | { readonly kind: 'peer-silent'; readonly peer: ServerId }
+  /** The system manager can be reached (again): tell it how things stand. */
+  | { readonly kind: 'manager-up' }
   /** A link to this server came up: repeat what it may have missed. */
   | { readonly kind: 'peer-up'; readonly peer: ServerId }
   | { readonly kind: 'committed'; readonly from: ServerId; readonly epoch: number; readonly seq: number }
@@ -154,6 +156,8 @@ export interface Leader {
   /** Digest at the end of recent records, oldest first. */
   readonly chains: { readonly seq: number; readonly chain: number }[];
   ticking: boolean;
+  /** The status that the system manager was last told, in short. */
+  toldStatus: string;
 }
 
 /** What a copy keeps while it follows the primary of the promised epoch. */

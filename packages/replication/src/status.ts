@@ -1,0 +1,28 @@
+import type { CopyState, CopyStatus } from '@ashlar/protocol';
+import { EXTENT_BYTES } from '@ashlar/words';
+import { SILENT_MS } from './limits.ts';
+import type { Copy, Leader, Peer } from './state.ts';
+
+/** Tells the system manager how the copies stand, if that changed since it was last told. */
+export function tellStatus(c: Copy, leader: Leader, always: boolean): void {
+  const copies: CopyStatus[] = [{ serverId: c.self, state: c.durable.fault ? 'faulted' : 'in-sync', movedBytes: 0, remainingBytes: 0 }];
+  for (const peer of leader.peers.values()) copies.push(statusOf(c, peer));
+  const summary = `${leader.serving} ${copies.map((copy) => `${copy.serverId}:${copy.state}`).join(' ')}`;
+  if (!always && summary === leader.toldStatus) return;
+  leader.toldStatus = summary;
+  c.fx.tell({ kind: 'status', volumeId: c.volumeId, epoch: leader.epoch, serving: leader.serving, copies });
+}
+
+function statusOf(c: Copy, peer: Peer): CopyStatus {
+  const x = peer.comparison;
+  return {
+    serverId: peer.serverId, state: stateOf(c, peer), movedBytes: (x?.filledExtents ?? 0) * EXTENT_BYTES, remainingBytes: (x?.open.size ?? 0) * EXTENT_BYTES,
+  };
+}
+
+function stateOf(c: Copy, peer: Peer): CopyState {
+  if (peer.leaving) return 'faulted';
+  if (peer.phase !== 'following' && c.nowMs - Math.max(peer.lastHeardMs, c.leases.heardAtMs(peer.serverId)) > SILENT_MS) return 'offline';
+  if (peer.comparison) return 'rebuilding';
+  return peer.member && peer.phase === 'following' && peer.incarnation === peer.member.incarnation ? 'in-sync' : 'catching-up';
+}

@@ -7,7 +7,7 @@ export interface Member {
 }
 
 /**
- * Incarnation of the copies with which a volume begins (epoch 1, before anything can have been written). Every copy made later draws
+ * Incarnation of the copies with which a volume begins (while it is being created, before anything can have been written). Every copy made later draws
  * a number of its own above it, so that an emptied disk is never taken for the member that it was.
  */
 export const FOUNDING_INCARNATION = 1;

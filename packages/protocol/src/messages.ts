@@ -159,8 +159,11 @@ export interface CopyStatus {
 
 /** System manager → storage server. */
 export type ManagerCommand =
-  /** The store's configuration. `predecessorEnded`: the primary before this one is proven to be gone, so its lease need not be waited for. */
-  | { readonly kind: 'configure'; readonly configuration: Configuration; readonly predecessorEnded: boolean }
+  /**
+   * The store's configuration. `predecessorEnded`: the primary before this one is proven to be gone, so its lease need not be waited for.
+   * `founding`: the volume is being created, nothing was ever written to it: a member without files makes its founding copy.
+   */
+  | { readonly kind: 'configure'; readonly configuration: Configuration; readonly predecessorEnded: boolean; readonly founding: boolean }
   /** The volume was deleted, or this copy is superfluous: remove its files, and answer `discarded`. A copy that has promised a later epoch ignores it: it was given a role again meanwhile. */
   | { readonly kind: 'discard'; readonly volumeId: VolumeId; readonly epoch: number }
   | { readonly kind: 'scrub'; readonly volumeId: VolumeId };

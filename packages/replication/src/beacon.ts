@@ -66,8 +66,12 @@ export class BeaconTable implements Leases {
   readonly #waiting = new Set<VolumeId>();
   #releaseNumber = 0;
 
-  constructor(instance: number) {
+  readonly #onRelation: () => void;
+
+  /** `onRelation`: a relation began, and its lease waits for the next `tick`. */
+  constructor(instance: number, onRelation: () => void = () => {}) {
     this.instance = instance;
+    this.#onRelation = onRelation;
   }
 
   establish(peer: ServerId, volumeId: VolumeId, epoch: number, instance: number, nowMs: number): void {
@@ -76,6 +80,7 @@ export class BeaconTable implements Leases {
     if ((pair.released.get(volumeId) ?? 0) >= epoch) return;
     if (instance !== pair.instance) this.#newLife(pair, instance);
     pair.leads.set(volumeId, { epoch, instance, sinceMs: nowMs });
+    this.#onRelation();
   }
 
   leaseUntilMs(peer: ServerId, volumeId: VolumeId, epoch: number): number {

@@ -12,6 +12,7 @@ export function onSession(c: Copy, key: number, message: SessionMessage): void {
   const leader = c.leader;
   if (message.kind === 'open' && message.epoch === 0) return openCopyRead(c, key, message);
   if (message.kind === 'requests' && message.frame.epoch === 0) return readCopy(c, key, message.frame);
+  if (message.kind === 'probe' && message.epoch === 0) return c.fx.answer(key, { kind: 'alive', sessionId: key, epoch: 0, sentAtMs: message.sentAtMs });
   if (!leader) return c.fx.answer(key, { kind: 'refused', sessionId: key, epoch: c.durable.configuration?.epoch ?? 0, reason: 'not-primary' });
   switch (message.kind) {
     case 'open': return onOpen(c, leader, key, message);
@@ -20,8 +21,14 @@ export function onSession(c: Copy, key: number, message: SessionMessage): void {
       leader.sessions.delete(key);
       leader.opens.delete(key);
       return;
-    case 'probe': return c.fx.answer(key, { kind: 'alive', sessionId: key, epoch: leader.epoch, sentAtMs: message.sentAtMs });
+    case 'probe': return onProbe(c, leader, key, message.sentAtMs);
   }
+}
+
+/** A host that asks after a session that is gone has lost the word of it. */
+function onProbe(c: Copy, leader: Leader, key: number, sentAtMs: number): void {
+  if (!leader.sessions.has(key) && !leader.opens.has(key)) return refuse(c, leader, key, 'gap');
+  c.fx.answer(key, { kind: 'alive', sessionId: key, epoch: leader.epoch, sentAtMs });
 }
 
 export function onSessionGone(c: Copy, key: number): void {

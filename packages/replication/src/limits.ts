@@ -8,6 +8,10 @@ export const LEASE_MARGIN_MS = 8;
 export const SILENT_MS = 1000;
 /** A copy that answers beacons but makes no progress: its disk may be slow, so it is given longer. */
 export const STUCK_MS = 5000;
+/** Acknowledgements that take longer than this on average … */
+export const SLOW_MS = 250;
+/** … for so long make a copy slow. It is reported, stays a member, and leaves when its replacement is in sync. */
+export const SLOW_FOR_MS = 10_000;
 /** How often a leader with unfinished business looks at it again. */
 export const TICK_MS = 50;
 /** Unanswered orders (adopt, sync, propose, records) are repeated after this; links lose messages only when they break. */

@@ -11,6 +11,7 @@ export function proposeRemoval(c: Copy, leader: Leader, peer: Peer, reason: stri
   if (leader.proposal || leader.joiner) return;
   const { members, minCopies } = leader.configuration;
   if (members.length - 1 < minCopies && !peer.leaving) return; // the volume stalls with both as members
+  c.counts.removals++;
   propose(c, leader, { kind: 'remove', serverId: peer.serverId }, reason);
 }
 

@@ -4,7 +4,7 @@ import { startComparison, stepComparison } from './catch-up.ts';
 import { advance } from './commit.ts';
 import { commonSeq } from './history.ts';
 import { keepTicking, setRequired, takeOut } from './leader.ts';
-import { CHAINS_MAX, UNACKNOWLEDGED_MAX } from './limits.ts';
+import { CHAINS_MAX, SLOW_FOR_MS, SLOW_MS, UNACKNOWLEDGED_MAX } from './limits.ts';
 import { proposeRemoval } from './membership.ts';
 import type { Copy, Leader, Peer } from './state.ts';
 
@@ -13,7 +13,8 @@ type Of<K extends CopyMessage['kind']> = CopyMessage & { readonly kind: K };
 export function newPeer(c: Copy, serverId: ServerId, member: Member | null): Peer {
   return {
     serverId, member, phase: 'adopting', attempt: 0, instance: 0, incarnation: 0, complete: false, ackSeq: -1, durableSeq: -1, sentSeq: 0, verifiedSeq: -1,
-    historyBusy: false, syncForSeq: -1, lastOrderMs: -1, lastHeardMs: c.nowMs, lastProgressMs: c.nowMs, leaving: false, comparison: null,
+    historyBusy: false, syncForSeq: -1, lastOrderMs: -1, lastHeardMs: c.nowMs, lastProgressMs: c.nowMs, leaving: false,
+    watchedSeq: 0, watchedMs: 0, latencyMs: 0, slowSinceMs: 0, comparison: null,
   };
 }
 
@@ -32,13 +33,16 @@ export function onAdopted(c: Copy, from: ServerId, message: Of<'adopted'>): void
   c.leases.establish(from, c.volumeId, leader.epoch, message.instance, c.nowMs);
   Object.assign(peer, {
     attempt: message.attempt, instance: message.instance, incarnation: message.incarnation, complete: message.complete, phase: 'following',
-    ackSeq: -1, durableSeq: -1, verifiedSeq: -1, historyBusy: false, syncForSeq: -1, lastProgressMs: c.nowMs, comparison: null,
+    ackSeq: -1, durableSeq: -1, verifiedSeq: -1, historyBusy: false, syncForSeq: -1, lastProgressMs: c.nowMs, watchedSeq: 0, comparison: null,
   });
   keepTicking(c, leader);
   if (leader.joiner === peer && leader.proposal === null) endJoin(leader);
-  if (peer.member && peer.incarnation !== peer.member.incarnation) proposeRemoval(c, leader, peer, 'lost-cache');
   const common = message.lineage === c.log.lineage ? commonSeq(c.log, message) : -1;
-  if (!message.complete || common < c.log.journalStartSeq) return startComparison(c, leader, peer, common);
+  const short = !message.complete || common < c.log.journalStartSeq;
+  if (peer.member && peer.incarnation !== peer.member.incarnation) proposeRemoval(c, leader, peer, 'lost-cache');
+  // A member holds everything that was answered; one that says otherwise has lost it, and counts no more.
+  else if (peer.member && short) proposeRemoval(c, leader, peer, 'incomplete');
+  if (short) return startComparison(c, leader, peer, common);
   c.counts.journalCatchUps++;
   peer.sentSeq = common;
   c.fx.send(from, { kind: 'follow', epoch: leader.epoch, attempt: message.attempt, afterSeq: common });
@@ -59,6 +63,10 @@ export function broadcast(c: Copy, leader: Leader, record: Frame): void {
     if (peer.sentSeq - peer.ackSeq > UNACKNOWLEDGED_MAX && peer.ackSeq >= 0) continue;
     if (peer.sentSeq === peer.ackSeq) peer.lastProgressMs = c.nowMs; // it owed nothing until now
     peer.sentSeq = record.lastSeq;
+    if (peer.watchedSeq === 0) {
+      peer.watchedSeq = record.lastSeq;
+      peer.watchedMs = c.nowMs;
+    }
     c.fx.send(peer.serverId, { kind: 'append', frame: record });
   }
 }
@@ -95,10 +103,26 @@ export function onProgress(c: Copy, from: ServerId, message: Of<'progress'>): vo
   peer.ackSeq = Math.max(peer.ackSeq, message.seq);
   peer.durableSeq = Math.max(peer.durableSeq, message.durableSeq);
   if (peer.sentSeq < peer.ackSeq) peer.sentSeq = peer.ackSeq;
+  if (peer.watchedSeq > 0 && peer.ackSeq >= peer.watchedSeq) watchLatency(c, leader, peer);
   if (peer === leader.joiner || peer.member === null) verify(c, leader, peer, message.seq, message.chain);
   if (peer.sentSeq < c.log.lastSeq) pump(c, leader, peer);
   if (peer.comparison) stepComparison(c, leader, peer);
   advance(c, leader);
+}
+
+/** Slowness is a failure too, but never a reason to have one copy less: the system manager builds another first. */
+function watchLatency(c: Copy, leader: Leader, peer: Peer): void {
+  peer.latencyMs += ((c.nowMs - peer.watchedMs) - peer.latencyMs) / 8;
+  peer.watchedSeq = 0;
+  if (peer.latencyMs <= SLOW_MS || peer.member === null) {
+    peer.slowSinceMs = 0;
+    return;
+  }
+  if (peer.slowSinceMs === 0) peer.slowSinceMs = c.nowMs;
+  if (c.nowMs - peer.slowSinceMs < SLOW_FOR_MS) return;
+  peer.slowSinceMs = c.nowMs;
+  c.counts.slowCopies++;
+  c.fx.tell({ kind: 'suspect', volumeId: c.volumeId, epoch: leader.epoch, serverId: peer.serverId, reason: 'slow' });
 }
 
 /** The same digest at the same position: the joiner's log is ours. */

@@ -117,6 +117,12 @@ export interface Peer {
   lastHeardMs: number;
   lastProgressMs: number;
   leaving: boolean;
+  /** One record at a time is watched for how long its acknowledgement takes; 0: none is. */
+  watchedSeq: number;
+  watchedMs: number;
+  latencyMs: number;
+  /** Since when the average is above SLOW_MS; 0: it is not. */
+  slowSinceMs: number;
   comparison: Comparison | null;
 }
 
@@ -210,11 +216,12 @@ export interface Counts {
   refusedSessions: number;
   fencedFrames: number;
   removals: number;
+  slowCopies: number;
 }
 
 export function newCounts(): Counts {
   return {
     promotions: 0, truncations: 0, joins: 0, journalCatchUps: 0, comparisons: 0, filledExtents: 0, deduplicatedRetries: 0,
-    refusedSessions: 0, fencedFrames: 0, removals: 0,
+    refusedSessions: 0, fencedFrames: 0, removals: 0, slowCopies: 0,
   };
 }

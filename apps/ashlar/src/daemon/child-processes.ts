@@ -1,0 +1,151 @@
+import { fork, type ChildProcess } from 'node:child_process';
+import type { ActorLog } from '@ashlar/actor';
+import { AshlarError } from '@ashlar/words';
+import type { ToChild, ToParent } from './child-messages.ts';
+
+export interface ChildProcessSpec {
+  /** `server-1`, `host-1`: the name under which its end is reported. */
+  readonly name: string;
+  /** Passed to the child as its first message. */
+  readonly argument: unknown;
+}
+
+export interface ChildProcessesOptions {
+  /** The module that a child runs. */
+  readonly module: string;
+  readonly log: ActorLog;
+  /** A frozen child (alive, but answering nothing) is killed after so long; 0: never. */
+  readonly frozenKillAfterMs: number;
+  /** A child runs; `ready` was answered. */
+  readonly onStarted: (name: string, pid: number) => void;
+  /** The kernel has reaped it: nothing of it can act any more. */
+  readonly onEnded: (name: string, pid: number, signal: string | null, code: number | null) => void;
+  /** A child refused to start for a reason that a restart does not change. */
+  readonly onRefused: (name: string, error: AshlarError) => void;
+}
+
+const PING_MS = 1000;
+const BACKOFF_FIRST_MS = 50;
+const BACKOFF_MAX_MS = 5000;
+/** A child that ran for so long is restarted without delay. */
+const SETTLED_MS = 10_000;
+const STOP_MS = 25_000;
+
+interface Child {
+  readonly spec: ChildProcessSpec;
+  process: ChildProcess | null;
+  startedMs: number;
+  backoffMs: number;
+  /** Pings of ours, one a second, that it has not answered. Counted in turns of our own loop, so that a machine that slept kills nobody. */
+  missed: number;
+  readonly ready: PromiseWithResolvers<void>;
+  restart: NodeJS.Timeout | null;
+}
+
+/**
+ * The processes of one machine, each restarted when it ends. They end with this one: the channel between them is closed by the kernel
+ * when this process is gone, however that happened, and a child without its channel exits.
+ */
+export class ChildProcesses {
+  readonly #options: ChildProcessesOptions;
+  readonly #children = new Map<string, Child>();
+  readonly #ping: NodeJS.Timeout;
+  #stopping = false;
+
+  constructor(options: ChildProcessesOptions) {
+    this.#options = options;
+    this.#ping = setInterval(() => this.#pingAll(), PING_MS);
+  }
+
+  /** Resolves when the child says that it is ready; it is restarted from then on until `stop`. */
+  start(spec: ChildProcessSpec): Promise<void> {
+    const child: Child = { spec, process: null, startedMs: 0, backoffMs: BACKOFF_FIRST_MS, missed: 0, ready: Promise.withResolvers<void>(), restart: null };
+    this.#children.set(spec.name, child);
+    this.#spawn(child);
+    return child.ready.promise;
+  }
+
+  pid(name: string): number | null {
+    return this.#children.get(name)?.process?.pid ?? null;
+  }
+
+  /** Ends every child in order, hosts first: what they still write is then answered. */
+  async stop(): Promise<void> {
+    this.#stopping = true;
+    clearInterval(this.#ping);
+    for (const child of [...this.#children.values()].reverse()) {
+      if (child.restart) clearTimeout(child.restart);
+      await this.#end(child);
+    }
+  }
+
+  #spawn(child: Child): void {
+    child.restart = null;
+    child.missed = 0;
+    child.startedMs = performance.now();
+    const process = fork(this.#options.module, [child.spec.name], { stdio: ['ignore', 'ignore', 'inherit', 'ipc'], serialization: 'advanced' });
+    child.process = process;
+    const { pid } = process;
+    process.on('error', (error) => this.#options.log.error({ name: child.spec.name, error }, 'a process could not be started or reached'));
+    process.on('message', (message) => this.#onMessage(child, message as ToParent));
+    process.once('exit', (code, signal) => this.#onExit(child, pid ?? 0, code, signal));
+    this.#send(child, { kind: 'start', argument: child.spec.argument });
+  }
+
+  #send(child: Child, message: ToChild): void {
+    // The exit of a child that can no longer be written to is reported by its own event.
+    if (child.process?.connected) child.process.send(message, () => {});
+  }
+
+  #onMessage(child: Child, message: ToParent): void {
+    child.missed = 0;
+    switch (message.kind) {
+      case 'pong': return;
+      case 'ready':
+        this.#options.onStarted(child.spec.name, child.process?.pid ?? 0);
+        return child.ready.resolve();
+      case 'refused': {
+        const error = new AshlarError(message.code, message.message);
+        this.#options.onRefused(child.spec.name, error);
+        return child.ready.reject(error);
+      }
+    }
+  }
+
+  #onExit(child: Child, pid: number, code: number | null, signal: string | null): void {
+    child.process = null;
+    this.#options.log.warn({ name: child.spec.name, pid, code, signal }, 'a process ended');
+    this.#options.onEnded(child.spec.name, pid, signal, code);
+    if (this.#stopping) return;
+    const settled = performance.now() - child.startedMs >= SETTLED_MS;
+    child.backoffMs = settled ? BACKOFF_FIRST_MS : Math.min(child.backoffMs * 2, BACKOFF_MAX_MS);
+    child.restart = setTimeout(() => this.#spawn(child), child.backoffMs);
+  }
+
+  #pingAll(): void {
+    const { frozenKillAfterMs, log } = this.#options;
+    for (const child of this.#children.values()) {
+      if (!child.process) continue;
+      if (frozenKillAfterMs > 0 && child.missed * PING_MS >= frozenKillAfterMs) {
+        log.warn({ name: child.spec.name, pid: child.process.pid, missed: child.missed }, 'a process has not answered for too long; it is killed and replaced');
+        child.process.kill('SIGKILL');
+        child.missed = 0;
+        continue;
+      }
+      child.missed++;
+      this.#send(child, { kind: 'ping' });
+    }
+  }
+
+  async #end(child: Child): Promise<void> {
+    const { process } = child;
+    if (!process) return;
+    const ended = new Promise<void>((resolve) => process.once('exit', () => resolve()));
+    this.#send(child, { kind: 'stop' });
+    const late = setTimeout(() => process.kill('SIGKILL'), STOP_MS);
+    // A frozen child cannot be asked.
+    if (child.missed > 2) process.kill('SIGKILL');
+    await ended;
+    clearTimeout(late);
+  }
+}

@@ -1,0 +1,60 @@
+import { createLog, createRuntime } from '@ashlar/runtime';
+import { AshlarError, errorCode } from '@ashlar/words';
+import type { ToChild, ToParent } from './child-messages.ts';
+import { place, type PartiesArgument } from './parties.ts';
+
+/** What a child process is told at its start. */
+export interface ChildArgument extends PartiesArgument {
+  readonly logFile: string;
+  /** Both ends of every link of the site must have it. */
+  readonly linkToken: string;
+}
+
+/** An orderly end may take so long when nobody waits for it any more. */
+const ORPHAN_STOP_MS = 5000;
+
+const name = process.argv[2] ?? 'child';
+let stop: (() => Promise<void>) | null = null;
+
+function tell(message: ToParent): void {
+  process.send?.(message, undefined, undefined, () => {});
+}
+
+async function start({ logFile, linkToken, ...parties }: ChildArgument): Promise<void> {
+  const log = createLog({ name, file: logFile });
+  const runtime = createRuntime({ name, log, token: linkToken });
+  process.on('uncaughtException', (error) => {
+    // State of unknown shape must not go on answering; the supervisor starts a process that reads it from disk.
+    log.error({ error }, 'a defect outside of every actor; the process ends');
+    process.exit(70);
+  });
+  stop = () => runtime.shutdown();
+  try {
+    await place(runtime, parties);
+  } catch (error) {
+    log.error({ error }, 'cannot start');
+    tell({ kind: 'refused', code: errorCode(error), message: error instanceof AshlarError ? error.message : String(error) });
+    setTimeout(() => process.exit(1), 100);
+    return;
+  }
+  tell({ kind: 'ready' });
+}
+
+async function end(code: number): Promise<void> {
+  const late = setTimeout(() => process.exit(code), ORPHAN_STOP_MS);
+  await stop?.();
+  clearTimeout(late);
+  process.exit(code);
+}
+
+process.on('message', (message: ToChild) => {
+  switch (message.kind) {
+    case 'ping': return tell({ kind: 'pong' });
+    case 'start': return void start(message.argument as ChildArgument);
+    case 'stop': return void end(0);
+  }
+});
+process.on('disconnect', () => void end(0));
+// The terminal sends its interrupt to every process of the group; the parent decides.
+process.on('SIGINT', () => {});
+process.on('SIGTERM', () => void end(0));

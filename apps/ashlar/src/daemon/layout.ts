@@ -1,0 +1,53 @@
+import { createHash } from 'node:crypto';
+import { chmodSync, mkdirSync, statSync } from 'node:fs';
+import { homedir, tmpdir, userInfo } from 'node:os';
+import { join, resolve } from 'node:path';
+import { AshlarError } from '@ashlar/words';
+
+/** Where everything of a site on one machine lies. docs/formats/directories.md */
+export interface SiteLayout {
+  readonly root: string;
+  /** Metadata store of the system manager. */
+  readonly manager: string;
+  readonly log: string;
+  readonly tokenFile: string;
+  /** Short, because a unix socket's path may have 107 bytes; derived from the root, so that it is the same after a restart. */
+  readonly sockets: string;
+  serverDirectories(server: string, disks: number): readonly string[];
+  hostDirectory(host: string): string;
+  linkSocket(party: string): string;
+}
+
+export function defaultRoot(env: Readonly<Record<string, string | undefined>> = process.env): string {
+  const dataHome = env['XDG_DATA_HOME'] || join(homedir(), '.local', 'share');
+  return join(dataHome, 'ashlar');
+}
+
+export function siteLayout(directory: string): SiteLayout {
+  const root = resolve(directory);
+  mkdirSync(root, { recursive: true, mode: 0o700 });
+  const sockets = socketDirectory(root);
+  return {
+    root, sockets,
+    manager: join(root, 'manager'),
+    log: join(root, 'log'),
+    tokenFile: join(root, 'token'),
+    serverDirectories: (server, disks) => Array.from({ length: disks }, (_, i) => join(root, 'servers', server, `disk-${i + 1}`)),
+    hostDirectory: (host) => join(root, 'hosts', host),
+    linkSocket: (party) => join(sockets, `${party}.link`),
+  };
+}
+
+/** Only its owner may enter: whoever can connect to a socket in it may read volumes. */
+function socketDirectory(root: string): string {
+  const { uid } = userInfo();
+  const name = createHash('sha256').update(root).digest('hex').slice(0, 12);
+  const path = join(tmpdir(), `ashlar-${uid}`, name);
+  mkdirSync(path, { recursive: true, mode: 0o700 });
+  for (const directory of [join(tmpdir(), `ashlar-${uid}`), path]) {
+    const stat = statSync(directory);
+    if (stat.uid !== uid) throw new AshlarError('directory-foreign', `${directory} belongs to another user`, { path: directory });
+    chmodSync(directory, 0o700);
+  }
+  return path;
+}

@@ -1,1 +1,1 @@
-export {};
+export type { NbdBackend, NbdBackendLimits, NbdDevice, NbdReplies, PayloadLease } from './backend.ts';

@@ -15,7 +15,8 @@ export const FRAME_MAGIC = 0x46485341; // "ASHF"
 export const FRAME_VERSION = 1;
 export const FRAME_HEADER_BYTES = 104;
 export const OPERATION_BYTES = 32;
-export const REPLY_GAP_BYTES = 32;
+/** 28: an NBD structured reply's header with the offset of its bytes. So the replies of one frame, headers filled in, lie end to end and leave with one socket write. */
+export const REPLY_GAP_BYTES = 28;
 
 export const FrameKind = { request: 1, log: 2, reply: 3, fill: 4 } as const;
 export type FrameKind = (typeof FrameKind)[keyof typeof FrameKind];
@@ -123,6 +124,7 @@ export class Frame {
   set senderEpoch(value: number) { this.#setU64(96, value); }
 
   requestNumber(i: number): number { return this.#u64(this.#at(i)); }
+  setRequestNumber(i: number, requestNumber: number): void { this.#setU64(this.#at(i), requestNumber); }
   offsetBytes(i: number): number { return this.#u64(this.#at(i) + 8); }
   lengthBytes(i: number): number { return this.view.getUint32(this.#at(i) + 16, true); }
   /** Where operation i's bytes begin in the payload. */

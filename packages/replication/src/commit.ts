@@ -101,8 +101,9 @@ export function answerFlushes(c: Copy, leader: Leader): void {
 
 /** A sync order or its answer may have been lost with a link. */
 export function retryFlushes(c: Copy, leader: Leader): void {
-  if (leader.flushes.length === 0) return;
-  const seq = flushedThrough(leader);
+  const strict = leader.configuration.durability === 'strict' && leader.pending.length > 0;
+  if (leader.flushes.length === 0 && !strict) return;
+  const seq = strict ? c.log.lastSeq : flushedThrough(leader);
   if (c.log.durableSeq < seq) requestSync(c, leader);
   for (const peer of leader.required) {
     if (peer.phase !== 'following' || peer.durableSeq >= seq || c.nowMs - peer.lastOrderMs < REPEAT_MS) continue;

@@ -82,6 +82,8 @@ export function onAppend(c: Copy, from: ServerId, frame: Frame): void {
   if (frame.firstSeq === lastSeq + 1) {
     const committed = frame.committedSeq;
     c.fx.append(frame);
+    // Strict: the answer waits for this copy's disk too, so it need not be told to sync.
+    if (c.durable.configuration?.durability === 'strict') beginSync(c, f);
     sendProgress(c, f);
     commit(c, f, committed);
     return;
@@ -106,6 +108,11 @@ export function onSync(c: Copy, from: ServerId, epoch: number): void {
   const f = mine(c, from, epoch);
   if (!f?.following || c.durable.fault) return;
   if (c.log.durableSeq >= c.log.lastSeq) return sendProgress(c, f);
+  beginSync(c, f);
+}
+
+/** One at a time; what comes meanwhile is covered by the next. */
+function beginSync(c: Copy, f: Follower): void {
   if (f.syncing) {
     f.syncAgain = true;
     return;

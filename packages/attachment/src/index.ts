@@ -1,1 +1,4 @@
-export {};
+export * from './core.ts';
+export * from './effects.ts';
+export * from './limits.ts';
+export * from './reservation.ts';

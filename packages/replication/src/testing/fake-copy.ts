@@ -149,7 +149,7 @@ export class FakeCopy implements Effects {
       copy.senderEpoch = senderEpoch;
       copy.committedSeq = committedSeq;
       copy.seal();
-      this.sent.push({ to, message: { kind: 'append', frame: copy } });
+      this.send(to, { kind: 'append', frame: copy });
       throughSeq = frame.lastSeq;
     }
     this.later({ kind: 'history-sent', to, throughSeq });
@@ -157,10 +157,10 @@ export class FakeCopy implements Effects {
 
   fill(frame: Frame): void { this.log.extents.add(Math.floor(frame.offsetBytes(0) / 2 ** 20)); }
 
-  sendFill(to: ServerId, epoch: number, extent: number): void { this.sent.push({ to, message: { kind: 'fill', epoch, extent, frame: fillOf(extent) } }); }
+  sendFill(to: ServerId, epoch: number, extent: number): void { this.send(to, { kind: 'fill', epoch, extent, frame: fillOf(extent) }); }
 
   sendCompared(to: ServerId, epoch: number, attempt: number, extent: number): void {
-    this.sent.push({ to, message: { kind: 'compared', epoch, attempt, extent, seq: this.log.lastSeq, blocks: new Uint8Array([this.log.extents.has(extent) ? 1 : 0]) } });
+    this.send(to, { kind: 'compared', epoch, attempt, extent, seq: this.log.lastSeq, blocks: new Uint8Array([this.log.extents.has(extent) ? 1 : 0]) });
   }
 
   compareExtent(to: ServerId, epoch: number, extent: number, _learnerSeq: number, blocks: Uint8Array): void {

@@ -1,1 +1,2 @@
-export {};
+export * from './host-node.ts';
+export type { ListenNbd, NbdExports, NbdListener } from './nbd-port.ts';

@@ -1,0 +1,14 @@
+import type { AttachmentSpec } from '@ashlar/protocol';
+import type { ServerId, VolumeId } from '@ashlar/words';
+
+/** What an attachment is called in NBD, and by us: the volume's id; `:ro` for a reader beside a writer; `@server` for one server's own copy. */
+export function exportName({ volumeId, readOnly, copy }: { readonly volumeId: VolumeId; readonly readOnly: boolean; readonly copy: ServerId | null }): string {
+  if (copy !== null) return `${volumeId}@${copy}`;
+  return readOnly ? `${volumeId}:ro` : volumeId;
+}
+
+/** https://github.com/NetworkBlockDevice/nbd/blob/master/doc/uri.md */
+export function nbdUri(spec: AttachmentSpec, socketPath: string, tcpPort: number): string {
+  const name = exportName(spec);
+  return spec.tcp ? `nbd://127.0.0.1:${tcpPort}/${name}` : `nbd+unix:///${name}?socket=${encodeURI(socketPath)}`;
+}

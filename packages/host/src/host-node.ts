@@ -1,0 +1,283 @@
+import { chmodSync, mkdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Actor, ActorContext, Address } from '@ashlar/actor';
+import type { Reservation } from '@ashlar/attachment';
+import type { AttachmentSpec, Configuration, HostCommand, HostMessage, Usage, VolumeLimits } from '@ashlar/protocol';
+import type { Runtime } from '@ashlar/runtime';
+import { AshlarError, type HostId, type VolumeId } from '@ashlar/words';
+import { AttachmentActor, type AttachmentHouse, type AttachmentMessage } from './attachment-actor.ts';
+import { exportName, nbdUri } from './export-name.ts';
+import { HostActor, type HostHouse } from './host-actor.ts';
+import { HostState } from './host-state.ts';
+import { RESTARTS_MAX, RESTARTS_MS, SAVE_DELAY_MS, SHUTDOWN_MS, SOCKET_PATH_BYTES_MAX } from './limits.ts';
+import type { ListenNbd, NbdExports, NbdListener } from './nbd-port.ts';
+import { addUsage, NO_USAGE } from './usage.ts';
+
+export interface HostNodeOptions {
+  readonly hostId: HostId;
+  /** Its lock is held by the caller (DirectoryLock). */
+  readonly directory: string;
+  /** Of the NBD socket; made so that only its owner may enter. The path is the same after a restart. */
+  readonly socketDirectory: string;
+  readonly runtime: Runtime;
+  readonly managerAddress: Address;
+  readonly listenNbd: ListenNbd;
+}
+
+/** Started before the attachments and so stopped after them: what they leave behind is saved, then the file is closed. */
+class StateKeeper implements Actor {
+  readonly #close: () => void;
+
+  constructor(close: () => void) { this.#close = close; }
+
+  receive(): void {}
+  inspect(): unknown { return {}; }
+  stop(): void { this.#close(); }
+}
+
+/**
+ * A host's node manager: its attachments, their NBD exports, and its word to the system manager. Hosted by one thread. Attachments outlive
+ * its process: the next one goes on with them, with or without a manager.
+ */
+export class HostNode implements AttachmentHouse, HostHouse {
+  readonly hostId: HostId;
+  readonly socketPath: string;
+  readonly managerAddress: Address;
+  readonly #runtime: Runtime;
+  readonly #state: HostState;
+  readonly #listenNbd: ListenNbd;
+  /** Attachments whose actor lives. */
+  readonly #open = new Map<string, AttachmentActor>();
+  /** What is being done with one attachment, one after the other. */
+  readonly #work = new Map<string, Promise<unknown>>();
+  #listeners: NbdListener[] = [];
+  #tcp: Promise<NbdListener> | null = null;
+  #tcpPort: number;
+  #saveTimer: NodeJS.Timeout | null = null;
+
+  private constructor(options: HostNodeOptions) {
+    const { hostId, directory, socketDirectory, runtime, managerAddress, listenNbd } = options;
+    this.hostId = hostId;
+    this.managerAddress = managerAddress;
+    this.#runtime = runtime;
+    this.#listenNbd = listenNbd;
+    for (const path of [directory, socketDirectory]) {
+      mkdirSync(path, { recursive: true, mode: 0o700 });
+      chmodSync(path, 0o700);
+    }
+    this.socketPath = join(socketDirectory, `${hostId}.nbd`);
+    if (Buffer.byteLength(this.socketPath) > SOCKET_PATH_BYTES_MAX) {
+      throw new AshlarError('invalid-argument', `the socket path ${this.socketPath} is longer than ${SOCKET_PATH_BYTES_MAX} bytes`, { path: this.socketPath });
+    }
+    this.#state = HostState.open(directory);
+    this.#tcpPort = this.#state.tcpPort;
+  }
+
+  /** Goes on with every attachment that the directory knows, listens, then greets the manager. Throws `format-unsupported` or `corrupt` before anything was changed. */
+  static async start(options: HostNodeOptions): Promise<HostNode> {
+    const host = new HostNode(options);
+    const { runtime, hostId, managerAddress } = options;
+    runtime.addParty(hostId);
+    host.#startActor('state', () => new StateKeeper(() => host.#close()));
+    for (const { name } of host.#state.all()) host.#startAttachment(name);
+    // What a process that was killed left behind; the lock says that nobody listens there.
+    rmSync(host.socketPath, { force: true });
+    await host.#listen({ path: host.socketPath }, () => true);
+    if (host.#state.all().some(({ spec }) => spec.tcp)) await host.#listenTcp();
+    host.#startActor('host', (context) => new HostActor(context, hostId, managerAddress, host));
+    return host;
+  }
+
+  /**
+   * Closes connections and sessions in order; attachments stay known, for the next start. A shutdown of the runtime does the same: it stops
+   * what was started last first.
+   */
+  async stop(): Promise<void> {
+    await this.#runtime.stop(`${this.hostId}/host`);
+    for (const { name } of this.#state.all()) await this.#runtime.stop(this.#childId(name));
+    await this.#runtime.stop(`${this.hostId}/state`);
+  }
+
+  // ---- HostHouse
+
+  specs(): readonly AttachmentSpec[] { return this.#state.all().map(({ spec }) => spec); }
+  nbd(spec: AttachmentSpec): string { return nbdUri(spec, this.socketPath, this.#tcpPort); }
+
+  attach(spec: AttachmentSpec, configuration: Configuration): Promise<string> {
+    const name = exportName(spec);
+    return this.#inTurn(name, async () => {
+      if (spec.tcp) await this.#listenTcp();
+      const known = this.#state.get(name);
+      if (known !== undefined && known.spec.attachNumber === spec.attachNumber && this.#open.has(name)) this.#again(name, spec, configuration);
+      else {
+        // An older attach of the same volume: its numbers and session mean nothing to the new one.
+        if (known !== undefined) await this.#runtime.stop(this.#childId(name));
+        this.#state.attach(name, spec, configuration);
+        this.#startAttachment(name);
+      }
+      return this.nbd(spec);
+    });
+  }
+
+  detach(name: string): Promise<void> {
+    return this.#inTurn(name, async () => {
+      if (this.#state.get(name) === undefined) return;
+      await this.#runtime.stop(this.#childId(name));
+      this.#state.detach(name);
+    });
+  }
+
+  setLimits(volumeId: VolumeId, limits: VolumeLimits): void {
+    for (const { name, spec } of this.#state.all()) {
+      if (spec.volumeId !== volumeId) continue;
+      this.#change(name, { spec: { ...spec, limits } });
+      this.#toAttachment(name, { kind: 'limits', volumeId, limits });
+    }
+  }
+
+  configure(configuration: Configuration): void {
+    for (const { name, spec } of this.#state.all()) {
+      if (spec.volumeId === configuration.volumeId) this.#toAttachment(name, { kind: 'configuration', configuration });
+    }
+  }
+
+  usages(): ReadonlyMap<VolumeId, Usage> {
+    const usages = new Map<VolumeId, Usage>();
+    for (const { spec, usage } of this.#open.values()) usages.set(spec.volumeId, addUsage(usages.get(spec.volumeId) ?? NO_USAGE, usage));
+    return usages;
+  }
+
+  /** No clients any more, and nothing half done. */
+  async closeListeners(): Promise<void> {
+    await Promise.allSettled(this.#work.values());
+    await Promise.all(this.#listeners.splice(0).map((listener) => listener.close()));
+  }
+
+  // ---- AttachmentHouse
+
+  reserve(name: string, reservation: Reservation): void { this.#state.reserve(name, reservation); }
+
+  configured(name: string, configuration: Configuration): void { this.#change(name, { configuration }); }
+
+  opened(name: string, attachment: AttachmentActor): void { this.#open.set(name, attachment); }
+
+  closed(name: string, attachment: AttachmentActor): void {
+    if (this.#open.get(name) !== attachment) return;
+    this.#open.delete(name);
+    for (const listener of this.#listeners) listener.disconnect(name);
+    if (this.#state.get(name) !== undefined) this.#change(name, { usage: attachment.usage });
+  }
+
+  // ---- parts
+
+  #startActor(id: 'host' | 'state', start: (context: ActorContext) => Actor<HostCommand> | Actor): void {
+    const outcome = this.#runtime.start({ kind: 'actor', id: `${this.hostId}/${id}`, address: `${this.hostId}/${id}`, restart: 'permanent', shutdownMs: SHUTDOWN_MS, start });
+    if (outcome !== 'started') throw new AshlarError('internal', `${this.hostId}/${id} could not be started`);
+  }
+
+  #close(): void {
+    if (this.#saveTimer !== null) clearTimeout(this.#saveTimer);
+    this.#state.close();
+  }
+
+  #childId(name: string): string { return `${this.hostId}/attachment/${name}`; }
+  #address(name: string): Address { return `${this.hostId}/attachment/${name}`; }
+
+  #inTurn<T>(name: string, work: () => Promise<T>): Promise<T> {
+    const before = this.#work.get(name) ?? Promise.resolve();
+    const done = before.then(work, work);
+    this.#work.set(name, done);
+    const forget = (): void => { if (this.#work.get(name) === done) this.#work.delete(name); };
+    done.then(forget, forget);
+    return done;
+  }
+
+  /** The manager says again what we know: it did not hear our answer, or it knows more by now. */
+  #again(name: string, spec: AttachmentSpec, configuration: Configuration): void {
+    this.#change(name, { spec });
+    this.#toAttachment(name, { kind: 'limits', volumeId: spec.volumeId, limits: spec.limits });
+    this.#toAttachment(name, { kind: 'configuration', configuration });
+  }
+
+  #toAttachment(name: string, message: AttachmentMessage): void {
+    this.#runtime.send(this.#address(name), message);
+  }
+
+  #startAttachment(name: string): void {
+    const outcome = this.#runtime.start({
+      kind: 'supervisor', id: this.#childId(name), strategy: 'one_for_one', intensity: RESTARTS_MAX, periodMs: RESTARTS_MS, pastIntensity: 'fault',
+      onCrash: ({ error }) => this.#runtime.log.error({ export: name, error }, 'an attachment crashed'),
+      onFault: ({ error }) => this.#faulted(name, error),
+      children: [{
+        kind: 'actor', id: 'attachment', address: this.#address(name), restart: 'permanent', shutdownMs: SHUTDOWN_MS,
+        start: (context) => this.#life(context, name),
+      }],
+    });
+    if (outcome !== 'started') throw new AshlarError('internal', `the attachment ${name} could not be started`);
+  }
+
+  /** The numbers of this life are reserved on disk before its first message. */
+  #life(context: ActorContext, name: string): AttachmentActor {
+    return new AttachmentActor(context, this.#state.beginLife(name), this);
+  }
+
+  #faulted(name: string, error: unknown): void {
+    const volumeId = this.#state.get(name)?.spec.volumeId;
+    this.#runtime.log.error({ export: name, error }, 'an attachment crashed too often and stays down');
+    if (volumeId === undefined) return;
+    const told: HostMessage = { kind: 'host-event', volumeId, name: 'attachment-faulted', detail: { export: name, error: String(error) } };
+    this.#runtime.send(this.managerAddress, told, `${this.hostId}/host`);
+  }
+
+  async #listen(address: Parameters<ListenNbd>[0]['address'], shows: (spec: AttachmentSpec) => boolean): Promise<NbdListener> {
+    const exports: NbdExports = {
+      find: (name) => {
+        const attachment = this.#open.get(name);
+        return attachment !== undefined && shows(attachment.spec) ? attachment : undefined;
+      },
+      list: () => [...this.#open].filter(([, { spec }]) => shows(spec)).map(([name]) => name),
+    };
+    const listener = await this.#listenNbd({ runtime: this.#runtime, exports, address });
+    this.#listeners.push(listener);
+    return listener;
+  }
+
+  /** On loopback, which every user of the machine can reach: it shows only what was attached for it. */
+  #listenTcp(): Promise<NbdListener> {
+    this.#tcp ??= this.#listenTcpAt(this.#tcpPort).catch((error: unknown) => {
+      this.#tcp = null;
+      throw error;
+    });
+    return this.#tcp;
+  }
+
+  async #listenTcpAt(port: number): Promise<NbdListener> {
+    const listener = await this.#listen({ host: '127.0.0.1', port }, (spec) => spec.tcp).catch((error: unknown) => {
+      // Somebody else has the port that was ours before the restart. Clients must be told of another one.
+      if (port === 0 || (error as { code?: unknown }).code !== 'EADDRINUSE') throw error;
+      this.#runtime.log.warn({ port, error }, 'the NBD port is taken; another one is used');
+      return this.#listen({ host: '127.0.0.1', port: 0 }, (spec) => spec.tcp);
+    });
+    if ('port' in listener.address) {
+      this.#tcpPort = listener.address.port;
+      this.#state.tcpPort = listener.address.port;
+    }
+    return listener;
+  }
+
+  #change(name: string, change: Parameters<HostState['change']>[1]): void {
+    if (this.#state.get(name) === undefined) return;
+    this.#state.change(name, change);
+    this.#saveTimer ??= setTimeout(() => this.#saveChanged(), SAVE_DELAY_MS).unref();
+  }
+
+  #saveChanged(): void {
+    this.#saveTimer = null;
+    try {
+      this.#state.saveChanged();
+    } catch (error) {
+      // Only hints and figures; what must be stable is saved on its own.
+      this.#runtime.log.error({ error }, 'the state of attachments could not be saved; it is tried again with the next change');
+    }
+  }
+}

@@ -1,0 +1,158 @@
+import { join } from 'node:path';
+import { DatabaseSync, type StatementSync } from 'node:sqlite';
+import { nextReservation, type Reservation } from '@ashlar/attachment';
+import type { AttachmentSpec, Configuration, Usage } from '@ashlar/protocol';
+import { assert, AshlarError } from '@ashlar/words';
+import { NO_USAGE } from './usage.ts';
+
+const FILE = 'host.sqlite';
+const FORMAT = 1;
+
+/** What outlives the host's process, of one attachment. */
+export interface SavedAttachment {
+  readonly name: string;
+  readonly spec: AttachmentSpec;
+  /** The newest that was saved; a hint, since a newer one may be known elsewhere. */
+  readonly configuration: Configuration;
+  readonly reservation: Reservation;
+  /** Of the lives before. */
+  readonly usage: Usage;
+}
+
+/**
+ * The host's attachments on disk (docs/formats/host.md). What may never be forgotten (that there is an attachment, the numbers it has used) is on
+ * stable storage when the call returns; newer configurations and figures are kept for `saveLater`.
+ */
+export class HostState {
+  readonly #database: DatabaseSync;
+  readonly #saved = new Map<string, SavedAttachment>();
+  readonly #dirty = new Set<string>();
+  readonly #put: StatementSync;
+
+  private constructor(database: DatabaseSync) {
+    this.#database = database;
+    database.exec(`
+      CREATE TABLE IF NOT EXISTS attachment (name TEXT PRIMARY KEY, spec TEXT NOT NULL, configuration TEXT NOT NULL,
+        restart_count INTEGER NOT NULL, session_count INTEGER NOT NULL, usage TEXT NOT NULL) STRICT;
+      CREATE TABLE IF NOT EXISTS setting (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
+      PRAGMA user_version = ${FORMAT};
+    `);
+    this.#put = database.prepare(`
+      INSERT INTO attachment (name, spec, configuration, restart_count, session_count, usage) VALUES (?, ?, ?, ?, ?, ?)
+      ON CONFLICT (name) DO UPDATE SET spec = excluded.spec, configuration = excluded.configuration,
+        restart_count = excluded.restart_count, session_count = excluded.session_count, usage = excluded.usage
+    `);
+    for (const row of database.prepare('SELECT * FROM attachment ORDER BY name').all()) {
+      const saved = fromRow(row as unknown as Row);
+      this.#saved.set(saved.name, saved);
+    }
+  }
+
+  /** The caller holds the directory's lock. Throws `format-unsupported` (nothing was changed) or `corrupt`. */
+  static open(directory: string): HostState {
+    const path = join(directory, FILE);
+    try {
+      const database = new DatabaseSync(path);
+      // WAL with FULL: each commit is one append and one fdatasync, and is stable when it returns.
+      database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL');
+      const { user_version: format } = database.prepare('PRAGMA user_version').get() as { user_version: number };
+      if (format > FORMAT) throw new AshlarError('format-unsupported', `${path} has format ${format}, this version knows ${FORMAT}`, { path });
+      return new HostState(database);
+    } catch (error) {
+      if (error instanceof AshlarError) throw error;
+      throw new AshlarError('corrupt', `${path} cannot be read`, { path, cause: error });
+    }
+  }
+
+  all(): readonly SavedAttachment[] { return [...this.#saved.values()]; }
+  get(name: string): SavedAttachment | undefined { return this.#saved.get(name); }
+
+  /** A new attachment, or the same again with other limits. Stable when it returns. */
+  attach(name: string, spec: AttachmentSpec, configuration: Configuration): void {
+    const known = this.#saved.get(name);
+    const same = known?.spec.attachNumber === spec.attachNumber ? known : undefined;
+    this.#save({ name, spec, configuration, reservation: same?.reservation ?? { restartCount: 0, sessionCount: 0 }, usage: same?.usage ?? NO_USAGE });
+  }
+
+  /** Before a life of the attachment begins. Stable when it returns. */
+  beginLife(name: string): SavedAttachment {
+    const saved = this.#known(name);
+    return this.#save({ ...saved, reservation: nextReservation(saved.reservation) });
+  }
+
+  /** Stable when it returns. */
+  reserve(name: string, reservation: Reservation): void {
+    this.#save({ ...this.#known(name), reservation });
+  }
+
+  /** Stable when it returns. */
+  detach(name: string): void {
+    this.#saved.delete(name);
+    this.#dirty.delete(name);
+    this.#database.prepare('DELETE FROM attachment WHERE name = ?').run(name);
+  }
+
+  /** Kept in memory until `saveLater`. */
+  change(name: string, change: Partial<Pick<SavedAttachment, 'spec' | 'configuration' | 'usage'>>): void {
+    this.#saved.set(name, { ...this.#known(name), ...change });
+    this.#dirty.add(name);
+  }
+
+  get dirty(): boolean { return this.#dirty.size > 0; }
+
+  /** Everything that was changed, in one transaction. */
+  saveChanged(): void {
+    if (this.#dirty.size === 0) return;
+    this.#database.exec('BEGIN');
+    for (const name of this.#dirty) this.#write(this.#known(name));
+    this.#database.exec('COMMIT');
+    this.#dirty.clear();
+  }
+
+  /** The TCP port that was given out, so that it is the same after a restart; 0: none yet. */
+  get tcpPort(): number {
+    const row = this.#database.prepare(`SELECT value FROM setting WHERE name = 'tcp-port'`).get() as { value: number } | undefined;
+    return row?.value ?? 0;
+  }
+  set tcpPort(port: number) {
+    this.#database.prepare(`INSERT INTO setting (name, value) VALUES ('tcp-port', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value`).run(port);
+  }
+
+  close(): void {
+    this.saveChanged();
+    this.#database.close();
+  }
+
+  #known(name: string): SavedAttachment {
+    const saved = this.#saved.get(name);
+    assert(saved !== undefined, 'the attachment was saved before');
+    return saved;
+  }
+
+  #save(saved: SavedAttachment): SavedAttachment {
+    this.#write(saved);
+    this.#saved.set(saved.name, saved);
+    this.#dirty.delete(saved.name);
+    return saved;
+  }
+
+  #write({ name, spec, configuration, reservation, usage }: SavedAttachment): void {
+    this.#put.run(name, JSON.stringify(spec), JSON.stringify(configuration), reservation.restartCount, reservation.sessionCount, JSON.stringify(usage));
+  }
+}
+
+interface Row {
+  readonly name: string;
+  readonly spec: string;
+  readonly configuration: string;
+  readonly restart_count: number;
+  readonly session_count: number;
+  readonly usage: string;
+}
+
+function fromRow(row: Row): SavedAttachment {
+  return {
+    name: row.name, spec: JSON.parse(row.spec) as AttachmentSpec, configuration: JSON.parse(row.configuration) as Configuration,
+    reservation: { restartCount: row.restart_count, sessionCount: row.session_count }, usage: JSON.parse(row.usage) as Usage,
+  };
+}

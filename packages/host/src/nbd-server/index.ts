@@ -1,0 +1,3 @@
+export type { NbdTls } from './connection.ts';
+export { MemoryBackend, type MemoryBackendOptions } from './memory-backend.ts';
+export { type NbdAddress, NbdServer, type NbdServerOptions } from './server.ts';

@@ -1,0 +1,10 @@
+/** Clients at a time, over all exports of a server. Each costs a slab of receive memory; more are closed before they are greeted. */
+export const CONNECTIONS_MAX = 1024;
+/** From connecting to the first request. Negotiation takes milliseconds; TLS on a slow link, seconds. */
+export const HANDSHAKE_DEADLINE_MS = 15_000;
+/** Replies that a client has not taken yet. Above it nothing more is read from that client. */
+export const WRITE_QUEUE_BYTES_MAX = 4 * 1024 * 1024;
+/** How long a closing connection may take to take its last bytes. */
+export const LINGER_MS = 5_000;
+/** How long unanswered requests may hold up an orderly shutdown. */
+export const SHUTDOWN_GRACE_MS = 5_000;

@@ -1,0 +1,138 @@
+import { once } from 'node:events';
+import { unlinkSync } from 'node:fs';
+import { connect, createServer, type ListenOptions, type Server, type Socket } from 'node:net';
+import { AshlarError } from '@ashlar/words';
+import { type ExportDirectory, type NbdBackend, NbdExport, SlabPool } from '@ashlar/nbd';
+import { Connection, type NbdTls } from './connection.ts';
+import { CONNECTIONS_MAX, SHUTDOWN_GRACE_MS } from './limits.ts';
+
+export interface NbdServerOptions {
+  readonly tls?: NbdTls;
+  /** Names are told to clients that ask (default); otherwise they must know the name. */
+  readonly listExports?: boolean;
+  readonly connectionsMax?: number;
+  readonly handshakeDeadlineMs?: number;
+  /** Receive memory; shared memory if frames are to pass to other threads. */
+  readonly allocate?: (bytes: number) => Uint8Array;
+  /** What a client did wrong, or that one was turned away: for the log. */
+  readonly onFault?: (message: string) => void;
+}
+
+export type NbdAddress = { readonly path: string } | { readonly host: string; readonly port: number };
+
+/** Serves exports over any number of unix and TCP sockets, in the thread that it was made in. */
+export class NbdServer implements ExportDirectory {
+  readonly #options: NbdServerOptions;
+  readonly #exports = new Map<string, NbdExport>();
+  readonly #connections = new Set<Connection>();
+  readonly #listeners = new Set<Server>();
+  readonly #pool: SlabPool;
+  #changed: (() => void)[] = [];
+
+  constructor(options: NbdServerOptions = {}) {
+    this.#options = options;
+    this.#pool = new SlabPool(options.allocate);
+  }
+
+  get connectionCount(): number {
+    return this.#connections.size;
+  }
+
+  addExport(name: string, backend: NbdBackend): void {
+    if (this.#exports.has(name)) throw new AshlarError('already-exists', `export "${name}" exists`);
+    this.#exports.set(name, new NbdExport(name, backend));
+  }
+
+  /** Refuses new requests (ESHUTDOWN), lets unanswered ones be answered for a while, and closes the export's connections. */
+  async removeExport(name: string, graceMs: number = SHUTDOWN_GRACE_MS): Promise<void> {
+    const target = this.#exports.get(name);
+    if (!target) return;
+    target.closing = true;
+    this.#exports.delete(name);
+    await this.#finish((connection) => connection.session.target === target, graceMs);
+  }
+
+  /** The empty name is the only export's, if there is one. */
+  find(name: string): NbdExport | undefined {
+    const found = this.#exports.get(name);
+    if (found || name !== '' || this.#exports.size !== 1) return found;
+    return this.#exports.values().next().value;
+  }
+
+  list(): Iterable<NbdExport> {
+    return this.#options.listExports === false ? [] : this.#exports.values();
+  }
+
+  /** Port 0: any free one; the answer says which. A unix socket that nobody listens on is replaced. */
+  async listen(address: NbdAddress): Promise<NbdAddress> {
+    if ('path' in address) await removeDeadSocket(address.path);
+    // Accepted sockets are left unread, so that their first read already goes into our memory.
+    const listener = createServer({ pauseOnConnect: true, allowHalfOpen: true });
+    const options: ListenOptions = 'path' in address ? { path: address.path } : { host: address.host, port: address.port };
+    listener.listen({ ...options, backlog: 511 });
+    await once(listener, 'listening');
+    listener.on('connection', (socket) => this.#accept(socket));
+    listener.on('error', (error) => this.#fault(`listener: ${error.message}`));
+    this.#listeners.add(listener);
+    const bound = listener.address();
+    return typeof bound === 'object' && bound !== null ? { host: bound.address, port: bound.port } : address;
+  }
+
+  /** Orderly: no new connections, ESHUTDOWN to new requests, unanswered ones are answered; after the grace the rest is cut. */
+  async close(graceMs: number = SHUTDOWN_GRACE_MS): Promise<void> {
+    for (const listener of this.#listeners) listener.close();
+    this.#listeners.clear();
+    await this.#finish(() => true, graceMs);
+  }
+
+  async #finish(concerns: (connection: Connection) => boolean, graceMs: number): Promise<void> {
+    const left = (): Connection[] => [...this.#connections].filter(concerns);
+    for (const connection of left()) connection.shutdown();
+    let cut = false;
+    const timer = setTimeout(() => {
+      cut = true;
+      for (const connection of left()) connection.destroy();
+    }, graceMs);
+    while (left().length > 0) await new Promise<void>((resolve) => this.#changed.push(resolve));
+    clearTimeout(timer);
+    if (cut) this.#fault('connections with unanswered requests were cut at shutdown');
+  }
+
+  #accept(socket: Socket): void {
+    if (this.#connections.size >= (this.#options.connectionsMax ?? CONNECTIONS_MAX)) {
+      this.#fault('too many connections');
+      socket.destroy();
+      return;
+    }
+    this.#connections.add(new Connection(socket, {
+      exports: this, pool: this.#pool, tls: this.#options.tls ?? null, handshakeDeadlineMs: this.#options.handshakeDeadlineMs,
+      onClosed: (connection, fault) => this.#gone(connection, fault),
+    }));
+  }
+
+  #gone(connection: Connection, fault: string | null): void {
+    this.#connections.delete(connection);
+    if (fault !== null) this.#fault(fault);
+    const changed = this.#changed;
+    this.#changed = [];
+    for (const resolve of changed) resolve();
+  }
+
+  #fault(message: string): void {
+    this.#options.onFault?.(message);
+  }
+}
+
+/** A process that was killed leaves its socket's name behind; one that lives answers on it. */
+async function removeDeadSocket(path: string): Promise<void> {
+  const code = await new Promise<string>((resolve) => {
+    const probe = connect(path);
+    probe.once('connect', () => {
+      probe.destroy();
+      resolve('alive');
+    });
+    probe.once('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? 'unknown'));
+  });
+  if (code === 'alive') throw new AshlarError('in-use', `somebody listens on ${path}`, { path });
+  if (code === 'ECONNREFUSED') unlinkSync(path);
+}

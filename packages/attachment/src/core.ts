@@ -63,7 +63,7 @@ export class AttachmentCore {
   #phase: AttachmentPhase = 'waiting';
   #sizeBytes: number;
   /** Operations numbered in this restartCount. */
-  #numbered = 0;
+  #numbered: number;
   #sessionCount: number;
   /** Epoch of the present session. */
   #epoch = 0;
@@ -87,15 +87,15 @@ export class AttachmentCore {
   #owesSinceMs = NEVER;
   #silentToldMs = -NEVER;
   #askedMs = -NEVER;
-  #submittedMs = -NEVER;
+  #submittedMs = 0;
   #resendAfterMs = RESEND_MS_MIN;
   #sessions = 0;
   #resentFrames = 0;
   #timedOutRequests = 0;
   readonly #refusals: Record<string, number> = {};
 
-  /** `reservation`: from `nextReservation`, stable before this. */
-  constructor(spec: AttachmentSpec, configuration: Configuration, reservation: Reservation) {
+  /** `reservation`: from `nextReservation`, stable before this. `numbered`: tests begin near the end of a reservation. */
+  constructor(spec: AttachmentSpec, configuration: Configuration, reservation: Reservation, numbered = 0) {
     assert(reservation.restartCount >= 1 && reservation.sessionCount >= SESSIONS_RESERVED, 'a reservation was made for this life');
     assert(spec.volumeId === configuration.volumeId, 'the configuration is of this volume');
     this.#spec = spec;
@@ -103,6 +103,7 @@ export class AttachmentCore {
     this.#configuration = configuration;
     this.#limits = spec.limits;
     this.#rate = null;
+    this.#numbered = numbered;
     this.#reservation = reservation;
     this.#sessionCount = reservation.sessionCount - SESSIONS_RESERVED;
     this.#sizeBytes = configuration.sizeBytes;
@@ -271,6 +272,7 @@ export class AttachmentCore {
   #onStart(): void {
     this.#rate = RateLimit.of(this.#limits, this.#nowMs);
     this.#heardMs = this.#nowMs;
+    this.#submittedMs = this.#nowMs;
     if (!this.#fenced(this.#configuration)) this.#open();
   }
 

@@ -4,3 +4,4 @@ export * from './child-spec.ts';
 export * from './limits.ts';
 export * from './poison-ledger.ts';
 export * from './restart-history.ts';
+export * from './supervisor.ts';

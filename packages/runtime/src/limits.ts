@@ -1,0 +1,32 @@
+import { FRAME_PAYLOAD_BYTES_MAX, FRAME_REQUESTS_MAX } from '@ashlar/words';
+
+/** Messages that one turn handles before sockets are polled again. At 0.2–1 µs a message and up to 30 µs of work in it, some milliseconds. */
+export const TURN_MESSAGES_MAX = 1024;
+
+/** The only wire version there is. Adjacent versions must interoperate: a range is offered in the hello. */
+export const WIRE_VERSION = 1;
+/** A control message (everything that is not a block frame). The largest, a beacon for 20,000 volumes, is about 1.3 MiB. */
+export const COLD_BYTES_MAX = 4 * 2 ** 20;
+/** Entries of one list in a control message. Guards against a few bytes that decode to millions of objects. */
+export const LIST_MAX = 65_536;
+/** Parties of one process. */
+export const PARTIES_MAX = 1024;
+/** Head of the largest frame: 256 operations, and a checksum for each 512-byte piece of the largest payload. */
+export const FRAME_HEAD_BYTES_MAX = 104 + FRAME_REQUESTS_MAX * 32 + 4 * (FRAME_PAYLOAD_BYTES_MAX / 512) + 8;
+/** One WebSocket message. The largest frame must fit, with its envelope. */
+export const LINK_MESSAGE_BYTES_MAX = FRAME_PAYLOAD_BYTES_MAX + FRAME_HEAD_BYTES_MAX + 64 * 2 ** 10;
+/** A batch is sent when it has grown to this, before its turn ends. Larger ones only make the receiver join more socket reads. */
+export const LINK_BATCH_BYTES_MAX = 256 * 2 ** 10;
+/** Bytes that wait in a link before senders get `busy`. One largest frame may be on its way and a second be built. */
+export const LINK_BUFFERED_BYTES_MAX = 64 * 2 ** 20;
+/** Addresses that a link remembers by number, in each direction. The oldest is renumbered beyond it. */
+export const LINK_ADDRESSES_MAX = 65_535;
+/** First wait before a link is dialled again, and the longest. Doubled in between. */
+export const RECONNECT_MS_MIN = 50;
+export const RECONNECT_MS_MAX = 1000;
+/** Both ends of a new link must have introduced themselves by then. */
+export const HANDSHAKE_MS = 5000;
+/** Links that have not introduced themselves yet. */
+export const HANDSHAKES_MAX = 64;
+/** A link from which nothing came for so long, although it was asked, is taken to be cut. Not for failover, which is the beacons' business. */
+export const LINK_SILENT_MS = 10_000;

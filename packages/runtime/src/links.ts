@@ -1,0 +1,204 @@
+import { randomBytes, timingSafeEqual } from 'node:crypto';
+import { chmodSync, rmSync } from 'node:fs';
+import { createServer, type IncomingMessage, type Server } from 'node:http';
+import type { Duplex } from 'node:stream';
+import type { ActorLog, Address, Message, Party, SendOutcome } from '@ashlar/actor';
+import { AshlarError } from '@ashlar/words';
+import { WebSocket, WebSocketServer } from 'ws';
+import type { LinkAddress, LinkNotice, Links, LinkView } from './api.ts';
+import { HANDSHAKES_MAX, LINK_MESSAGE_BYTES_MAX, RECONNECT_MS_MAX, RECONNECT_MS_MIN } from './limits.ts';
+import { Link } from './link.ts';
+
+/** What the links need of the runtime that they belong to. */
+export interface LinkEnd {
+  parties(): readonly Party[];
+  /** False: the receiver's mailbox was full, the message is lost. */
+  receive(to: Address, from: Address, message: Message): boolean;
+  turn(work: () => void): void;
+  atOutput(callback: () => void): void;
+  notice(notice: LinkNotice): void;
+  readonly log: ActorLog;
+}
+
+interface Dialled {
+  readonly party: Party;
+  address: LinkAddress;
+  link: Link | null;
+  retry: NodeJS.Timeout | null;
+  waitMs: number;
+}
+
+const SOCKET_OPTIONS = { perMessageDeflate: false, skipUTF8Validation: true, maxPayload: LINK_MESSAGE_BYTES_MAX } as const;
+
+/** All links of one thread, and which of them leads to whom. */
+export class WebSocketLinks implements Links {
+  readonly #token: string;
+  readonly #end: LinkEnd;
+  readonly #dialled = new Map<Party, Dialled>();
+  readonly #open = new Set<Link>();
+  readonly #byParty = new Map<Party, Link>();
+  readonly #servers: { readonly http: Server; readonly path: string | null }[] = [];
+  readonly #acceptor = new WebSocketServer({ noServer: true, ...SOCKET_OPTIONS });
+  #incarnation = 0;
+  #closed = false;
+
+  constructor(token: string, end: LinkEnd) {
+    this.#token = token;
+    this.#end = end;
+  }
+
+  send(party: Party, to: Address, from: Address, message: Message): SendOutcome {
+    const link = this.#byParty.get(party);
+    return link ? link.send(to, from, message) : 'unreachable';
+  }
+
+  incarnationOf(party: Party): number | null {
+    return this.#byParty.get(party)?.incarnation ?? null;
+  }
+
+  /** Tells everybody which parties live here now. */
+  announce(): void {
+    for (const link of this.#open) link.introduce(this.#end.parties());
+  }
+
+  async listen(address: LinkAddress): Promise<LinkAddress> {
+    const http = createServer((_request, response) => response.writeHead(426).end());
+    http.on('upgrade', (request, socket, head) => this.#accept(request, socket, head));
+    const path = 'path' in address ? address.path : null;
+    // Whoever holds the directory's lock owns the socket; one that is left over is of a process that has ended.
+    if (path !== null) rmSync(path, { force: true });
+    await new Promise<void>((resolve, reject) => {
+      http.once('error', (error) => reject(new AshlarError('io-error', `cannot listen on ${JSON.stringify(address)}`, { cause: error })));
+      http.listen(path === null ? { host: (address as { host: string }).host, port: (address as { port: number }).port } : { path }, resolve);
+    });
+    if (path !== null) chmodSync(path, 0o600);
+    this.#servers.push({ http, path });
+    const bound = http.address();
+    return typeof bound === 'object' && bound !== null ? { host: bound.address, port: bound.port } : address;
+  }
+
+  #accept(request: IncomingMessage, socket: Duplex, head: Buffer): void {
+    const waiting = [...this.#open].filter((link) => !link.up).length;
+    const refused = this.#closed || waiting >= HANDSHAKES_MAX ? '503 Service Unavailable' : this.#knows(request.headers.authorization) ? null : '401 Unauthorized';
+    if (refused !== null) {
+      this.#end.log.warn({ remote: request.socket.remoteAddress ?? 'unix', refused }, 'a link was refused');
+      socket.end(`HTTP/1.1 ${refused}\r\nConnection: close\r\n\r\n`);
+      return;
+    }
+    this.#acceptor.handleUpgrade(request, socket, head, (webSocket) => this.#begin(webSocket, 'server', null));
+  }
+
+  /** In constant time, so that nobody can guess it byte by byte. */
+  #knows(header: string | undefined): boolean {
+    const expected = Buffer.from(`Bearer ${this.#token}`);
+    const given = Buffer.from(header ?? '');
+    return given.length === expected.length && timingSafeEqual(given, expected);
+  }
+
+  connect(party: Party, address: LinkAddress): void {
+    const known = this.#dialled.get(party);
+    if (known) {
+      known.address = address;
+      return;
+    }
+    const dialled: Dialled = { party, address, link: null, retry: null, waitMs: RECONNECT_MS_MIN };
+    this.#dialled.set(party, dialled);
+    this.#dial(dialled);
+  }
+
+  disconnect(party: Party): void {
+    const dialled = this.#dialled.get(party);
+    if (!dialled) return;
+    this.#dialled.delete(party);
+    if (dialled.retry) clearTimeout(dialled.retry);
+    dialled.link?.close('disconnected');
+  }
+
+  #dial(dialled: Dialled): void {
+    dialled.retry = null;
+    const { address } = dialled;
+    const url = 'path' in address ? `ws+unix://${address.path}:/link` : `ws://${address.host.includes(':') ? `[${address.host}]` : address.host}:${address.port}/link`;
+    const socket = new WebSocket(url, {
+      ...SOCKET_OPTIONS, headers: { authorization: `Bearer ${this.#token}` },
+      // A mask of zeros need not be applied; it hides nothing inside an authenticated link anyway.
+      generateMask: () => {},
+    });
+    dialled.link = this.#begin(socket, 'client', dialled);
+  }
+
+  #begin(socket: WebSocket, side: 'client' | 'server', dialled: Dialled | null): Link {
+    const link: Link = new Link(socket, side, ++this.#incarnation, this.#end, {
+      parties: (former, now) => this.#onParties(link, former, now, dialled),
+      closed: (reason) => this.#onClosed(link, dialled, reason),
+    });
+    this.#open.add(link);
+    return link;
+  }
+
+  #onParties(link: Link, former: readonly Party[], now: readonly Party[], dialled: Dialled | null): void {
+    if (dialled) dialled.waitMs = RECONNECT_MS_MIN;
+    for (const party of former) if (!now.includes(party) && this.#byParty.get(party) === link) this.#lose(party, link);
+    for (const party of now) {
+      const other = this.#byParty.get(party);
+      if (other === link) continue;
+      // The newer link counts. Nothing of the older is delivered after this.
+      if (other) {
+        this.#lose(party, other);
+        other.forget(party);
+      }
+      this.#byParty.set(party, link);
+      this.#end.log.info({ party, incarnation: link.incarnation }, 'link up');
+      this.#end.notice({ kind: 'link-up', party, incarnation: link.incarnation });
+    }
+  }
+
+  #lose(party: Party, link: Link): void {
+    this.#byParty.delete(party);
+    this.#end.notice({ kind: 'link-down', party, incarnation: link.incarnation });
+  }
+
+  #onClosed(link: Link, dialled: Dialled | null, reason: string): void {
+    this.#open.delete(link);
+    for (const [party, other] of this.#byParty) {
+      if (other !== link) continue;
+      this.#end.log.info({ party, incarnation: link.incarnation, reason }, 'link down');
+      this.#lose(party, link);
+    }
+    if (!dialled || this.#closed || this.#dialled.get(dialled.party) !== dialled) return;
+    dialled.link = null;
+    dialled.retry = setTimeout(() => this.#dial(dialled), dialled.waitMs);
+    dialled.waitMs = Math.min(dialled.waitMs * 2, RECONNECT_MS_MAX);
+  }
+
+  up(): readonly Party[] { return [...this.#byParty.keys()]; }
+
+  waitUntilUp(party: Party, timeoutMs: number): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const endMs = performance.now() + timeoutMs;
+      const look = (): void => {
+        if (this.#byParty.has(party)) return resolve();
+        if (performance.now() >= endMs) return reject(new AshlarError('timeout', `no link to ${party} after ${timeoutMs} ms`, { retry: 'later', peer: party }));
+        setTimeout(look, 5);
+      };
+      look();
+    });
+  }
+
+  inspect(): readonly LinkView[] { return [...this.#open].map((link) => link.inspect()); }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    for (const party of [...this.#dialled.keys()]) this.disconnect(party);
+    for (const link of [...this.#open]) link.close('shutdown');
+    for (const { http, path } of this.#servers.splice(0)) {
+      await new Promise<void>((resolve) => http.close(() => resolve()));
+      if (path !== null) rmSync(path, { force: true });
+    }
+    this.#acceptor.close();
+  }
+}
+
+/** A secret for the links of a new site. */
+export function newLinkToken(): string {
+  return randomBytes(24).toString('base64url');
+}

@@ -1,0 +1,384 @@
+import { KERNEL, partyOf, type Actor, type ActorLog, type ActorSpec, type Address, type ChildSpec, type DownReason, type Message, type Party, type SendOutcome, type Signal, type SpawnOutcome, type SupervisorSpec, type TurnStage } from '@ashlar/actor';
+import { AshlarError } from '@ashlar/words';
+import type { ActorView, LinkNotice, Runtime, RuntimeOptions, RuntimeView } from './api.ts';
+import { Cell, type CellHost } from './cell.ts';
+import { TURN_MESSAGES_MAX } from './limits.ts';
+import { WebSocketLinks, type LinkEnd } from './links.ts';
+import { Timers, type Timer } from './timers.ts';
+import { Branch, type TreeHost } from './tree.ts';
+import type { KernelMessage } from './wire/messages.ts';
+
+/** A child of the root that is an actor gets a supervisor of its own: so many crashes, and it stays down. */
+const ROOT_INTENSITY = 10;
+const ROOT_PERIOD_MS = 60_000;
+
+interface Delivery {
+  readonly cell: Cell;
+  readonly message: Message | Signal;
+  readonly from: Address;
+}
+
+interface RemoteMonitor {
+  readonly cell: Cell;
+  readonly address: Address;
+}
+
+export function createRuntime(options: RuntimeOptions): Runtime {
+  return new ThreadRuntime(options);
+}
+
+class ThreadRuntime implements Runtime, CellHost, TreeHost {
+  readonly name: string;
+  readonly log: ActorLog;
+  readonly links: WebSocketLinks;
+  readonly #clock: () => number;
+  readonly #parties = new Set<Party>();
+  readonly #cells = new Map<Address, Cell>();
+  readonly #branches = new Map<string, Branch>();
+  readonly #branchOf = new WeakMap<Cell, Branch>();
+  readonly #timers: Timers;
+  readonly #watchers = new Map<Party, Set<Cell>>();
+  readonly #remoteMonitors = new Map<Party, RemoteMonitor[]>();
+  readonly #listeners = new Set<(notice: LinkNotice) => void>();
+  #queue: Delivery[] = [];
+  #head = 0;
+  #work: (() => void)[] = [];
+  #output: (() => void)[] = [];
+  #inTurn = false;
+  #scheduled = false;
+  #turns = 0;
+  #messages = 0;
+
+  constructor(options: RuntimeOptions) {
+    this.name = options.name;
+    this.log = options.log;
+    this.#clock = options.clock ?? monotonicMs;
+    this.#timers = new Timers(() => this.#clock(), (run) => this.turn(run));
+    for (const party of options.parties ?? []) this.#parties.add(party);
+    const end: LinkEnd = {
+      parties: () => [...this.#parties],
+      receive: (to, from, message) => this.#fromLink(to, from, message),
+      turn: (work) => this.turn(work),
+      atOutput: (callback) => this.atTurnEnd('output', callback),
+      notice: (notice) => this.#onLink(notice),
+      log: options.log,
+    };
+    this.links = new WebSocketLinks(options.token, end);
+  }
+
+  nowMs(): number { return this.#clock(); }
+
+  addParty(party: Party): void {
+    if (this.#parties.has(party)) return;
+    this.#parties.add(party);
+    this.links.announce();
+  }
+
+  // ---- turns
+
+  turn(work: () => void): void {
+    if (this.#inTurn) return work();
+    this.#inTurn = true;
+    try {
+      work();
+    } finally {
+      this.#drain();
+      this.#inTurn = false;
+    }
+  }
+
+  atTurnEnd(stage: TurnStage, callback: () => void): void {
+    (stage === 'work' ? this.#work : this.#output).push(callback);
+    this.#schedule();
+  }
+
+  flushOutput(): void {
+    const callbacks = this.#output;
+    this.#output = [];
+    for (const callback of callbacks) callback();
+  }
+
+  /** Something was queued outside of a turn: one begins when the present callback is done. */
+  #schedule(): void {
+    if (this.#inTurn || this.#scheduled) return;
+    this.#scheduled = true;
+    queueMicrotask(() => {
+      this.#scheduled = false;
+      this.turn(() => {});
+    });
+  }
+
+  #drain(): void {
+    this.#turns++;
+    let left = TURN_MESSAGES_MAX;
+    for (;;) {
+      while (this.#head < this.#queue.length && left > 0) {
+        const { cell, message, from } = this.#queue[this.#head++] as Delivery;
+        left--;
+        this.#handle(cell, message, from);
+      }
+      if (this.#head === this.#queue.length) {
+        this.#queue.length = 0;
+        this.#head = 0;
+      }
+      if (this.#work.length > 0) {
+        const callbacks = this.#work;
+        this.#work = [];
+        for (const callback of callbacks) callback();
+        if (left > 0) continue;
+      }
+      if (this.#head < this.#queue.length) break;
+      this.flushOutput();
+      if (this.#queue.length === 0 && this.#work.length === 0 && this.#output.length === 0) return;
+    }
+    // Sockets are polled before the rest.
+    this.flushOutput();
+    setImmediate(() => this.turn(() => {}));
+  }
+
+  #handle(cell: Cell, message: Message | Signal, from: Address): void {
+    cell.queued--;
+    if (!cell.alive) return;
+    cell.received++;
+    this.#messages++;
+    try {
+      (cell.actor as Actor).receive(message, from);
+    } catch (error) {
+      this.crashed(cell, error);
+    }
+  }
+
+  // ---- sending
+
+  send(to: Address, message: Message, from: Address = KERNEL): SendOutcome {
+    return this.route(to, from, message);
+  }
+
+  route(to: Address, from: Address, message: Message): SendOutcome {
+    const cell = this.#cells.get(to);
+    if (cell) {
+      if (cell.queued >= cell.mailboxMax) return 'busy';
+      this.deliver(cell, message, from);
+      return 'ok';
+    }
+    const party = partyOf(to);
+    if (this.#parties.has(party)) return 'unreachable';
+    return this.links.send(party, to, from, message);
+  }
+
+  deliver(cell: Cell, message: Message | Signal, from: Address): void {
+    cell.queued++;
+    this.#queue.push({ cell, message, from });
+    this.#schedule();
+  }
+
+  #fromLink(to: Address, from: Address, message: Message): boolean {
+    const cell = this.#cells.get(to);
+    if (message.kind === 'monitor') {
+      this.#monitorFor(from, to, cell);
+      return true;
+    }
+    if (!cell) return true;
+    if (message.kind === 'down') this.#forgetRemote(cell, (message as KernelMessage & { kind: 'down' }).address);
+    if (cell.queued >= cell.mailboxMax) return false;
+    this.deliver(cell, message, from);
+    return true;
+  }
+
+  // ---- monitors and links
+
+  monitor(cell: Cell, address: Address): void {
+    const target = this.#cells.get(address);
+    if (target) {
+      target.monitors.add({ down: (reason) => this.#tellDown(cell, address, reason) });
+      return;
+    }
+    const party = partyOf(address);
+    if (this.#parties.has(party)) return this.#tellDown(cell, address, 'no-such-actor');
+    const request: KernelMessage = { kind: 'monitor' };
+    if (this.links.send(party, address, cell.self, request) !== 'ok') return this.#tellDown(cell, address, 'unreachable');
+    const monitors = this.#remoteMonitors.get(party) ?? [];
+    monitors.push({ cell, address });
+    this.#remoteMonitors.set(party, monitors);
+  }
+
+  #tellDown(cell: Cell, address: Address, reason: DownReason): void {
+    if (cell.alive) this.deliver(cell, { kind: 'down', address, reason }, KERNEL);
+  }
+
+  /** An actor of another process wants to know of the end of one of ours. */
+  #monitorFor(watcher: Address, address: Address, cell: Cell | undefined): void {
+    const tell = (reason: DownReason): void => {
+      const down: KernelMessage = { kind: 'down', address, reason };
+      this.links.send(partyOf(watcher), watcher, address, down);
+    };
+    if (cell) cell.monitors.add({ down: tell });
+    else tell('no-such-actor');
+  }
+
+  #forgetRemote(cell: Cell, address: Address): void {
+    const party = partyOf(address);
+    const monitors = this.#remoteMonitors.get(party);
+    if (monitors) this.#remoteMonitors.set(party, monitors.filter((monitor) => monitor.cell !== cell || monitor.address !== address));
+  }
+
+  watch(cell: Cell, party: Party): void {
+    if (cell.watched.has(party) || this.#parties.has(party)) return;
+    cell.watched.add(party);
+    const watchers = this.#watchers.get(party) ?? new Set<Cell>();
+    watchers.add(cell);
+    this.#watchers.set(party, watchers);
+    const incarnation = this.links.incarnationOf(party);
+    if (incarnation !== null) this.deliver(cell, { kind: 'link-up', party, incarnation }, KERNEL);
+  }
+
+  onLink(listener: (notice: LinkNotice) => void): () => void {
+    this.#listeners.add(listener);
+    return () => { this.#listeners.delete(listener); };
+  }
+
+  #onLink(notice: LinkNotice): void {
+    const { kind, party, incarnation } = notice;
+    this.turn(() => {
+      for (const cell of this.#watchers.get(party) ?? []) if (cell.alive) this.deliver(cell, { kind, party, incarnation }, KERNEL);
+      if (kind === 'link-down') {
+        const monitors = this.#remoteMonitors.get(party) ?? [];
+        this.#remoteMonitors.delete(party);
+        for (const { cell, address } of monitors) this.#tellDown(cell, address, 'unreachable');
+      }
+    });
+    for (const listener of this.#listeners) listener(notice);
+  }
+
+  // ---- the tree
+
+  start(spec: ChildSpec): SpawnOutcome {
+    const known = this.#branches.get(spec.id);
+    if (known) return 'already-started';
+    let outcome: SpawnOutcome = 'started';
+    const whole: SupervisorSpec = spec.kind === 'supervisor' ? spec : {
+      kind: 'supervisor', id: spec.id, strategy: 'one_for_one', intensity: ROOT_INTENSITY, periodMs: ROOT_PERIOD_MS, pastIntensity: 'fault',
+      onCrash: (crash) => this.log.error({ actor: spec.address, error: crash.error }, 'an actor crashed and is restarted'),
+      onFault: (fault) => this.log.error({ actor: spec.address, error: fault.error }, 'an actor crashed too often and stays down'),
+      children: [spec],
+    };
+    const branch: Branch = new Branch(whole, `root/${spec.id}`, this, (result) => {
+      if (result.kind === 'start-failed') {
+        outcome = 'failed';
+        this.log.error({ id: spec.id, error: result.error }, 'cannot be started');
+      } else if (result.kind === 'gave-up') this.log.error({ id: spec.id, error: result.error }, 'crashed too often and stays down');
+      if (result.kind !== 'started') this.#endOf.get(branch)?.();
+    });
+    this.#branches.set(spec.id, branch);
+    this.turn(() => branch.start());
+    if ((outcome as SpawnOutcome) === 'failed') this.#branches.delete(spec.id);
+    return outcome;
+  }
+
+  readonly #endOf = new Map<Branch, () => void>();
+
+  stop(id: string): Promise<void> {
+    const branch = this.#branches.get(id);
+    if (!branch) return Promise.resolve();
+    return new Promise((resolve) => {
+      this.#endOf.set(branch, () => {
+        this.#endOf.delete(branch);
+        this.#branches.delete(id);
+        resolve();
+      });
+      this.turn(() => branch.shutdown());
+    });
+  }
+
+  startActor(spec: ActorSpec, path: string, branch: Branch): Cell {
+    if (this.#cells.has(spec.address)) throw new AshlarError('already-exists', `${spec.address} is already running`);
+    const cell = new Cell(spec, path, this);
+    this.#branchOf.set(cell, branch);
+    this.#cells.set(spec.address, cell);
+    try {
+      cell.actor = spec.start(cell);
+    } catch (error) {
+      this.#forget(cell);
+      throw error;
+    }
+    return cell;
+  }
+
+  stopActor(cell: Cell, ended: () => void): void {
+    let late: Timer | null = null;
+    const finish = (): void => {
+      if (late) late.dead = true;
+      cell.onStopped = null;
+      if (!cell.alive) return;
+      this.#forget(cell);
+      for (const monitor of cell.monitors) monitor.down('stopped');
+      ended();
+    };
+    let answer: 'stopping' | void = undefined;
+    try {
+      answer = cell.actor?.stop?.('shutdown');
+    } catch (error) {
+      this.log.error({ actor: cell.self, error }, 'an actor crashed while it stopped');
+    }
+    if (answer !== 'stopping') return finish();
+    cell.onStopped = finish;
+    late = this.#timers.set(this.nowMs() + cell.spec.shutdownMs, () => {
+      this.log.error({ actor: cell.self, shutdownMs: cell.spec.shutdownMs }, 'an actor did not stop in time and is given up');
+      finish();
+    });
+  }
+
+  /** It threw, or a driver of it found a defect: this life is over. Its supervisor decides what follows. */
+  crashed(cell: Cell, error: unknown): void {
+    if (!cell.alive) return;
+    this.#forget(cell);
+    try {
+      cell.actor?.stop?.('crashed');
+    } catch (second) {
+      this.log.error({ actor: cell.self, error: second }, 'an actor crashed again while it was cleaned up');
+    }
+    for (const monitor of cell.monitors) monitor.down('crashed');
+    this.#branchOf.get(cell)?.crashed(cell, error);
+  }
+
+  #forget(cell: Cell): void {
+    cell.end();
+    if (this.#cells.get(cell.self) === cell) this.#cells.delete(cell.self);
+    for (const party of cell.watched) this.#watchers.get(party)?.delete(cell);
+  }
+
+  spawn(cell: Cell, spec: ChildSpec): SpawnOutcome { return this.#branchOf.get(cell)?.add(spec) ?? 'failed'; }
+  stopSibling(cell: Cell, id: string): void { this.#branchOf.get(cell)?.remove(id); }
+  setTimer(atMs: number, fire: () => void): Timer { return this.#timers.set(atMs, fire); }
+  reportDefect(error: unknown): void { this.log.error({ error }, 'a defect in a supervisor callback'); }
+
+  // ---- looking at it, and the end
+
+  inspect(): RuntimeView {
+    const actors: ActorView[] = [];
+    for (const top of this.#branches.values()) {
+      for (const { cell, branch } of top.cells()) {
+        actors.push({
+          address: cell.self, path: cell.path, state: branch.faulted ? 'faulted' : cell.onStopped ? 'stopping' : 'running', restarts: branch.restarts,
+          queued: cell.queued, received: cell.received, detail: cell.actor?.inspect(),
+        });
+      }
+    }
+    return { name: this.name, parties: [...this.#parties], actors, links: this.links.inspect(), turns: this.#turns, messages: this.#messages };
+  }
+
+  async shutdown(): Promise<void> {
+    for (const id of [...this.#branches.keys()].reverse()) await this.stop(id);
+    this.turn(() => {});
+    await this.links.close();
+    this.#timers.close();
+  }
+}
+
+/** performance.now() counts from the start of the thread. */
+const threadStartMs = Number(process.hrtime.bigint()) / 1e6 - performance.now();
+
+/** The same in every thread and process of the machine: CLOCK_MONOTONIC. */
+function monotonicMs(): number {
+  return threadStartMs + performance.now();
+}

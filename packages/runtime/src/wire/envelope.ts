@@ -1,0 +1,190 @@
+import { isAddress, type Address, type Message } from '@ashlar/actor';
+import { Defect } from '@ashlar/words';
+import type { Type } from 'protobufjs';
+import { COLD_BYTES_MAX, LINK_ADDRESSES_MAX, LINK_MESSAGE_BYTES_MAX } from '../limits.ts';
+import { decodeHot, encodeHot, HOT_CODES, hotBytes, type HotMessage } from './frame.ts';
+import { COLD_MESSAGES, type ColdKind, type WireMessage } from './messages.ts';
+import { Malformed, type RecordShape } from './shape.ts';
+
+/**
+ * A batch is envelopes one after the other, as one WebSocket message (or one entry of a ring). Little-endian:
+ *
+ *   0 u32 length of the body | 4 u16 code | 6 u16 to | 8 u16 from | 10 u16 zero | 12 body
+ *
+ * `to` and `from` are numbers of addresses, which the sender gives out: code ADDRESS says what number `to` means from now on.
+ * The numbers live as long as the link.
+ */
+export const ENVELOPE_BYTES = 12;
+const ADDRESS_CODE = 1;
+
+interface ColdEntry {
+  readonly kind: ColdKind;
+  readonly code: number;
+  readonly body: RecordShape<object>;
+  readonly type: Type;
+}
+
+const COLD_ENTRIES: readonly ColdEntry[] = Object.entries(COLD_MESSAGES).map(([kind, { code, body }]) => {
+  const shape = body as unknown as RecordShape<object>;
+  return { kind: kind as ColdKind, code, body: shape, type: shape.nested };
+});
+const COLD_BY_KIND: ReadonlyMap<string, ColdEntry> = new Map(COLD_ENTRIES.map((entry) => [entry.kind, entry]));
+const COLD_BY_CODE: ReadonlyMap<number, ColdEntry> = new Map(COLD_ENTRIES.map((entry) => [entry.code, entry]));
+
+/** Can this cross a link? The compiler knows for the protocol's own messages; a role's private messages cannot. */
+export function isWireMessage(message: Message): message is WireMessage {
+  return message.kind in HOT_CODES || COLD_BY_KIND.has(message.kind);
+}
+
+/** Where a batch is built. `reserve` may replace `bytes` and `view`. */
+export interface BatchTarget {
+  bytes: Uint8Array;
+  view: DataView;
+  /** Where the next envelope goes. */
+  at: number;
+  /** Makes room for this many bytes after `at`. */
+  reserve(length: number): void;
+}
+
+/** One direction of a link, at the sending end. Copies everything it is given: the caller's buffers are free when it returns. */
+export class WireEncoder {
+  readonly #numbers = new Map<string, number>();
+  readonly #addressOf: (string | undefined)[] = [];
+  #next = 0;
+
+  /** Appends the message's envelope to the target. */
+  encode(to: Address, from: Address, message: WireMessage, target: BatchTarget): void {
+    const toNumber = this.#numbers.get(to) ?? this.#introduce(to, target);
+    const fromNumber = this.#numbers.get(from) ?? this.#introduce(from, target);
+    if (message.kind in HOT_CODES) {
+      const hot = message as HotMessage;
+      const length = hotBytes(hot);
+      this.#header(target, HOT_CODES[hot.kind], toNumber, fromNumber, length);
+      encodeHot(hot, target.bytes, target.view, target.at);
+      target.at += length;
+      return;
+    }
+    const entry = COLD_BY_KIND.get(message.kind);
+    if (entry === undefined) throw new Defect(`no wire form for a message of kind ${message.kind}`);
+    const body = entry.type.encode(entry.body.toWire(message) as Record<string, unknown>).finish();
+    if (body.length > COLD_BYTES_MAX) throw new Defect(`a ${message.kind} message of ${body.length} bytes`);
+    this.#header(target, entry.code, toNumber, fromNumber, body.length);
+    target.bytes.set(body, target.at);
+    target.at += body.length;
+  }
+
+  #header(target: BatchTarget, code: number, to: number, from: number, length: number): void {
+    target.reserve(ENVELOPE_BYTES + length);
+    const { view, at } = target;
+    view.setUint32(at, length, true);
+    view.setUint16(at + 4, code, true);
+    view.setUint16(at + 6, to, true);
+    view.setUint16(at + 8, from, true);
+    view.setUint16(at + 10, 0, true);
+    target.at = at + ENVELOPE_BYTES;
+  }
+
+  #introduce(address: Address, target: BatchTarget): number {
+    const number = this.#next;
+    this.#next = (this.#next + 1) % LINK_ADDRESSES_MAX;
+    const former = this.#addressOf[number];
+    if (former !== undefined) this.#numbers.delete(former);
+    this.#addressOf[number] = address;
+    this.#numbers.set(address, number);
+    this.#header(target, ADDRESS_CODE, number, 0, address.length);
+    for (let i = 0; i < address.length; i++) target.bytes[target.at + i] = address.charCodeAt(i);
+    target.at += address.length;
+    return number;
+  }
+}
+
+export type Receive = (to: Address, from: Address, message: WireMessage) => void;
+
+/** One direction of a link, at the receiving end. Frames are views of the bytes given: those must not be reused. */
+export class WireDecoder {
+  readonly #addresses: (Address | undefined)[] = [];
+  /** Refuses senders that the peer may not speak for. */
+  readonly #mayBeFrom: (address: Address) => boolean;
+
+  constructor(mayBeFrom: (address: Address) => boolean = () => true) {
+    this.#mayBeFrom = mayBeFrom;
+  }
+
+  /** Hands over each message of a batch. Throws Malformed at the first thing that is wrong; what came before it has been handed over. */
+  decode(bytes: Uint8Array, receive: Receive): void {
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    let at = 0;
+    while (at < bytes.length) {
+      if (bytes.length - at < ENVELOPE_BYTES) throw new Malformed('a cut envelope');
+      const body = at + ENVELOPE_BYTES;
+      const end = body + view.getUint32(at, true);
+      if (end > bytes.length) throw new Malformed('an envelope beyond its batch');
+      const code = view.getUint16(at + 4, true);
+      const to = view.getUint16(at + 6, true);
+      if (code === ADDRESS_CODE) this.#learn(to, bytes, body, end);
+      else receive(this.#known(to), this.#sender(view.getUint16(at + 8, true)), this.#message(code, bytes, view, body, end));
+      at = end;
+    }
+  }
+
+  #message(code: number, bytes: Uint8Array, view: DataView, at: number, end: number): WireMessage {
+    const hot = decodeHot(code, bytes, view, at, end);
+    if (hot !== undefined) return hot;
+    const entry = COLD_BY_CODE.get(code);
+    if (entry === undefined) throw new Malformed(`unknown code ${code}`);
+    if (end - at > COLD_BYTES_MAX) throw new Malformed(`a ${entry.kind} message of ${end - at} bytes`);
+    return { kind: entry.kind, ...entry.body.fromWire(parseProtobuf(entry.type, bytes.subarray(at, end))) } as WireMessage;
+  }
+
+  #learn(number: number, bytes: Uint8Array, at: number, end: number): void {
+    if (end - at > 256) throw new Malformed('an address that is too long');
+    const text = String.fromCharCode(...bytes.subarray(at, end));
+    if (!isAddress(text)) throw new Malformed('an address that is none');
+    this.#addresses[number] = text;
+  }
+
+  #known(number: number): Address {
+    const address = this.#addresses[number];
+    if (address === undefined) throw new Malformed(`unknown address number ${number}`);
+    return address;
+  }
+
+  #sender(number: number): Address {
+    const address = this.#known(number);
+    if (!this.#mayBeFrom(address)) throw new Malformed(`a message from ${address}, which the peer does not host`);
+    return address;
+  }
+}
+
+/** protobufjs reports bad bytes by exceptions of many kinds; to us they are all one. */
+export function parseProtobuf(type: Type, bytes: Uint8Array): object {
+  try {
+    return type.decode(bytes);
+  } catch (cause) {
+    throw new Malformed(`${type.name} cannot be decoded`, { cause });
+  }
+}
+
+/** A batch in memory of its own, for tests and rings. */
+export class GrowingBatch implements BatchTarget {
+  bytes: Uint8Array;
+  view: DataView;
+  at = 0;
+
+  constructor(capacity = 4096) {
+    this.bytes = new Uint8Array(capacity);
+    this.view = new DataView(this.bytes.buffer);
+  }
+
+  reserve(length: number): void {
+    const needed = this.at + length;
+    if (needed <= this.bytes.length) return;
+    if (needed > 2 * LINK_MESSAGE_BYTES_MAX) throw new Defect(`a batch of ${needed} bytes`);
+    const grown = new Uint8Array(Math.max(needed, this.bytes.length * 2));
+    grown.set(this.bytes.subarray(0, this.at));
+    this.bytes = grown;
+    this.view = new DataView(grown.buffer);
+  }
+
+  written(): Uint8Array { return this.bytes.subarray(0, this.at); }
+}

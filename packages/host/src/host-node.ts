@@ -1,16 +1,16 @@
-import { chmodSync, mkdirSync, rmSync } from 'node:fs';
+import { chmodSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Actor, ActorContext, Address } from '@ashlar/actor';
 import type { Reservation } from '@ashlar/attachment';
 import type { AttachmentSpec, Configuration, HostCommand, HostMessage, Usage, VolumeLimits } from '@ashlar/protocol';
 import type { Runtime } from '@ashlar/runtime';
-import { AshlarError, type HostId, type VolumeId } from '@ashlar/words';
+import { assert, AshlarError, type HostId, type VolumeId } from '@ashlar/words';
 import { AttachmentActor, type AttachmentHouse, type AttachmentMessage } from './attachment-actor.ts';
 import { exportName, nbdUri } from './export-name.ts';
 import { HostActor, type HostHouse } from './host-actor.ts';
 import { HostState } from './host-state.ts';
-import { RESTARTS_MAX, RESTARTS_MS, SAVE_DELAY_MS, SHUTDOWN_MS, SOCKET_PATH_BYTES_MAX } from './limits.ts';
-import type { ListenNbd, NbdExports, NbdListener } from './nbd-port.ts';
+import { DETACH_GRACE_MS, RESTARTS_MAX, RESTARTS_MS, SAVE_DELAY_MS, SHUTDOWN_MS, SOCKET_PATH_BYTES_MAX, STOP_GRACE_MS } from './limits.ts';
+import { NbdServer } from './nbd-server/index.ts';
 import { addUsage, NO_USAGE } from './usage.ts';
 
 export interface HostNodeOptions {
@@ -21,7 +21,6 @@ export interface HostNodeOptions {
   readonly socketDirectory: string;
   readonly runtime: Runtime;
   readonly managerAddress: Address;
-  readonly listenNbd: ListenNbd;
 }
 
 /** Started before the attachments and so stopped after them: what they leave behind is saved, then the file is closed. */
@@ -45,22 +44,25 @@ export class HostNode implements AttachmentHouse, HostHouse {
   readonly managerAddress: Address;
   readonly #runtime: Runtime;
   readonly #state: HostState;
-  readonly #listenNbd: ListenNbd;
+  readonly #unixServer: NbdServer;
+  /** On loopback, which every user of the machine can reach: it shows only what was attached for it. */
+  readonly #tcpServer: NbdServer;
   /** Attachments whose actor lives. */
   readonly #open = new Map<string, AttachmentActor>();
   /** What is being done with one attachment, one after the other. */
   readonly #work = new Map<string, Promise<unknown>>();
-  #listeners: NbdListener[] = [];
-  #tcp: Promise<NbdListener> | null = null;
+  #tcpListening: Promise<void> | null = null;
   #tcpPort: number;
   #saveTimer: NodeJS.Timeout | null = null;
 
   private constructor(options: HostNodeOptions) {
-    const { hostId, directory, socketDirectory, runtime, managerAddress, listenNbd } = options;
+    const { hostId, directory, socketDirectory, runtime, managerAddress } = options;
     this.hostId = hostId;
     this.managerAddress = managerAddress;
     this.#runtime = runtime;
-    this.#listenNbd = listenNbd;
+    const onFault = (fault: string): void => runtime.log.warn({ hostId, fault }, 'an NBD connection was closed');
+    this.#unixServer = new NbdServer({ onFault });
+    this.#tcpServer = new NbdServer({ onFault });
     for (const path of [directory, socketDirectory]) {
       mkdirSync(path, { recursive: true, mode: 0o700 });
       chmodSync(path, 0o700);
@@ -80,9 +82,7 @@ export class HostNode implements AttachmentHouse, HostHouse {
     runtime.addParty(hostId);
     host.#startActor('state', () => new StateKeeper(() => host.#close()));
     for (const { name } of host.#state.all()) host.#startAttachment(name);
-    // What a process that was killed left behind; the lock says that nobody listens there.
-    rmSync(host.socketPath, { force: true });
-    await host.#listen({ path: host.socketPath }, () => true);
+    await host.#unixServer.listen({ path: host.socketPath });
     if (host.#state.all().some(({ spec }) => spec.tcp)) await host.#listenTcp();
     host.#startActor('host', (context) => new HostActor(context, hostId, managerAddress, host));
     return host;
@@ -108,9 +108,10 @@ export class HostNode implements AttachmentHouse, HostHouse {
     return this.#inTurn(name, async () => {
       if (spec.tcp) await this.#listenTcp();
       const known = this.#state.get(name);
-      if (known !== undefined && known.spec.attachNumber === spec.attachNumber && this.#open.has(name)) this.#again(name, spec, configuration);
+      const same = known !== undefined && known.spec.attachNumber === spec.attachNumber && known.spec.tcp === spec.tcp;
+      if (same && this.#open.has(name)) this.#again(name, spec, configuration);
       else {
-        // An older attach of the same volume: its numbers and session mean nothing to the new one.
+        // Of an older attach the numbers and the session mean nothing to the new one.
         if (known !== undefined) await this.#runtime.stop(this.#childId(name));
         this.#state.attach(name, spec, configuration);
         this.#startAttachment(name);
@@ -122,6 +123,7 @@ export class HostNode implements AttachmentHouse, HostHouse {
   detach(name: string): Promise<void> {
     return this.#inTurn(name, async () => {
       if (this.#state.get(name) === undefined) return;
+      await this.#removeExport(name, DETACH_GRACE_MS);
       await this.#runtime.stop(this.#childId(name));
       this.#state.detach(name);
     });
@@ -150,7 +152,7 @@ export class HostNode implements AttachmentHouse, HostHouse {
   /** No clients any more, and nothing half done. */
   async closeListeners(): Promise<void> {
     await Promise.allSettled(this.#work.values());
-    await Promise.all(this.#listeners.splice(0).map((listener) => listener.close()));
+    await Promise.all([this.#unixServer.close(STOP_GRACE_MS), this.#tcpServer.close(STOP_GRACE_MS)]);
   }
 
   // ---- AttachmentHouse
@@ -159,12 +161,16 @@ export class HostNode implements AttachmentHouse, HostHouse {
 
   configured(name: string, configuration: Configuration): void { this.#change(name, { configuration }); }
 
-  opened(name: string, attachment: AttachmentActor): void { this.#open.set(name, attachment); }
+  opened(name: string, attachment: AttachmentActor): void {
+    this.#open.set(name, attachment);
+    this.#unixServer.addExport(name, attachment);
+    if (attachment.spec.tcp) this.#tcpServer.addExport(name, attachment);
+  }
 
   closed(name: string, attachment: AttachmentActor): void {
     if (this.#open.get(name) !== attachment) return;
     this.#open.delete(name);
-    for (const listener of this.#listeners) listener.disconnect(name);
+    void this.#removeExport(name, 0);
     if (this.#state.get(name) !== undefined) this.#change(name, { usage: attachment.usage });
   }
 
@@ -229,40 +235,29 @@ export class HostNode implements AttachmentHouse, HostHouse {
     this.#runtime.send(this.managerAddress, told, `${this.hostId}/host`);
   }
 
-  async #listen(address: Parameters<ListenNbd>[0]['address'], shows: (spec: AttachmentSpec) => boolean): Promise<NbdListener> {
-    const exports: NbdExports = {
-      find: (name) => {
-        const attachment = this.#open.get(name);
-        return attachment !== undefined && shows(attachment.spec) ? attachment : undefined;
-      },
-      list: () => [...this.#open].filter(([, { spec }]) => shows(spec)).map(([name]) => name),
-    };
-    const listener = await this.#listenNbd({ runtime: this.#runtime, exports, address });
-    this.#listeners.push(listener);
-    return listener;
+  /** Its connections are cut after the grace. */
+  async #removeExport(name: string, graceMs: number): Promise<void> {
+    await Promise.all([this.#unixServer.removeExport(name, graceMs), this.#tcpServer.removeExport(name, graceMs)]);
   }
 
-  /** On loopback, which every user of the machine can reach: it shows only what was attached for it. */
-  #listenTcp(): Promise<NbdListener> {
-    this.#tcp ??= this.#listenTcpAt(this.#tcpPort).catch((error: unknown) => {
-      this.#tcp = null;
+  #listenTcp(): Promise<void> {
+    this.#tcpListening ??= this.#listenTcpAt(this.#tcpPort).catch((error: unknown) => {
+      this.#tcpListening = null;
       throw error;
     });
-    return this.#tcp;
+    return this.#tcpListening;
   }
 
-  async #listenTcpAt(port: number): Promise<NbdListener> {
-    const listener = await this.#listen({ host: '127.0.0.1', port }, (spec) => spec.tcp).catch((error: unknown) => {
-      // Somebody else has the port that was ours before the restart. Clients must be told of another one.
+  async #listenTcpAt(port: number): Promise<void> {
+    const address = await this.#tcpServer.listen({ host: '127.0.0.1', port }).catch((error: unknown) => {
+      // Somebody else has the port that was ours before the restart: clients must be told of another one.
       if (port === 0 || (error as { code?: unknown }).code !== 'EADDRINUSE') throw error;
       this.#runtime.log.warn({ port, error }, 'the NBD port is taken; another one is used');
-      return this.#listen({ host: '127.0.0.1', port: 0 }, (spec) => spec.tcp);
+      return this.#tcpServer.listen({ host: '127.0.0.1', port: 0 });
     });
-    if ('port' in listener.address) {
-      this.#tcpPort = listener.address.port;
-      this.#state.tcpPort = listener.address.port;
-    }
-    return listener;
+    assert('port' in address, 'a TCP listener has a port');
+    this.#tcpPort = address.port;
+    this.#state.tcpPort = address.port;
   }
 
   #change(name: string, change: Parameters<HostState['change']>[1]): void {

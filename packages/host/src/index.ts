@@ -1,2 +1,1 @@
 export * from './host-node.ts';
-export type { ListenNbd, NbdExports, NbdListener } from './nbd-port.ts';

@@ -9,3 +9,6 @@ export const RESTARTS_MS = 30_000;
 export const SHUTDOWN_MS = 5000;
 /** linux/un.h: sun_path has 108 bytes, one of them the end. */
 export const SOCKET_PATH_BYTES_MAX = 107;
+/** What was asked before a detach, or before the host ends, is answered within this; then the connections are cut. */
+export const DETACH_GRACE_MS = 1000;
+export const STOP_GRACE_MS = 2000;

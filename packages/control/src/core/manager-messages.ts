@@ -50,6 +50,12 @@ export interface ManagerOptions {
   readonly rebuildDelayMs: number;
   /** A learner unreachable for this long is replaced. */
   readonly learnerPatienceMs: number;
+  /** A primary repeats every 10 s that a mirror is slow; after this long without it the mirror is not slow any more. */
+  readonly slowMs: number;
+  /** A server not heard since the manager started may still be opening its copies. */
+  readonly startGraceMs: number;
+  /** A primary that reports its copy, and does not say in this time that it leads, was restarted: no copy resumes its role. */
+  readonly confirmMs: number;
   /** A configuration that its primary has not confirmed is pushed again. */
   readonly repeatMs: number;
   /** A command that waits for servers or hosts is answered with `timeout`. */
@@ -70,6 +76,9 @@ export const MANAGER_DEFAULTS: ManagerOptions = {
   complaintBelievedMs: 4000,
   rebuildDelayMs: 30_000,
   learnerPatienceMs: 30_000,
+  slowMs: 25_000,
+  startGraceMs: 5000,
+  confirmMs: 400,
   repeatMs: 500,
   commandTimeoutMs: 30_000,
   usageSaveMs: 60_000,

@@ -75,6 +75,8 @@ export interface VolumeRecord {
   readonly holders: readonly ServerId[];
   /** Members whose cache was lost and whose answer the operator has decided not to wait for. */
   readonly givenUp: readonly ServerId[];
+  /** Given at creation; the same token again means this volume. Empty: none. */
+  readonly clientToken: string;
 }
 
 /** Usage of a volume over all its attachments that have ended, and the running ones as last heard. */

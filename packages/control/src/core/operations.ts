@@ -1,0 +1,281 @@
+import { FOUNDING_INCARNATION, memberOf, primaryOf, type Configuration, type VolumeLimits } from '@ashlar/protocol';
+import { AshlarError, BLOCK_BYTES, newVolumeId, unreachable, VOLUME_BYTES_MAX, type ErrorCode, type HostId, type ServerId } from '@ashlar/words';
+import { authorize, type Principal } from './authorize.ts';
+import { sameAttachment, specOf } from './attachments.ts';
+import type { ApiAnswer, ApiCommand } from './commands.ts';
+import { place } from './placement.ts';
+import { candidate, isPromotable } from './promotion.ts';
+import { changeAndPush, promote, push, reconcile } from './reconcile.ts';
+import type { AttachmentRecord, VolumeRecord } from './records.ts';
+import { placementServers } from './repair.ts';
+import { change, create, note, reconfigured } from './store-access.ts';
+import { DEFAULT_LIMITS, eventOf, serverOf, wallMs, type Manager, type Volume, type Waiter } from './state.ts';
+import { hostViews, serverViews, volumeView } from './views.ts';
+
+type Of<K extends ApiCommand['kind']> = ApiCommand & { readonly kind: K };
+
+const MIRRORS_MAX = 4;
+const TAGS_MAX = 50;
+
+/** One command of the API: checked, carried out, answered exactly once; refused commands change nothing. */
+export function onCommand(m: Manager, requestId: number, principal: Principal, command: ApiCommand): void {
+  try {
+    carryOut(m, requestId, principal, command);
+  } catch (error) {
+    if (!(error instanceof AshlarError)) throw error;
+    m.fx.answer(requestId, { ok: false, code: error.code, message: error.message });
+  }
+}
+
+function carryOut(m: Manager, requestId: number, principal: Principal, command: ApiCommand): void {
+  const v = 'volumeId' in command ? m.volumes.get(command.volumeId) : undefined;
+  if (!authorize(principal, command.kind, v?.record)) throw new AshlarError('unauthorized', 'this needs the token of the site');
+  const ok = (value: unknown): void => m.fx.answer(requestId, { ok: true, value });
+  switch (command.kind) {
+    case 'volume-create': return createVolume(m, requestId, principal, command);
+    case 'volume-list': return ok([...m.volumes.values()].map((volume) => volumeView(m, volume)));
+    case 'server-list': return ok(serverViews(m));
+    case 'host-list': return ok(hostViews(m));
+    case 'server-lost': return serverLost(m, requestId, command);
+    default: break;
+  }
+  if (v === undefined) throw new AshlarError('not-found', `there is no volume ${command.volumeId}`);
+  if (command.kind === 'volume-describe') return ok(volumeView(m, v));
+  if (v.record.state === 'deleting' && command.kind !== 'volume-delete') throw new AshlarError('not-found', `${v.volumeId} is being deleted`);
+  // One thing at a time; what is under way takes milliseconds.
+  if (v.pending) throw new AshlarError('busy', `${v.volumeId} is just being changed`, { retry: 'now' });
+  switch (command.kind) {
+    case 'volume-modify': return modify(m, v, requestId, command);
+    case 'volume-grow': return grow(m, v, requestId, command);
+    case 'volume-attach': return attach(m, v, requestId, command);
+    case 'volume-detach': return detach(m, v, requestId, command);
+    case 'volume-delete': return deleteVolume(m, v, requestId);
+    case 'volume-scrub': return scrub(m, v, requestId);
+    case 'volume-failover': return failover(m, v, requestId, command);
+    default: unreachable(command);
+  }
+}
+
+function bad(message: string): AshlarError { return new AshlarError('invalid-argument', message); }
+
+function wait(m: Manager, v: Volume, requestId: number, check: Waiter['check']): void {
+  v.waiters.push({ requestId, deadlineMs: m.nowMs + m.options.commandTimeoutMs, check });
+  m.unsettled.add(v.volumeId);
+}
+
+/** A change that was not applied: somebody was faster, or the store did not answer. */
+function refuse(m: Manager, requestId: number, outcome: 'conflict' | 'unknown'): void {
+  const code: ErrorCode = outcome === 'conflict' ? 'busy' : 'unavailable';
+  m.fx.answer(requestId, { ok: false, code, message: outcome === 'conflict' ? 'somebody else changed it at the same moment' : 'the metadata store did not answer; look at the state before trying again' });
+}
+
+function checkSize(sizeBytes: number): void {
+  if (!Number.isSafeInteger(sizeBytes) || sizeBytes <= 0) throw bad(`a size of ${sizeBytes} bytes is none`);
+  if (sizeBytes % BLOCK_BYTES !== 0) throw bad(`the size must be a multiple of ${BLOCK_BYTES} bytes`);
+  if (sizeBytes > VOLUME_BYTES_MAX) throw bad(`a volume has at most ${VOLUME_BYTES_MAX / 2 ** 40} TiB`);
+}
+
+function checkLimits(limits: Partial<VolumeLimits>): void {
+  const { ioTimeoutMs = 0, iops = 0, bandwidthBytes = 0, priority = 5 } = limits;
+  if (!(ioTimeoutMs >= 0 && ioTimeoutMs <= 86_400_000)) throw bad('the I/O timeout is between 0 (for ever) and a day');
+  if (!(Number.isSafeInteger(iops) && iops >= 0)) throw bad('--iops is a whole number, 0 for no limit');
+  if (!(Number.isSafeInteger(bandwidthBytes) && bandwidthBytes >= 0)) throw bad('--bandwidth is a number of bytes a second, 0 for no limit');
+  if (!(Number.isSafeInteger(priority) && priority >= 0 && priority <= 9)) throw bad('--priority is between 0 (first) and 9 (last)');
+}
+
+function checkCopies(mirrors: number, minCopies: number): void {
+  if (!(Number.isSafeInteger(mirrors) && mirrors >= 0 && mirrors <= MIRRORS_MAX)) throw bad(`a volume has 0 to ${MIRRORS_MAX} mirrors`);
+  if (!(Number.isSafeInteger(minCopies) && minCopies >= 1 && minCopies <= mirrors + 1)) throw bad(`the minimum of copies is between 1 and ${mirrors + 1} (the primary and ${mirrors} mirrors)`);
+}
+
+function checkTags(tags: Readonly<Record<string, string>>): void {
+  const entries = Object.entries(tags);
+  if (entries.length > TAGS_MAX) throw bad(`at most ${TAGS_MAX} tags`);
+  for (const [key, value] of entries) if (key.length === 0 || key.length > 128 || value.length > 256) throw bad('a tag has a key of 1 to 128 characters and a value of up to 256');
+}
+
+function createVolume(m: Manager, requestId: number, principal: Principal, command: Of<'volume-create'>): void {
+  const { sizeBytes, mirrors, minCopies, durability, tags, clientToken = '' } = command;
+  checkSize(sizeBytes);
+  checkCopies(mirrors, minCopies);
+  checkLimits(command.limits);
+  checkTags(tags);
+  const same = clientToken === '' ? undefined : [...m.volumes.values()].find((known) => known.record.clientToken === clientToken);
+  if (same !== undefined) return wait(m, same, requestId, (known) => whenAvailable(m, known));
+  const { siteId } = m.options;
+  const holders = place({ siteId, count: mirrors + 1, exclude: [] }, placementServers(m));
+  const volumeId = newVolumeId(m.prng);
+  const configuration: Configuration = {
+    volumeId, lineage: 1, epoch: 1, members: holders.map((serverId) => ({ serverId, incarnation: FOUNDING_INCARNATION })), learners: [], attachNumber: 0, sizeBytes, minCopies,
+    copiesWanted: mirrors + 1, durability,
+  };
+  const record: VolumeRecord = {
+    volumeId, siteId, owner: principal.kind === 'user' ? principal.name : 'operator', accessList: [], tags, state: 'creating', createdAtMs: wallMs(m),
+    limits: { ...DEFAULT_LIMITS, ...command.limits }, attachments: [], configuration, predecessorEnded: true, primaryInstance: serverOf(m, holders[0] as ServerId).record?.instance ?? '',
+    holders, givenUp: [], clientToken,
+  };
+  const detail = { sizeBytes, mirrors, servers: holders.join(' ') };
+  create(m, record, [eventOf(m, 'volume-created', volumeId, 'asked for', detail, 'operator')], (outcome) => {
+    const v = m.volumes.get(volumeId);
+    if (outcome === 'conflict' || v === undefined) return refuse(m, requestId, outcome === 'conflict' ? 'conflict' : 'unknown');
+    wait(m, v, requestId, (known) => whenAvailable(m, known));
+    push(m, v);
+    reconcile(m, v);
+  });
+}
+
+function whenAvailable(m: Manager, v: Volume): ApiAnswer | null {
+  return v.record.state === 'creating' ? null : { ok: true, value: volumeView(m, v) };
+}
+
+function modify(m: Manager, v: Volume, requestId: number, command: Of<'volume-modify'>): void {
+  const { configuration } = v.record;
+  const mirrors = command.mirrors ?? configuration.copiesWanted - 1;
+  const minCopies = command.minCopies ?? configuration.minCopies;
+  checkCopies(mirrors, minCopies);
+  checkLimits(command.limits ?? {});
+  checkTags(command.tags ?? {});
+  const durability = command.durability ?? configuration.durability;
+  const more = mirrors + 1 - v.record.holders.length;
+  if (mirrors > configuration.copiesWanted - 1 && more > 0) place({ siteId: v.record.siteId, count: more, exclude: v.record.holders }, placementServers(m));
+  const limits = { ...v.record.limits, ...command.limits };
+  const base = { ...v.record, limits, tags: command.tags ?? v.record.tags };
+  const touches = mirrors + 1 !== configuration.copiesWanted || minCopies !== configuration.minCopies || durability !== configuration.durability;
+  const record = touches ? reconfigured(base, { minCopies, copiesWanted: mirrors + 1, durability }) : base;
+  const events = [eventOf(m, 'volume-modified', v.volumeId, 'asked for', { minCopies, mirrors, durability, iops: limits.iops, bandwidthBytes: limits.bandwidthBytes }, 'operator')];
+  const answer = (): void => {
+    for (const hostId of new Set(v.record.attachments.map((attachment) => attachment.hostId))) m.fx.toHost(hostId, { kind: 'limits', volumeId: v.volumeId, limits });
+    m.fx.answer(requestId, { ok: true, value: volumeView(m, v) });
+    reconcile(m, v);
+  };
+  if (touches) changeAndPush(m, v, record, events, answer);
+  else change(m, v, record, events, (outcome) => (outcome === 'applied' ? answer() : refuse(m, requestId, outcome)));
+}
+
+function grow(m: Manager, v: Volume, requestId: number, command: Of<'volume-grow'>): void {
+  checkSize(command.sizeBytes);
+  const { sizeBytes } = v.record.configuration;
+  if (command.sizeBytes <= sizeBytes) throw bad(`${v.volumeId} has ${sizeBytes} bytes; a volume only grows`);
+  const record = reconfigured(v.record, { sizeBytes: command.sizeBytes });
+  const { epoch } = record.configuration;
+  changeAndPush(m, v, record, [eventOf(m, 'volume-grown', v.volumeId, 'asked for', { from: sizeBytes, to: command.sizeBytes, epoch }, 'operator')], () => {
+    wait(m, v, requestId, (known) => (known.record.configuration.epoch >= epoch && known.status?.epoch === known.record.configuration.epoch && known.status.serving ? { ok: true, value: volumeView(m, known) } : null));
+    reconcile(m, v);
+  });
+}
+
+function attach(m: Manager, v: Volume, requestId: number, command: Of<'volume-attach'>): void {
+  const { readOnly, tcp } = command;
+  const copy = command.copy ?? null;
+  if (v.record.state === 'creating') throw new AshlarError('busy', `${v.volumeId} is still being created`, { retry: 'later' });
+  if (copy !== null && !readOnly) throw bad('one copy alone can only be attached with --read-only');
+  if (copy !== null && !v.record.holders.includes(copy)) throw new AshlarError('not-found', `${copy} holds no copy of ${v.volumeId}`);
+  const hostId = hostFor(m, command.hostId);
+  const known = v.record.attachments.find((attachment) => sameAttachment(attachment, { hostId, readOnly, copy }));
+  if (known?.state === 'detaching') throw new AshlarError('busy', `${v.volumeId} is just being detached`, { retry: 'later' });
+  const writer = v.record.attachments.find((attachment) => !attachment.readOnly);
+  if (!readOnly && writer !== undefined) throw new AshlarError('in-use', `${v.volumeId} has a writer already, on ${writer.hostId}`);
+  const waitFor = (): void => wait(m, v, requestId, (volume) => whenAttached(volume, { hostId, readOnly, copy }));
+  if (known !== undefined) {
+    m.fx.toHost(hostId, { kind: 'attach', spec: specOf(v, known), configuration: v.record.configuration });
+    waitFor();
+    return reconcile(m, v);
+  }
+  // Only a writer fences others; a reader carries the number that is current.
+  const attachNumber = v.record.configuration.attachNumber + (readOnly ? 0 : 1);
+  const attachment: AttachmentRecord = { hostId, readOnly, tcp, copy, attachNumber, state: 'attaching', nbd: null, attachedAtMs: wallMs(m) };
+  const base: VolumeRecord = { ...v.record, state: 'in-use', attachments: [...v.record.attachments, attachment] };
+  const events = [eventOf(m, 'attaching', v.volumeId, 'asked for', { host: hostId, readOnly, attachNumber }, 'operator')];
+  v.hostToldMs = -Infinity;
+  const then = (): void => {
+    if (!v.record.attachments.some((other) => sameAttachment(other, attachment) && other.attachNumber === attachNumber)) return refuse(m, requestId, 'conflict');
+    waitFor();
+    reconcile(m, v);
+  };
+  if (readOnly) change(m, v, base, events, then);
+  else changeAndPush(m, v, reconfigured(base, { attachNumber }), events, then);
+}
+
+function whenAttached(v: Volume, key: { hostId: HostId; readOnly: boolean; copy: ServerId | null }): ApiAnswer | null {
+  const attachment = v.record.attachments.find((known) => sameAttachment(known, key));
+  if (attachment === undefined) return { ok: false, code: 'unavailable', message: `${key.hostId} could not attach ${v.volumeId}; see the events` };
+  if (attachment.state !== 'attached') return null;
+  return { ok: true, value: { volumeId: v.volumeId, host: key.hostId, readOnly: key.readOnly, copy: key.copy, nbd: attachment.nbd } };
+}
+
+function hostFor(m: Manager, asked: HostId | undefined): HostId {
+  const up = hostViews(m).filter((host) => host.state === 'up');
+  if (asked !== undefined) {
+    if (!up.some((host) => host.hostId === asked)) throw new AshlarError('not-found', `no host ${asked} is up`);
+    return asked;
+  }
+  if (up.length === 0) throw new AshlarError('unavailable', 'no host is up', { retry: 'later' });
+  if (up.length > 1) throw bad(`say which host: ${up.map((host) => host.hostId).join(', ')}`);
+  return (up[0] as { hostId: HostId }).hostId;
+}
+
+function detach(m: Manager, v: Volume, requestId: number, command: Of<'volume-detach'>): void {
+  const copy = command.copy ?? null;
+  const candidates = v.record.attachments.filter((attachment) => (command.hostId === undefined || attachment.hostId === command.hostId) && (command.copy === undefined || attachment.copy === copy));
+  const writer = candidates.filter((attachment) => !attachment.readOnly);
+  const chosen = writer.length > 0 ? writer : candidates;
+  if (chosen.length === 0) throw new AshlarError('not-attached', `${v.volumeId} is not attached`);
+  const attachments = v.record.attachments.map((attachment) => (chosen.includes(attachment) ? { ...attachment, state: 'detaching' as const } : attachment));
+  v.hostToldMs = -Infinity;
+  change(m, v, { ...v.record, attachments }, [eventOf(m, 'detaching', v.volumeId, 'asked for', { hosts: chosen.map((attachment) => attachment.hostId).join(' ') }, 'operator')], (outcome) => {
+    if (outcome !== 'applied') return refuse(m, requestId, outcome);
+    wait(m, v, requestId, (known) => (known.record.attachments.some((attachment) => chosen.some((gone) => sameAttachment(attachment, gone))) ? null : { ok: true, value: { volumeId: v.volumeId } }));
+    reconcile(m, v);
+  });
+}
+
+function deleteVolume(m: Manager, v: Volume, requestId: number): void {
+  if (v.record.attachments.length > 0) throw new AshlarError('in-use', `${v.volumeId} is attached on ${v.record.attachments.map((attachment) => attachment.hostId).join(', ')}`);
+  // Answered when the last file is gone; a server that is away is told when it comes back.
+  const check: Waiter['check'] = () => (v.gone ? { ok: true, value: { volumeId: v.volumeId } } : null);
+  if (v.record.state === 'deleting') return wait(m, v, requestId, check);
+  change(m, v, { ...v.record, state: 'deleting' }, [eventOf(m, 'volume-deleting', v.volumeId, 'asked for', {}, 'operator')], (outcome) => {
+    if (outcome !== 'applied') return refuse(m, requestId, outcome);
+    wait(m, v, requestId, check);
+    reconcile(m, v);
+  });
+}
+
+function scrub(m: Manager, v: Volume, requestId: number): void {
+  for (const { serverId } of v.record.configuration.members) m.fx.toServer(serverId, { kind: 'scrub', volumeId: v.volumeId });
+  note(m, [eventOf(m, 'scrub-asked', v.volumeId, 'asked for', {}, 'operator')]);
+  m.fx.answer(requestId, { ok: true, value: { volumeId: v.volumeId, servers: v.record.configuration.members.map((member) => member.serverId) } });
+}
+
+function failover(m: Manager, v: Volume, requestId: number, command: Of<'volume-failover'>): void {
+  const { configuration } = v.record;
+  if (command.giveUp !== undefined) {
+    if (memberOf(configuration, command.giveUp) === undefined) throw new AshlarError('not-found', `${command.giveUp} is not a member of ${v.volumeId}`);
+    const record = { ...v.record, givenUp: [...new Set([...v.record.givenUp, command.giveUp])] };
+    return change(m, v, record, [eventOf(m, 'copy-given-up', v.volumeId, 'asked for', { serverId: command.giveUp }, 'operator')], (outcome) => {
+      if (outcome !== 'applied') return refuse(m, requestId, outcome);
+      m.fx.answer(requestId, { ok: true, value: { volumeId: v.volumeId, givenUp: command.giveUp } });
+      reconcile(m, v);
+    });
+  }
+  const before = primaryOf(configuration);
+  const to = command.to ?? candidate(m, v, before)?.serverId;
+  if (to === undefined) throw new AshlarError('unavailable', `no other copy of ${v.volumeId} in sync may take over`, { retry: 'later' });
+  const member = memberOf(configuration, to);
+  if (member === undefined) throw new AshlarError('not-found', `${to} is not a member of ${v.volumeId}`);
+  if (isPromotable(m, v, member) !== true) throw new AshlarError('unavailable', `the copy on ${to} may not take over now`, { retry: 'later' });
+  promote(m, v, to, 'asked for by the operator', 'operator', () => {
+    wait(m, v, requestId, (known) => (primaryOf(known.record.configuration) === to && known.status?.epoch === known.record.configuration.epoch && known.status.serving ? { ok: true, value: volumeView(m, known) } : null));
+    reconcile(m, v);
+  });
+}
+
+function serverLost(m: Manager, requestId: number, command: Of<'server-lost'>): void {
+  const server = m.servers.get(command.serverId);
+  if (server?.record === undefined || server.record === null) throw new AshlarError('not-found', `there is no server ${command.serverId}`);
+  server.lost = true;
+  note(m, [eventOf(m, 'server-lost', command.serverId, 'its disks are lost, says the operator', {}, 'operator')]);
+  for (const id of server.volumes) m.unsettled.add(id);
+  m.fx.answer(requestId, { ok: true, value: { serverId: command.serverId, volumes: server.volumes.size } });
+}
+

@@ -1,0 +1,115 @@
+import { primaryOf, type CopyReport, type Member } from '@ashlar/protocol';
+import type { ServerId } from '@ashlar/words';
+import { isDown, isUp } from './servers.ts';
+import { serverOf, type Manager, type Volume } from './state.ts';
+
+/** Why another primary, or a new epoch for the same one, is needed. `exclude`: it must be another server. */
+export interface PromotionNeed {
+  readonly reason: string;
+  readonly exclude: boolean;
+}
+
+export function reportOf(m: Manager, v: Volume, id: ServerId): CopyReport | undefined {
+  return serverOf(m, id).reports.get(v.volumeId);
+}
+
+/**
+ * Its machine restarted, or its files are gone, since it was admitted: what was answered may not be in its log. Decided by the admission
+ * in the store and not by what the copy thinks of itself: only a new admission heals.
+ */
+export function isLost(v: Volume, member: Member, report: CopyReport): boolean {
+  return report.incarnation !== member.incarnation || !report.complete || report.lineage !== v.record.configuration.lineage;
+}
+
+/** True: may be made primary. Undefined: it has not reported, so nothing is known against it. */
+export function isPromotable(m: Manager, v: Volume, member: Member): boolean | undefined {
+  if (!isUp(m, serverOf(m, member.serverId))) return false;
+  const report = reportOf(m, v, member.serverId);
+  if (report === undefined) return undefined;
+  return report.fault === null && !isLost(v, member, report);
+}
+
+/** Whether the primary can go on, from every source; null while it can. */
+export function promotionNeed(m: Manager, v: Volume): PromotionNeed | null {
+  const { configuration, primaryInstance } = v.record;
+  const member = configuration.members[0];
+  const server = serverOf(m, member.serverId);
+  const report = reportOf(m, v, member.serverId);
+  if (server.ended) return { reason: 'its process ended', exclude: true };
+  if (server.leaving) return { reason: 'its server is shutting down', exclude: true };
+  if (server.lost) return { reason: 'its server is lost', exclude: true };
+  if (isDown(m, server)) return { reason: 'silent', exclude: true };
+  if (report !== undefined && report.fault !== null) return { reason: `copy faulted: ${report.fault}`, exclude: true };
+  if (report !== undefined && isLost(v, member, report)) return { reason: 'it lost its cache', exclude: true };
+  if (complainedLong(m, v)) return { reason: 'its host cannot reach it', exclude: true };
+  if (!server.heard || server.record === null) return null;
+  // No copy resumes its role after a restart: not even where it was the only one.
+  if (server.record.instance !== primaryInstance) return { reason: 'its process was restarted', exclude: false };
+  if (v.reportedMs !== null && m.nowMs - v.reportedMs >= m.options.confirmMs) return { reason: 'its copy was restarted', exclude: false };
+  if (neverConfirmed(m, v)) return { reason: 'it does not take its role', exclude: true };
+  return null;
+}
+
+/** The manager hears the server, but its host has not for long: the link between the two is cut. */
+function complainedLong(m: Manager, v: Volume): boolean {
+  const { complaint } = v;
+  if (complaint === null || complaint.epoch !== v.record.configuration.epoch) return false;
+  return m.nowMs - complaint.lastMs <= m.options.complaintMs && complaint.lastMs - complaint.sinceMs >= m.options.complaintBelievedMs;
+}
+
+/** Ten pushes of the configuration without a word of it. */
+function neverConfirmed(m: Manager, v: Volume): boolean {
+  return v.status?.epoch !== v.record.configuration.epoch && m.nowMs - v.firstPushedMs >= 10 * m.options.repeatMs;
+}
+
+/** The first in-sync member, in the order of the configuration, that may be promoted; one that has not reported only if none has. */
+export function candidate(m: Manager, v: Volume, exclude: ServerId | null): Member | null {
+  let unreported: Member | null = null;
+  for (const member of v.record.configuration.members) {
+    if (member.serverId === exclude) continue;
+    const promotable = isPromotable(m, v, member);
+    if (promotable === true) return member;
+    if (promotable === undefined) unreported ??= member;
+  }
+  return unreported;
+}
+
+export interface Recovery {
+  readonly winner: CopyReport;
+  readonly answered: readonly CopyReport[];
+  /** Members that were given up without an answer. */
+  readonly givenUp: readonly ServerId[];
+}
+
+/**
+ * Every member lost its cache. The longest log wins, by (epoch, seq), once all have answered or the operator has given up the rest:
+ * any other choice could take back what a member still has. Null: not so, or not yet.
+ */
+export function recovery(m: Manager, v: Volume): Recovery | null {
+  const answered: CopyReport[] = [];
+  const givenUp: ServerId[] = [];
+  for (const member of v.record.configuration.members) {
+    const server = serverOf(m, member.serverId);
+    const report = isUp(m, server) ? server.reports.get(v.volumeId) : undefined;
+    if (report === undefined) {
+      if (!v.record.givenUp.includes(member.serverId) && !server.lost) return null;
+      givenUp.push(member.serverId);
+      continue;
+    }
+    if (!isLost(v, member, report) && report.fault === null) return null; // promotable
+    if (report.complete && report.fault === null && report.lineage === v.record.configuration.lineage) answered.push(report);
+  }
+  const winner = answered.reduce<CopyReport | null>((best, report) => (best === null || isLonger(report, best) ? report : best), null);
+  return winner === null ? null : { winner, answered, givenUp };
+}
+
+function isLonger(a: CopyReport, b: CopyReport): boolean {
+  return a.lastEpoch !== b.lastEpoch ? a.lastEpoch > b.lastEpoch : a.lastSeq > b.lastSeq;
+}
+
+/** Whether every earlier primary's lease is over: the one before is proven to be gone, and had itself outlasted those before it. */
+export function predecessorEnded(m: Manager, v: Volume): boolean {
+  const before = serverOf(m, primaryOf(v.record.configuration));
+  const proven = v.record.primaryInstance !== '' && before.endedInstances.has(v.record.primaryInstance);
+  return proven && (v.record.predecessorEnded || v.served);
+}

@@ -1,0 +1,176 @@
+import { memberOf, primaryOf, type Configuration } from '@ashlar/protocol';
+import type { ServerId } from '@ashlar/words';
+import { candidate, predecessorEnded, promotionNeed, recovery, type Recovery } from './promotion.ts';
+import { driveAttachments } from './attachments.ts';
+import { repair } from './repair.ts';
+import { isUp } from './servers.ts';
+import { change, note, reconfigured, remove } from './store-access.ts';
+import { eventOf, serverOf, type Manager, type Volume } from './state.ts';
+
+/**
+ * Brings one volume one step nearer to what is wanted. Everything is derived from the record and from what is observed now, so that a
+ * manager that was ended at any point goes on where it was. At most one change is under way at a time; its outcome brings us here again.
+ */
+export function reconcile(m: Manager, v: Volume): void {
+  answerWaiters(m, v);
+  if (v.pending || v.gone) return;
+  if (v.record.state === 'deleting') return driveDeletion(m, v);
+  if (isBehind(m, v)) return;
+  if (drivePromotion(m, v) || v.pending) return;
+  pushUntilConfirmed(m, v);
+  driveAttachments(m, v);
+  if (!v.pending) becomeAvailable(m, v);
+  if (!v.pending) repair(m, v);
+  if (!v.pending && !v.gone && isSettled(m, v)) m.unsettled.delete(v.volumeId);
+}
+
+/** Nothing is left to do until somebody says something. */
+function isSettled(m: Manager, v: Volume): boolean {
+  const { configuration } = v.record;
+  if (v.record.state === 'creating' || v.waiters.length > 0 || v.complaint !== null || v.reportedMs !== null || v.deficitSinceMs !== null) return false;
+  if (v.status?.epoch !== configuration.epoch || !v.status.serving || configuration.learners.length > 0 || configuration.members.length !== configuration.copiesWanted) return false;
+  if (v.record.attachments.some((attachment) => attachment.state !== 'attached')) return false;
+  return v.record.holders.length === configuration.members.length && configuration.members.every((member) => isUp(m, serverOf(m, member.serverId)));
+}
+
+export function answerWaiters(m: Manager, v: Volume): void {
+  if (v.waiters.length === 0) return;
+  v.waiters = v.waiters.filter((waiter) => {
+    const late = m.nowMs >= waiter.deadlineMs;
+    const answer = waiter.check(v) ?? (late ? { ok: false as const, code: 'timeout' as const, message: `${v.volumeId} is not there yet` } : null);
+    if (answer !== null) m.fx.answer(waiter.requestId, answer);
+    return answer === null;
+  });
+}
+
+/** A copy has promised an epoch that the store has not reached: the store was set back. Acting on it could serve two histories. */
+function isBehind(m: Manager, v: Volume): boolean {
+  for (const holder of v.record.holders) {
+    const report = serverOf(m, holder).reports.get(v.volumeId);
+    if (report === undefined || report.promisedEpoch <= v.record.configuration.epoch) continue;
+    if (!v.behindTold) note(m, [eventOf(m, 'store-behind', v.volumeId, `${holder} has promised epoch ${report.promisedEpoch}, the metadata store is at ${v.record.configuration.epoch}: nothing is done with this volume`)]);
+    v.behindTold = true;
+    return true;
+  }
+  v.behindTold = false;
+  return false;
+}
+
+// ---------------------------------------------------------------------------------------------------------------- promotion
+
+/** True: this step was about the primary. */
+function drivePromotion(m: Manager, v: Volume): boolean {
+  const need = promotionNeed(m, v);
+  if (need === null) return false;
+  const before = primaryOf(v.record.configuration);
+  const next = candidate(m, v, need.exclude ? before : null);
+  if (next !== null) {
+    promote(m, v, next.serverId, need.reason, 'manager');
+    return true;
+  }
+  const recovered = recovery(m, v);
+  if (recovered !== null) {
+    recover(m, v, recovered);
+    return true;
+  }
+  if (!v.stuckTold) note(m, [eventOf(m, 'no-promotable-copy', v.volumeId, `${before}: ${need.reason}; no other copy in sync may take over`)]);
+  v.stuckTold = true;
+  return false;
+}
+
+/** CAS: the next epoch, with this member first and the former primary last. Only after that anybody is told. */
+export function promote(m: Manager, v: Volume, to: ServerId, reason: string, source: string, then?: () => void): void {
+  const { configuration } = v.record;
+  const before = primaryOf(configuration);
+  const first = configuration.members.filter((member) => member.serverId === to);
+  const rest = configuration.members.filter((member) => member.serverId !== to && member.serverId !== before);
+  const last = before === to ? [] : configuration.members.slice(0, 1);
+  const proven = predecessorEnded(m, v);
+  const record = { ...reconfigured(v.record, { members: [...first, ...rest, ...last] }), predecessorEnded: proven, primaryInstance: serverOf(m, to).record?.instance ?? '' };
+  const detail = { epoch: record.configuration.epoch, from: before, to, ended: proven };
+  v.stuckTold = false;
+  changeAndPush(m, v, record, [eventOf(m, 'promoted', v.volumeId, `${before}: ${reason}`, detail, source)], then);
+}
+
+function recover(m: Manager, v: Volume, { winner, answered, givenUp }: Recovery): void {
+  const { configuration } = v.record;
+  const winnerId = [...m.servers.values()].find((server) => server.reports.get(v.volumeId) === winner)?.serverId as ServerId;
+  const members = [{ serverId: winnerId, incarnation: winner.incarnation }, ...configuration.members.filter((member) => member.serverId !== winnerId)];
+  const record = { ...reconfigured(v.record, { members }), predecessorEnded: false, primaryInstance: serverOf(m, winnerId).record?.instance ?? '', givenUp: [] };
+  const reason = `every copy in sync lost its cache; ${winnerId} has the longest log of ${answered.length} that answered${givenUp.length > 0 ? `, ${givenUp.join(', ')} given up` : ''}: what was written after the last flush may be missing`;
+  const detail = { epoch: record.configuration.epoch, to: winnerId, lastEpoch: winner.lastEpoch, lastSeq: winner.lastSeq, givenUp: givenUp.join(' ') };
+  changeAndPush(m, v, record, [eventOf(m, 'recovered-after-cache-loss', v.volumeId, reason, detail)]);
+}
+
+// ---------------------------------------------------------------------------------------------------------------- telling
+
+/** Changes the record, and tells everybody whom the former or the new configuration concerns. */
+export function changeAndPush(m: Manager, v: Volume, record: Volume['record'], events: Parameters<typeof change>[3], then?: () => void): void {
+  const former = v.record.configuration;
+  change(m, v, record, events, (outcome) => {
+    if (outcome === 'applied') push(m, v, involvedIn(former));
+    then?.();
+  });
+}
+
+export function involvedIn(configuration: Configuration): ServerId[] {
+  return [...configuration.members.map((member) => member.serverId), ...configuration.learners];
+}
+
+/** The primary first: the others hear it from the primary as well. */
+export function push(m: Manager, v: Volume, also: readonly ServerId[] = []): void {
+  const { configuration } = v.record;
+  v.pushedMs = m.nowMs;
+  for (const id of new Set([...involvedIn(configuration), ...also])) configure(m, v, id);
+  for (const hostId of new Set(v.record.attachments.map((attachment) => attachment.hostId))) m.fx.toHost(hostId, { kind: 'configuration', configuration });
+}
+
+export function configure(m: Manager, v: Volume, to: ServerId): void {
+  m.fx.toServer(to, { kind: 'configure', configuration: v.record.configuration, predecessorEnded: v.record.predecessorEnded, founding: v.record.state === 'creating' });
+}
+
+/** Links lose what they carry when they break: repeated until the primary says that it leads this epoch. */
+function pushUntilConfirmed(m: Manager, v: Volume): void {
+  if (v.status?.epoch === v.record.configuration.epoch || m.nowMs - v.pushedMs < m.options.repeatMs) return;
+  push(m, v);
+}
+
+function becomeAvailable(m: Manager, v: Volume): void {
+  if (v.record.state !== 'creating' || !allInSync(v)) return;
+  change(m, v, { ...v.record, state: 'available' }, [eventOf(m, 'volume-available', v.volumeId, 'all copies have adopted it')]);
+}
+
+/** The primary serves, and says that every member is in sync. */
+export function allInSync(v: Volume): boolean {
+  const { status } = v;
+  const { configuration } = v.record;
+  if (status === null || status.epoch !== configuration.epoch || !status.serving) return false;
+  return configuration.members.slice(1).every((member) => status.copies.some((copy) => copy.serverId === member.serverId && copy.state === 'in-sync'));
+}
+
+// ---------------------------------------------------------------------------------------------------------------- deletion
+
+/** Every holder is told to remove its files, until it says that it has; then the record goes. */
+function driveDeletion(m: Manager, v: Volume): void {
+  if (v.record.holders.length === 0) {
+    remove(m, v, [eventOf(m, 'volume-deleted', v.volumeId, 'all files are removed')]);
+    return;
+  }
+  discardFrom(m, v, v.record.holders);
+}
+
+export function discardFrom(m: Manager, v: Volume, holders: readonly ServerId[]): void {
+  if (m.nowMs - v.discardedMs < m.options.repeatMs) return;
+  v.discardedMs = m.nowMs;
+  for (const holder of holders) m.fx.toServer(holder, { kind: 'discard', volumeId: v.volumeId, epoch: v.record.configuration.epoch });
+}
+
+/** A server has no files of it left. Ignored for a server that was given a role after the discard was sent. */
+export function onDiscarded(m: Manager, v: Volume, from: ServerId): void {
+  const { configuration, holders, state } = v.record;
+  const hasRole = state !== 'deleting' && (memberOf(configuration, from) !== undefined || configuration.learners.includes(from));
+  if (v.pending || hasRole || !holders.includes(from)) return;
+  serverOf(m, from).reports.delete(v.volumeId);
+  const record = { ...v.record, holders: holders.filter((holder) => holder !== from) };
+  change(m, v, record, [eventOf(m, 'copy-discarded', v.volumeId, state === 'deleting' ? 'the volume is being deleted' : 'superfluous', { serverId: from })]);
+}

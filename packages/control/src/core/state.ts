@@ -1,0 +1,224 @@
+import type { CopyReport, CopyStatus, Usage, VolumeLimits } from '@ashlar/protocol';
+import { hostId, serverId, volumeId, type HostId, type Prng, type ServerId, type VolumeId } from '@ashlar/words';
+import type { ApiAnswer } from './commands.ts';
+import type { ManagerEffects, ManagerOptions } from './manager-messages.ts';
+import type { AnyStored, StoreSnapshot, TransactionOutcome } from './metadata-store.ts';
+import type { HostRecord, NewEvent, ServerRecord, UsageRecord, VolumeRecord } from './records.ts';
+
+/** A copy's admission before anybody has reported: a new copy's first life. */
+export const FIRST_INCARNATION = 1;
+export const NO_USAGE: Usage = { readBytes: 0, writeBytes: 0, readRequests: 0, writeRequests: 0, flushRequests: 0, failedRequests: 0, longestStallMs: 0 };
+export const DEFAULT_LIMITS: VolumeLimits = { ioTimeoutMs: 60_000, iops: 0, bandwidthBytes: 0, priority: 5 };
+
+/** A storage server: its record, and what is observed of it now. */
+export interface Server {
+  readonly serverId: ServerId;
+  record: ServerRecord | null;
+  linked: boolean;
+  /** Heard in this life of the manager. */
+  heard: boolean;
+  /** On the attentive clock (see Manager.attentiveMs). */
+  heardMs: number;
+  unlinkedMs: number;
+  /** Somebody else finds it silent; attentive clock. */
+  complainedMs: number;
+  leaving: boolean;
+  /** Reaped: `record.instance` is proven to be gone. */
+  ended: boolean;
+  /** Its disks are gone for good, says the operator. */
+  lost: boolean;
+  /** As last looked at, so that a change can be told apart. */
+  wasUp: boolean;
+  readonly endedInstances: Set<string>;
+  readonly endedPids: Set<number>;
+  copies: number;
+  /** By the current life of its process. */
+  readonly reports: Map<VolumeId, CopyReport>;
+  /** Volumes of which it is a holder. */
+  readonly volumes: Set<VolumeId>;
+}
+
+export interface Host {
+  readonly hostId: HostId;
+  record: HostRecord | null;
+  linked: boolean;
+}
+
+export interface PrimaryStatus {
+  readonly from: ServerId;
+  readonly epoch: number;
+  readonly serving: boolean;
+  readonly copies: readonly CopyStatus[];
+}
+
+/** A command that waits for the world to get there. */
+export interface Waiter {
+  readonly requestId: number;
+  readonly deadlineMs: number;
+  /** Null: not yet. */
+  readonly check: (v: Volume) => ApiAnswer | null;
+}
+
+/** A volume: its record, and what is observed of it now. All but the record may be lost at any moment. */
+export interface Volume {
+  readonly volumeId: VolumeId;
+  record: VolumeRecord;
+  revision: number;
+  /** Deleted from the store. */
+  gone: boolean;
+  /** A transaction of it is under way, or its outcome is not known yet: nothing is decided meanwhile. */
+  pending: boolean;
+  status: PrimaryStatus | null;
+  /** The primary of this epoch has served since it was appointed: whoever was before it can hold no lease any more. */
+  served: boolean;
+  /** When the primary reported its copy without having said since that it leads. */
+  reportedMs: number | null;
+  /** Since when hosts complain about this primary, and when they last did. */
+  complaint: { readonly epoch: number; readonly sinceMs: number; lastMs: number } | null;
+  pushedMs: number;
+  /** Since when the current configuration has been pushed. */
+  firstPushedMs: number;
+  deficitSinceMs: number | null;
+  readonly unreachableSinceMs: Map<ServerId, number>;
+  /** Members whose acknowledgements are slow, and when their primary last said so. */
+  readonly slow: Map<ServerId, number>;
+  discardedMs: number;
+  hostToldMs: number;
+  behindTold: boolean;
+  stuckTold: boolean;
+  waiters: Waiter[];
+}
+
+export interface Manager {
+  readonly options: ManagerOptions;
+  readonly prng: Prng;
+  fx: ManagerEffects;
+  nowMs: number;
+  /** Wall clock minus `nowMs`. */
+  wallOffsetMs: number;
+  /**
+   * A clock that does not count the time in which the manager itself was not running (frozen, or starved of its processor): silence
+   * is measured on it, or everybody would look silent to a manager that wakes up.
+   */
+  attentiveMs: number;
+  startedMs: number;
+  loaded: boolean;
+  loadAskedMs: number;
+  token: number;
+  readonly transactions: Map<number, (outcome: TransactionOutcome) => void>;
+  /** Run when the store has been read back. */
+  afterLoad: (() => void)[];
+  readonly servers: Map<ServerId, Server>;
+  readonly hosts: Map<HostId, Host>;
+  readonly volumes: Map<VolumeId, Volume>;
+  readonly usage: Map<VolumeId, UsageRecord>;
+  readonly usageRunning: Map<VolumeId, Map<HostId, Usage>>;
+  usageSavedMs: number;
+  readonly usageDirty: Set<VolumeId>;
+  /** Volumes with something left to do. A settled volume costs nothing. */
+  readonly unsettled: Set<VolumeId>;
+}
+
+export function newServer(m: Manager, id: ServerId): Server {
+  const server: Server = {
+    serverId: id, record: null, linked: false, heard: false, heardMs: m.attentiveMs, unlinkedMs: m.attentiveMs, complainedMs: -Infinity, leaving: false, ended: false,
+    lost: false, wasUp: false, endedInstances: new Set(), endedPids: new Set(), copies: 0, reports: new Map(), volumes: new Set(),
+  };
+  m.servers.set(id, server);
+  return server;
+}
+
+export function serverOf(m: Manager, id: ServerId): Server {
+  return m.servers.get(id) ?? newServer(m, id);
+}
+
+export function hostOf(m: Manager, id: HostId): Host {
+  const known = m.hosts.get(id);
+  if (known) return known;
+  const host: Host = { hostId: id, record: null, linked: false };
+  m.hosts.set(id, host);
+  return host;
+}
+
+export function newVolume(id: VolumeId, record: VolumeRecord, revision: number): Volume {
+  return {
+    volumeId: id, record, revision, gone: false, pending: false, status: null, served: false, reportedMs: null, complaint: null, pushedMs: -Infinity,
+    firstPushedMs: -Infinity, deficitSinceMs: null, unreachableSinceMs: new Map(), slow: new Map(), discardedMs: -Infinity, hostToldMs: -Infinity, behindTold: false, stuckTold: false, waiters: [],
+  };
+}
+
+/** Takes the store's word for everything; observations stay. */
+export function takeSnapshot(m: Manager, snapshot: StoreSnapshot): void {
+  const present = new Set<VolumeId>();
+  for (const stored of snapshot.records) {
+    takeRecord(m, stored);
+    if (stored.kind === 'volume') present.add(volumeId(stored.id));
+  }
+  // An answer that was long on its way knows nothing of younger volumes.
+  for (const v of [...m.volumes.values()]) if (!present.has(v.volumeId) && v.revision <= snapshot.revision) dropVolume(m, v);
+}
+
+export function takeRecord(m: Manager, stored: AnyStored): void {
+  switch (stored.kind) {
+    case 'volume': return takeVolume(m, volumeId(stored.id), stored.value, stored.revision);
+    case 'server': {
+      const server = serverOf(m, serverId(stored.id));
+      // What is observed now is newer than what was saved.
+      if (server.record === null) server.record = { ...stored.value, state: stored.value.state === 'draining' ? 'draining' : 'down' };
+      return;
+    }
+    case 'host': {
+      const host = hostOf(m, hostId(stored.id));
+      host.record ??= { ...stored.value, state: 'down' };
+      return;
+    }
+    case 'usage':
+      m.usage.set(volumeId(stored.id), m.usage.get(volumeId(stored.id)) ?? stored.value);
+      return;
+    case 'site':
+      return;
+  }
+}
+
+/** `force`: the store has just refused a change, so this is what it has, even where it was set back to an older state. */
+export function takeVolume(m: Manager, id: VolumeId, record: VolumeRecord, revision: number, force = false): void {
+  const known = m.volumes.get(id);
+  if (known && known.revision > revision && !force) return;
+  const v = known ?? newVolume(id, record, revision);
+  const before = known?.record;
+  v.record = record;
+  v.revision = revision;
+  m.volumes.set(id, v);
+  for (const holder of before?.holders ?? []) m.servers.get(holder)?.volumes.delete(id);
+  for (const holder of record.holders) serverOf(m, holder).volumes.add(id);
+  if (before?.configuration.epoch !== record.configuration.epoch) {
+    v.complaint = null;
+    v.reportedMs = null;
+    v.pushedMs = -Infinity;
+    v.firstPushedMs = m.nowMs;
+    if (before?.configuration.members[0].serverId !== record.configuration.members[0].serverId || before?.primaryInstance !== record.primaryInstance) v.served = false;
+  }
+  m.unsettled.add(id);
+}
+
+export function dropVolume(m: Manager, v: Volume): void {
+  v.gone = true;
+  for (const holder of v.record.holders) m.servers.get(holder)?.volumes.delete(v.volumeId);
+  m.volumes.delete(v.volumeId);
+  m.unsettled.delete(v.volumeId);
+  m.usage.delete(v.volumeId);
+  m.usageRunning.delete(v.volumeId);
+  m.usageDirty.delete(v.volumeId);
+}
+
+export function wallMs(m: Manager): number {
+  return m.nowMs + m.wallOffsetMs;
+}
+
+export function eventOf(m: Manager, name: string, subject: string, reason: string, detail: NewEvent['detail'] = {}, source = 'manager'): NewEvent {
+  return { atMs: wallMs(m), name, subject, source, reason, detail };
+}
+
+export function unsettle(m: Manager, ids: Iterable<VolumeId>): void {
+  for (const id of ids) m.unsettled.add(id);
+}

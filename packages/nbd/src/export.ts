@@ -1,10 +1,13 @@
 import { assert } from '@ashlar/words';
 import type { NbdBackend } from './backend.ts';
 
-/** A session that waits for room, or for the requests of an ended connection to be settled. */
-export interface Waiting {
-  /** There may be room now; called once for each time that it waited. */
+/** A session as the others of its export see it. */
+export interface Peer {
+  /** There may be room now, or what was waited for may have happened; called once for each time that it waited. */
   proceed(): void;
+  /** False while bytes that its client sent may lie unread in the socket, because it was left unread. */
+  readonly caughtUp: boolean;
+  readonly receivedBytes: number;
 }
 
 /** One export and what its connections share: the room for unanswered requests, and the order in which connections follow each other. */
@@ -16,7 +19,8 @@ export class NbdExport {
   #requests = 0;
   #bytes = 0;
   #unsettled = 0;
-  readonly #waiting = new Set<Waiting>();
+  readonly #waiting = new Set<Peer>();
+  readonly #peers = new Set<Peer>();
 
   constructor(name: string, backend: NbdBackend) {
     this.name = name;
@@ -63,12 +67,22 @@ export class NbdExport {
     assert(this.#unsettled >= 0, 'a connection is settled once');
   }
 
-  wait(session: Waiting): void {
-    this.#waiting.add(session);
+  /** The sessions that serve this export now. */
+  get peers(): Iterable<Peer> {
+    return this.#peers;
   }
 
-  forget(session: Waiting): void {
+  enter(session: Peer): void {
+    this.#peers.add(session);
+  }
+
+  leave(session: Peer): void {
+    this.#peers.delete(session);
     this.#waiting.delete(session);
+  }
+
+  wait(session: Peer): void {
+    this.#waiting.add(session);
   }
 
   /** Lets everyone who waits look again, in the order in which they began to. */

@@ -28,3 +28,9 @@ export const CONTROL_BYTES = 64 * 1024;
 /** What is advertised: 512-byte requests work, 4 KiB ones work best, and none may be longer than REQUEST_BYTES_MAX. */
 export const BLOCK_BYTES_MIN = 512;
 export const BLOCK_BYTES_PREFERRED = 4096;
+
+/**
+ * A new connection is not served while an older one of the export was left unread and may hold requests in its socket: they are older. When this much
+ * has been read from the older one since, whatever its socket held then has come (Linux lets a TCP socket hold 6 MiB by default).
+ */
+export const SOCKET_HOLDS_BYTES_MAX = 16 * 1024 * 1024;

@@ -2,9 +2,9 @@ import { assert } from '@ashlar/words';
 import { type Frame, Op, Status } from '@ashlar/protocol';
 import type { NbdReplies, PayloadLease } from './backend.ts';
 import { Command, CommandFlag, NbdError, REQUEST_HEADER_BYTES, REQUEST_MAGIC } from './constants.ts';
-import type { ExportDirectory, NbdExport, Waiting } from './export.ts';
+import type { ExportDirectory, NbdExport, Peer } from './export.ts';
 import { type Agreement, Handshake, type TlsMode } from './handshake.ts';
-import { HANDSHAKE_SLAB_BYTES, READ_ROOM_BYTES_MIN, SLAB_BYTES_MAX, SLAB_BYTES_MIN } from './limits.ts';
+import { HANDSHAKE_SLAB_BYTES, READ_ROOM_BYTES_MIN, SLAB_BYTES_MAX, SLAB_BYTES_MIN, SOCKET_HOLDS_BYTES_MAX } from './limits.ts';
 import { type ReplyMemory, ReplyWriter } from './reply-writer.ts';
 import { RequestBatch } from './request-batch.ts';
 import { heldBytes, isWriteCommand, opFlagsOf, opOf, refusal } from './requests.ts';
@@ -17,7 +17,7 @@ export interface SessionPort {
   write(pieces: readonly Uint8Array[], leases: readonly PayloadLease[]): boolean;
   /** Calls `turn` when what is going on now is over, and before anything new is read. */
   scheduleTurn(): void;
-  /** Reading may go on, after `mayRead` said no. */
+  /** Reading may go on, after `mayRead` said no. `readThrough` follows when the socket has been looked at since. */
   resume(): void;
   /** Wraps the connection in TLS when what was written is on its way; `secured` follows. */
   startTls(): void;
@@ -45,7 +45,7 @@ const KIND_REQ_ONE = 0x100;
  * One client's connection, from greeting to end, without a socket: bytes go in (`receiveTarget`, `received`), frames of requests go to the
  * backend, replies come back and leave through the port. Runs to completion; holds no timer.
  */
-export class ServerSession implements NbdReplies, Waiting {
+export class ServerSession implements NbdReplies, Peer {
   readonly #port: SessionPort;
   readonly #handshake: Handshake;
   #window: ReceiveWindow;
@@ -62,6 +62,12 @@ export class ServerSession implements NbdReplies, Waiting {
   /** Complete requests are held back until the export has room. */
   #waiting = false;
   #paused = false;
+  caughtUp = true;
+  receivedBytes = 0;
+  /** Older connections that are to catch up before this one is served, and how much is then to be read of each; null: not looked yet. */
+  #elders: Map<Peer, number> | null = null;
+  #admittedOnce = false;
+  #unsettled = false;
   #ended = false;
   #inTurn = false;
   #turnScheduled = false;
@@ -90,6 +96,7 @@ export class ServerSession implements NbdReplies, Waiting {
   /** Asked after each read. False: the socket is left unread until `resume`. */
   mayRead(): boolean {
     this.#paused = !this.#wantsBytes;
+    if (this.#paused) this.caughtUp = false;
     return !this.#paused;
   }
 
@@ -105,6 +112,7 @@ export class ServerSession implements NbdReplies, Waiting {
   /** So many bytes were put where `receiveTarget` said. */
   received(bytes: number): void {
     if (this.#phase === 'closed' || this.#phase === 'finishing') return;
+    this.receivedBytes += bytes;
     this.#window.filled(bytes);
     this.turn();
   }
@@ -122,10 +130,18 @@ export class ServerSession implements NbdReplies, Waiting {
     this.#port.resume();
   }
 
+  /** What lay in the socket when reading went on has been read, unless it was paused again. */
+  readThrough(): void {
+    if (this.#paused || this.caughtUp) return;
+    this.caughtUp = true;
+    this.target?.wake();
+  }
+
   /** The client has closed its side. What was asked is still answered. */
   ended(): void {
     if (this.#phase === 'closed') return;
     this.#phase = 'finishing';
+    this.#leave();
     this.turn();
   }
 
@@ -153,13 +169,23 @@ export class ServerSession implements NbdReplies, Waiting {
   closed(): void {
     if (this.#phase === 'closed') return;
     this.#phase = 'closed';
-    const target = this.target;
-    target?.forget(this);
-    this.#waiting = false;
-    if (this.#slots.used > 0) target?.unsettle();
+    this.#leave();
     this.#window.close();
     for (const lease of this.#leases) lease.release();
     this.#leases = [];
+  }
+
+  /** Nothing more will come from this client. What is unanswered holds back connections that follow. */
+  #leave(): void {
+    this.#waiting = false;
+    const { target } = this;
+    if (!target) return;
+    target.leave(this);
+    if (this.#slots.used > 0 && !this.#unsettled) {
+      this.#unsettled = true;
+      target.unsettle();
+    }
+    target.wake();
   }
 
   /** The export has room again, or has settled. */
@@ -184,7 +210,10 @@ export class ServerSession implements NbdReplies, Waiting {
     }
     if (lease && open) this.#leases.push(lease);
     else lease?.release();
-    if (!open && this.#slots.used === 0) target.settle();
+    if (this.#unsettled && this.#slots.used === 0) {
+      this.#unsettled = false;
+      target.settle();
+    }
     target.wake();
     if (!open || this.#inTurn) return;
     // The last answer goes at once: nothing that could be sent with it is on its way.
@@ -245,6 +274,7 @@ export class ServerSession implements NbdReplies, Waiting {
         this.#agreement = step.agreement;
         this.#phase = 'transmission';
         window.transmission(SLAB_BYTES_MIN, SLAB_BYTES_MAX, READ_ROOM_BYTES_MIN);
+        step.agreement.target.enter(this);
         this.#port.agreed(step.agreement.target);
         return false;
       case 'end':
@@ -263,7 +293,7 @@ export class ServerSession implements NbdReplies, Waiting {
   /** All complete requests, as far as there is room for them. */
   #requests(): void {
     const { target } = this.#agreement as Agreement;
-    if (!target.settled) return this.#wait(target);
+    if (!this.#admitted(target)) return this.#wait(target);
     const window = this.#window;
     while (this.#phase === 'transmission' && !this.#choked && !this.#waiting) {
       if (this.#skip > 0) {
@@ -276,6 +306,20 @@ export class ServerSession implements NbdReplies, Waiting {
     }
     this.#submit();
     if (this.#phase === 'transmission' && (this.#closing || target.closing) && this.#slots.used === 0 && !this.#waiting && window.length === 0) this.#phase = 'finishing';
+  }
+
+  /**
+   * Nobody overtakes older requests: those of connections that have ended are answered first, and a connection that was left unread, whose
+   * client may long be gone, is read first. Otherwise a request that a client sent again, and then overwrote, could be carried out last.
+   */
+  #admitted(target: NbdExport): boolean {
+    if (this.#admittedOnce) return true;
+    if (!target.settled) return false;
+    this.#elders ??= new Map([...target.peers].filter((peer) => peer !== this && !peer.caughtUp).map((peer) => [peer, peer.receivedBytes + SOCKET_HOLDS_BYTES_MAX]));
+    const present = new Set(target.peers);
+    for (const [peer, bytes] of this.#elders) if (!present.has(peer) || peer.caughtUp || peer.receivedBytes >= bytes) this.#elders.delete(peer);
+    this.#admittedOnce = this.#elders.size === 0;
+    return this.#admittedOnce;
   }
 
   /** One request. False: it has not arrived in full, or must wait. */
@@ -293,7 +337,9 @@ export class ServerSession implements NbdReplies, Waiting {
     const offsetLow = view.getUint32(start + 20);
     const length = view.getUint32(start + 24);
     if (command === Command.disconnect) {
+      this.#submit();
       this.#phase = 'finishing';
+      this.#leave();
       return false;
     }
     const offset = offsetHigh * 0x100000000 + offsetLow;

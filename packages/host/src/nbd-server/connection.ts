@@ -87,6 +87,8 @@ export class Connection implements SessionPort {
 
   resume(): void {
     this.#socket.resume();
+    // The second one: by then the loop has asked for what can be read since reading went on.
+    setImmediate(() => setImmediate(() => this.session.readThrough()));
   }
 
   agreed(_target: NbdExport): void {

@@ -1,1 +1,6 @@
+export * from './api-client.ts';
+export type * from './api-messages.ts';
 export * from './core/index.ts';
+export { MANAGER_ADDRESS, MANAGER_PARTY } from './manager-actor.ts';
+export { ManagerNode, type ManagerNodeOptions } from './manager-node.ts';
+export { SqliteStore } from './sqlite-store.ts';

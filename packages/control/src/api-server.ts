@@ -1,0 +1,139 @@
+import { randomUUID, timingSafeEqual } from 'node:crypto';
+import { createServer, type IncomingMessage, type Server } from 'node:http';
+import type { Duplex } from 'node:stream';
+import type { ActorLog } from '@ashlar/actor';
+import { AshlarError, ERROR_CODES, errorCode } from '@ashlar/words';
+import { WebSocketServer, type WebSocket } from 'ws';
+import type { ApiRequest, ApiResponse } from './api-messages.ts';
+import { authorize, type ApiAnswer, type ApiCommand, type EventRecord, type MetadataStore, type Principal } from './core/index.ts';
+import { parseCommand } from './parse-command.ts';
+
+export interface ApiServerOptions {
+  readonly token: string;
+  readonly store: MetadataStore;
+  readonly log: ActorLog;
+  readonly carryOut: (principal: Principal, command: ApiCommand, answer: (answer: ApiAnswer) => void) => void;
+}
+
+const MESSAGE_BYTES_MAX = 1024 * 1024;
+const CONNECTIONS_MAX = 1000;
+const EVENTS_AT_ONCE_MAX = 10_000;
+
+/** The system manager's API on loopback. */
+export class ApiServer {
+  readonly #options: ApiServerOptions;
+  readonly #http: Server;
+  readonly #acceptor = new WebSocketServer({ noServer: true, maxPayload: MESSAGE_BYTES_MAX, perMessageDeflate: false });
+
+  constructor(options: ApiServerOptions) {
+    this.#options = options;
+    this.#http = createServer((_request, response) => response.writeHead(426).end('this is a WebSocket\n'));
+    this.#http.on('upgrade', (request, socket, head) => this.#accept(request, socket, head));
+  }
+
+  /** Resolves with the endpoint: `ws://127.0.0.1:port`. */
+  async listen(port: number): Promise<string> {
+    await new Promise<void>((resolve, reject) => {
+      this.#http.once('error', (error) => reject(new AshlarError('io-error', `cannot listen on port ${port}`, { cause: error })));
+      this.#http.listen({ host: '127.0.0.1', port }, resolve);
+    });
+    const address = this.#http.address();
+    return `ws://127.0.0.1:${typeof address === 'object' && address !== null ? address.port : port}`;
+  }
+
+  async close(): Promise<void> {
+    for (const client of this.#acceptor.clients) client.close(1001, 'shutting down');
+    this.#acceptor.close();
+    this.#http.closeAllConnections();
+    await new Promise<void>((resolve) => this.#http.close(() => resolve()));
+  }
+
+  #accept(request: IncomingMessage, socket: Duplex, head: Buffer): void {
+    const refused = this.#acceptor.clients.size >= CONNECTIONS_MAX ? '503 Service Unavailable' : this.#knows(request.headers.authorization) ? null : '401 Unauthorized';
+    if (refused !== null) {
+      socket.end(`HTTP/1.1 ${refused}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
+      return;
+    }
+    // A browser sends an origin; pages of other sites may not drive this API with a user's rights.
+    const { origin } = request.headers;
+    if (origin !== undefined && origin !== `http://${request.headers.host ?? ''}`) {
+      socket.end('HTTP/1.1 403 Forbidden\r\nConnection: close\r\nContent-Length: 0\r\n\r\n');
+      return;
+    }
+    this.#acceptor.handleUpgrade(request, socket, head, (client) => this.#serve(client));
+  }
+
+  #knows(header: string | undefined): boolean {
+    const expected = Buffer.from(`Bearer ${this.#options.token}`);
+    const given = Buffer.from(header ?? '');
+    return given.length === expected.length && timingSafeEqual(given, expected);
+  }
+
+  #serve(client: WebSocket): void {
+    const principal: Principal = { kind: 'operator' };
+    const ends: (() => void)[] = [];
+    client.on('error', (error) => this.#options.log.debug({ error: error.message }, 'an API connection failed'));
+    client.on('close', () => ends.forEach((end) => end()));
+    client.on('message', (data) => {
+      const requestId = randomUUID();
+      let id = 0;
+      const send = (response: ApiResponse): void => { if (client.readyState === client.OPEN) client.send(JSON.stringify(response)); };
+      const fail = (error: unknown): void => {
+        const code = errorCode(error);
+        const message = error instanceof AshlarError ? error.message : 'something went wrong inside';
+        if (code === 'internal') this.#options.log.error({ requestId, error }, 'an API request failed');
+        send({ id, ok: false, error: { code, message, ...ERROR_CODES[code], requestId } });
+      };
+      try {
+        const request = parseRequest(data.toString());
+        id = request.id;
+        if ('events' in request) return this.#events(principal, request, send, ends);
+        const command = parseCommand(request.command);
+        this.#options.carryOut(principal, command, (answer) => {
+          if (answer.ok) send({ id, ok: true, value: answer.value });
+          else fail(new AshlarError(answer.code, answer.message));
+        });
+      } catch (error) {
+        fail(error);
+      }
+    });
+  }
+
+  #events(principal: Principal, { id, events }: Extract<ApiRequest, { readonly events: unknown }>, send: (response: ApiResponse) => void, ends: (() => void)[]): void {
+    if (!authorize(principal, 'events', undefined)) throw new AshlarError('unauthorized', 'this needs the token of the site');
+    const { subject } = events;
+    let last = events.after ?? 0;
+    const emit = (event: EventRecord): void => {
+      if (event.sequence <= last || (subject !== undefined && event.subject !== subject)) return;
+      last = event.sequence;
+      send({ id, event });
+    };
+    const query = { after: last, max: Math.min(events.max ?? EVENTS_AT_ONCE_MAX, EVENTS_AT_ONCE_MAX), newest: true, ...(subject === undefined ? {} : { subject }) };
+    this.#options.store.events(query, (found) => {
+      for (const event of found ?? []) emit(event);
+      if (!events.follow) return send({ id, ok: true, value: null });
+      ends.push(this.#options.store.watch((change) => change.events.forEach(emit)));
+    });
+  }
+}
+
+function parseRequest(text: string): ApiRequest {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (cause) {
+    throw new AshlarError('protocol', 'not a JSON document', { cause });
+  }
+  const { id, command, events } = (value ?? {}) as { id?: unknown; command?: unknown; events?: unknown };
+  if (typeof id !== 'number' || !Number.isSafeInteger(id)) throw new AshlarError('protocol', 'a request needs a whole number as its id');
+  if (typeof command === 'object' && command !== null) return { id, command: command as ApiCommand };
+  if (typeof events !== 'object' || events === null) throw new AshlarError('protocol', 'a request has a command or asks for events');
+  const { after, subject, max, follow } = events as { after?: unknown; subject?: unknown; max?: unknown; follow?: unknown };
+  return {
+    id,
+    events: {
+      follow: follow === true,
+      ...(typeof after === 'number' ? { after } : {}), ...(typeof subject === 'string' ? { subject } : {}), ...(typeof max === 'number' && max > 0 ? { max: Math.floor(max) } : {}),
+    },
+  };
+}

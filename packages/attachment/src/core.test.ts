@@ -86,7 +86,7 @@ describe('a session', () => {
     // Whoever has the old frame still reads what it said.
     expect([first.sessionCount, first.number, first.count]).toEqual([1, 1, 4]);
     for (const frame of again) rig.reply(frame);
-    expect(rig.answered().sort()).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
+    expect(rig.answered().sort((a, b) => a - b)).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
     expect(rig.core.idle).toBe(true);
   });
 

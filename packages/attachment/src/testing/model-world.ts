@@ -1,4 +1,4 @@
-import { Frame, Op, Status, type AttachmentSpec, type HostMessage, type SessionMessage, type SessionReply } from '@ashlar/protocol';
+import { Op, Status, type AttachmentSpec, type Frame, type HostMessage, type SessionMessage, type SessionReply } from '@ashlar/protocol';
 import { assert, type ServerId } from '@ashlar/words';
 import { AttachmentCore } from '../core.ts';
 import type { AttachmentClient, AttachmentEffects, Reservation, SendOutcome } from '../effects.ts';

@@ -1,5 +1,5 @@
 import { Op, type AttachmentSpec, type Configuration, type Frame, type HostMessage, type RefusalReason, type SessionMessage, type SessionReply, type Status } from '@ashlar/protocol';
-import type { ServerId } from '@ashlar/words';
+import { assert, type ServerId } from '@ashlar/words';
 import { AttachmentCore } from '../core.ts';
 import type { AttachmentEffects, AttachmentInput, Reservation, SendOutcome } from '../effects.ts';
 import { nextReservation } from '../reservation.ts';
@@ -68,11 +68,11 @@ export class Rig implements AttachmentEffects {
   opens(): (SessionMessage & { readonly kind: 'open' })[] { return this.#of('open'); }
   probes(): (SessionMessage & { readonly kind: 'probe' })[] { return this.#of('probe'); }
   requests(): Frame[] { return this.#of('requests').map(({ frame }) => frame); }
-  get lastOpen(): SessionMessage & { readonly kind: 'open' } { return this.opens().at(-1)!; }
-  get lastTo(): ServerId { return this.sent.at(-1)!.to; }
+  get lastOpen(): SessionMessage & { readonly kind: 'open' } { return last(this.opens()); }
+  get lastTo(): ServerId { return last(this.sent).to; }
 
   hear(message: SessionReply, from?: ServerId): this {
-    const to = from ?? this.sent.findLast(({ message: { kind } }) => kind === 'open')!.to;
+    const to = from ?? last(this.sent.filter(({ message: { kind } }) => kind === 'open')).to;
     return this.input({ kind: 'session', from: to, message });
   }
   opened(more: Partial<SessionReply & { readonly kind: 'opened' }> = {}): this {
@@ -97,4 +97,10 @@ export class Rig implements AttachmentEffects {
   #of<K extends SessionMessage['kind']>(kind: K): Extract<SessionMessage, { kind: K }>[] {
     return this.sent.map(({ message }) => message).filter((message): message is Extract<SessionMessage, { kind: K }> => message.kind === kind);
   }
+}
+
+function last<T>(list: readonly T[]): T {
+  const item = list.at(-1);
+  assert(item !== undefined, 'there is one');
+  return item;
 }

@@ -37,7 +37,7 @@ export class ManagerNode {
 
   static async start(options: ManagerNodeOptions): Promise<ManagerNode> {
     const { runtime } = options;
-    const store = SqliteStore.open(join(options.directory, 'metadata.sqlite'));
+    const store = SqliteStore.open({ path: join(options.directory, 'metadata.sqlite'), log: runtime.log });
     runtime.addParty(MANAGER_PARTY);
     const outcome = runtime.start({
       kind: 'actor', id: 'manager', address: MANAGER_ADDRESS, restart: 'permanent', shutdownMs: SHUTDOWN_MS,

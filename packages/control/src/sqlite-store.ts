@@ -1,134 +1,97 @@
 import { chmodSync, mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
+import type { ActorLog } from '@ashlar/actor';
 import { AshlarError, type VolumeId } from '@ashlar/words';
 import {
-  assertTransaction, EVENTS_MAX, type AnyStored, type EventQuery, type EventRecord, type Key, type MetadataStore, type StoreChange, type StoreSnapshot, type Transaction,
-  type TransactionOutcome, type VolumeRecord,
-} from './core/index.ts';
+  assertTransaction, EVENTS_MAX, type AnyStored, type EventQuery, type Key, type MetadataStore, type StoreChange, type StoreSnapshot, type Transaction, type TransactionOutcome,
+} from './core/metadata-store.ts';
+import type { EventRecord, NewEvent, RecordKind, VolumeRecord } from './core/records.ts';
 
+/** Raised with every change of the tables below that an older version could not read. */
 const FORMAT = 1;
-/** Old events are removed after so many new ones, not with each. */
-const TRIM_EVERY = 1000;
+/** Of 'ASHL': a database of somebody else is not taken for ours. */
+const APPLICATION_ID = 0x4153484c;
+/** Events beyond the bound are removed in lots of so many, so that not every transaction pays for it. */
+const PRUNE_EVERY = 256;
 
 const SCHEMA = `
-  CREATE TABLE IF NOT EXISTS meta (id INTEGER PRIMARY KEY CHECK (id = 1), format INTEGER NOT NULL, revision INTEGER NOT NULL) STRICT;
-  CREATE TABLE IF NOT EXISTS records (kind TEXT NOT NULL, id TEXT NOT NULL, revision INTEGER NOT NULL, value TEXT NOT NULL, PRIMARY KEY (kind, id)) STRICT, WITHOUT ROWID;
-  CREATE TABLE IF NOT EXISTS events (sequence INTEGER PRIMARY KEY AUTOINCREMENT, at_ms REAL NOT NULL, name TEXT NOT NULL, subject TEXT NOT NULL, source TEXT NOT NULL, reason TEXT NOT NULL, detail TEXT NOT NULL) STRICT;
-  CREATE INDEX IF NOT EXISTS events_by_subject ON events (subject, sequence);
+  CREATE TABLE record (kind TEXT NOT NULL, id TEXT NOT NULL, revision INTEGER NOT NULL, value TEXT NOT NULL, PRIMARY KEY (kind, id)) WITHOUT ROWID;
+  CREATE TABLE event (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT, at_ms INTEGER NOT NULL, name TEXT NOT NULL, subject TEXT NOT NULL, source TEXT NOT NULL, reason TEXT NOT NULL, detail TEXT NOT NULL
+  );
+  CREATE INDEX event_of_subject ON event (subject, sequence);
+  CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+  INSERT INTO counter VALUES ('revision', 0);
 `;
+
+export interface SqliteStoreOptions {
+  /** The database file; its directory is made if it is not there. Held by one process at a time, by a lock that the caller takes. */
+  readonly path: string;
+  readonly log: ActorLog;
+  readonly eventsMax?: number;
+}
 
 interface RecordRow { readonly kind: string; readonly id: string; readonly revision: number; readonly value: string }
 interface EventRow { readonly sequence: number; readonly at_ms: number; readonly name: string; readonly subject: string; readonly source: string; readonly reason: string; readonly detail: string }
+/** Carried out inside the open SQL transaction; told when that is committed. */
+interface Uncommitted { readonly outcome: TransactionOutcome; readonly change: StoreChange | null; readonly done: (outcome: TransactionOutcome) => void }
 
-/** The metadata store in one SQLite file. Every transaction is on stable storage before it is answered (synchronous=FULL). */
+/**
+ * The metadata store of one machine. `synchronous=FULL` in WAL mode: a transaction is on the disk before `applied` is told. What is asked
+ * for in one turn of the loop is committed together, with one sync.
+ */
 export class SqliteStore implements MetadataStore {
-  readonly #db: DatabaseSync;
-  readonly #get: StatementSync;
-  readonly #put: StatementSync;
-  readonly #delete: StatementSync;
-  readonly #event: StatementSync;
-  readonly #setRevision: StatementSync;
-  readonly #listeners = new Set<(change: StoreChange) => void>();
+  readonly #database: DatabaseSync;
+  readonly #log: ActorLog;
   readonly #eventsMax: number;
-  #revision: number;
-  #sinceTrim = 0;
+  readonly #listeners = new Set<(change: StoreChange) => void>();
+  readonly #statements: Statements;
+  #uncommitted: Uncommitted[] = [];
+  #commit: NodeJS.Immediate | null = null;
+  /** The open SQL transaction cannot be committed any more. */
+  #failed = false;
+  #sincePruned = 0;
+  #closed = false;
 
-  private constructor(db: DatabaseSync, revision: number, eventsMax: number) {
-    this.#db = db;
-    this.#revision = revision;
+  private constructor(database: DatabaseSync, { log, eventsMax = EVENTS_MAX }: SqliteStoreOptions) {
+    this.#database = database;
+    this.#log = log;
     this.#eventsMax = eventsMax;
-    this.#get = db.prepare('SELECT kind, id, revision, value FROM records WHERE kind = ? AND id = ?');
-    this.#put = db.prepare('INSERT INTO records (kind, id, revision, value) VALUES (?, ?, ?, ?) ON CONFLICT (kind, id) DO UPDATE SET revision = excluded.revision, value = excluded.value');
-    this.#delete = db.prepare('DELETE FROM records WHERE kind = ? AND id = ?');
-    this.#event = db.prepare('INSERT INTO events (at_ms, name, subject, source, reason, detail) VALUES (?, ?, ?, ?, ?, ?)');
-    this.#setRevision = db.prepare('UPDATE meta SET revision = ? WHERE id = 1');
+    this.#statements = new Statements(database);
   }
 
-  /** Throws `format-unsupported`, `corrupt` or `io-error`. */
-  static open(path: string, eventsMax = EVENTS_MAX): SqliteStore {
-    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
-    let db: DatabaseSync;
+  /** Throws `format-unsupported`, `directory-foreign` or `io-error`; the file was not changed then. */
+  static open(options: SqliteStoreOptions): SqliteStore {
+    mkdirSync(dirname(options.path), { recursive: true, mode: 0o700 });
+    let database: DatabaseSync | null = null;
     try {
-      db = new DatabaseSync(path);
-      chmodSync(path, 0o600);
-      db.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA locking_mode = EXCLUSIVE;');
-      db.exec(SCHEMA);
-      db.prepare('INSERT OR IGNORE INTO meta (id, format, revision) VALUES (1, ?, 0)').run(FORMAT);
+      database = new DatabaseSync(options.path);
+      prepare(database, options.path);
+      chmodSync(options.path, 0o600);
+      return new SqliteStore(database, options);
     } catch (error) {
-      throw new AshlarError('io-error', `the metadata store ${path} cannot be opened`, { path, cause: error });
+      database?.close();
+      if (error instanceof AshlarError) throw error;
+      throw new AshlarError('io-error', `the metadata store ${options.path} cannot be opened`, { path: options.path, cause: error });
     }
-    const meta = db.prepare('SELECT format, revision FROM meta WHERE id = 1').get() as { format: number; revision: number };
-    if (meta.format !== FORMAT) {
-      db.close();
-      throw new AshlarError('format-unsupported', `the metadata store ${path} has format ${meta.format}; this version knows ${FORMAT}`, { path });
-    }
-    return new SqliteStore(db, meta.revision, eventsMax);
   }
 
+  /** A transaction that breaks the rules throws here, at its sender, and changes nothing. */
   transact(transaction: Transaction, done: (outcome: TransactionOutcome) => void): void {
-    done(this.#apply(transaction));
-  }
-
-  #apply(transaction: Transaction): TransactionOutcome {
-    const current = transaction.conditions.map((condition) => this.#read(condition));
-    if (!transaction.conditions.every((condition, i) => (current[i]?.revision ?? 0) === condition.revision)) {
-      return { kind: 'conflict', current: current.filter((stored) => stored !== undefined) };
-    }
-    assertTransaction(transaction, (id) => this.#volume(id));
-    const revision = this.#revision + 1;
-    const puts = transaction.puts.map((put) => ({ ...put, revision }) as AnyStored);
-    const events: EventRecord[] = [];
-    this.#db.exec('BEGIN IMMEDIATE');
-    try {
-      for (const put of puts) this.#put.run(put.kind, put.id, revision, JSON.stringify(put.value));
-      for (const key of transaction.deletes) this.#delete.run(key.kind, key.id);
-      for (const event of transaction.events) {
-        const { lastInsertRowid } = this.#event.run(event.atMs, event.name, event.subject, event.source, event.reason, JSON.stringify(event.detail));
-        events.push({ ...event, sequence: Number(lastInsertRowid) });
-      }
-      this.#setRevision.run(revision);
-      this.#trim(events.length);
-      this.#db.exec('COMMIT');
-    } catch (error) {
-      // A failed commit may or may not be on the disk: the caller reads back.
-      if (this.#db.isTransaction) this.#db.exec('ROLLBACK');
-      throw new AshlarError('io-error', 'the metadata store could not be written', { cause: error });
-    }
-    this.#revision = revision;
-    for (const listener of this.#listeners) listener({ revision, puts, deletes: transaction.deletes, events });
-    return { kind: 'applied', revision };
-  }
-
-  #trim(added: number): void {
-    this.#sinceTrim += added;
-    if (this.#sinceTrim < TRIM_EVERY) return;
-    this.#sinceTrim = 0;
-    this.#db.prepare('DELETE FROM events WHERE sequence <= (SELECT MAX(sequence) FROM events) - ?').run(this.#eventsMax);
-  }
-
-  #read(key: Key): AnyStored | undefined {
-    const row = this.#get.get(key.kind, key.id) as RecordRow | undefined;
-    return row === undefined ? undefined : storedOf(row);
-  }
-
-  #volume(id: VolumeId): VolumeRecord | undefined {
-    const stored = this.#read({ kind: 'volume', id });
-    return stored?.kind === 'volume' ? stored.value : undefined;
+    this.#commit ??= setImmediate(() => this.#flush());
+    this.#uncommitted.push({ ...this.#attempt(transaction), done });
   }
 
   load(done: (snapshot: StoreSnapshot | null) => void): void {
-    const rows = this.#db.prepare('SELECT kind, id, revision, value FROM records').all() as unknown as RecordRow[];
-    done({ revision: this.#revision, records: rows.map(storedOf) });
+    // What was asked for before is seen.
+    this.#flush();
+    done(this.#read(() => ({ revision: this.#statements.revision(), records: this.#statements.records() })));
   }
 
   events(query: EventQuery, done: (events: readonly EventRecord[] | null) => void): void {
-    const order = query.newest === true ? 'DESC' : 'ASC';
-    const subject = query.subject ?? null;
-    const rows = this.#db.prepare(`SELECT * FROM events WHERE sequence > ? AND (? IS NULL OR subject = ?) ORDER BY sequence ${order} LIMIT ?`)
-      .all(query.after, subject, subject, query.max) as unknown as EventRow[];
-    if (query.newest === true) rows.reverse();
-    done(rows.map(eventOf));
+    this.#flush();
+    done(this.#read(() => this.#statements.events(query)));
   }
 
   watch(listener: (change: StoreChange) => void): () => void {
@@ -137,16 +100,154 @@ export class SqliteStore implements MetadataStore {
   }
 
   close(): void {
+    if (this.#closed) return;
+    this.#flush();
+    this.#closed = true;
     this.#listeners.clear();
-    this.#db.close();
+    this.#database.close();
+  }
+
+  #read<T>(read: () => T): T | null {
+    if (this.#closed) return null;
+    try {
+      return read();
+    } catch (error) {
+      this.#log.error({ error }, 'the metadata store cannot be read');
+      return null;
+    }
+  }
+
+  #attempt(transaction: Transaction): Omit<Uncommitted, 'done'> {
+    const unknown = { outcome: { kind: 'unknown' }, change: null } as const;
+    if (this.#closed || this.#failed) return unknown;
+    try {
+      if (!this.#database.isTransaction) this.#database.exec('BEGIN IMMEDIATE');
+      return this.#apply(transaction);
+    } catch (error) {
+      if ((error as { name?: unknown }).name === 'Defect') throw error;
+      this.#fail(error);
+      return unknown;
+    }
+  }
+
+  /** Nothing of the open SQL transaction stays. */
+  #fail(error: unknown): void {
+    this.#failed = true;
+    this.#log.error({ error }, 'the metadata store cannot be written');
+    if (this.#database.isTransaction) this.#database.exec('ROLLBACK');
+  }
+
+  #flush(): void {
+    if (this.#commit) clearImmediate(this.#commit);
+    this.#commit = null;
+    if (this.#database.isOpen && this.#database.isTransaction) {
+      try {
+        this.#prune();
+        this.#database.exec('COMMIT');
+      } catch (error) {
+        this.#fail(error);
+      }
+    }
+    const batch = this.#uncommitted;
+    const failed = this.#failed;
+    this.#uncommitted = [];
+    this.#failed = false;
+    for (const { outcome, change, done } of batch) {
+      if (change && !failed) for (const listener of this.#listeners) listener(change);
+      done(failed ? { kind: 'unknown' } : outcome);
+    }
+  }
+
+  #apply(transaction: Transaction): Omit<Uncommitted, 'done'> {
+    const { conditions, puts, deletes, events } = transaction;
+    const held = conditions.every((condition) => (this.#statements.record(condition)?.revision ?? 0) === condition.revision);
+    if (!held) {
+      const current = conditions.map((condition) => this.#statements.record(condition)).filter((stored) => stored !== undefined);
+      return { outcome: { kind: 'conflict', current }, change: null };
+    }
+    assertTransaction(transaction, (id) => this.#volume(id));
+    const revision = this.#statements.nextRevision();
+    for (const { kind, id, value } of puts) this.#statements.put(kind, id, revision, JSON.stringify(value));
+    for (const key of deletes) this.#statements.delete(key);
+    const appended = events.map((event) => ({ ...event, sequence: this.#statements.append(event) }));
+    return { outcome: { kind: 'applied', revision }, change: { revision, puts: puts.map((put) => ({ ...put, revision }) as AnyStored), deletes, events: appended } };
+  }
+
+  #volume(id: VolumeId): VolumeRecord | undefined {
+    const stored = this.#statements.record({ kind: 'volume', id });
+    return stored?.kind === 'volume' ? stored.value : undefined;
+  }
+
+  #prune(): void {
+    for (const { change } of this.#uncommitted) this.#sincePruned += change?.events.length ?? 0;
+    if (this.#sincePruned < Math.min(PRUNE_EVERY, this.#eventsMax)) return;
+    this.#sincePruned = 0;
+    this.#statements.prune(this.#eventsMax);
   }
 }
 
-function storedOf(row: RecordRow): AnyStored {
-  return { kind: row.kind, id: row.id, revision: row.revision, value: JSON.parse(row.value) as unknown } as AnyStored;
+function prepare(database: DatabaseSync, path: string): void {
+  const pragma = (name: string): number => Object.values(database.prepare(`PRAGMA ${name}`).get() ?? {})[0] as number;
+  const tables = database.prepare('SELECT count(*) AS n FROM sqlite_schema').get() as { n: number };
+  if (tables.n > 0 && pragma('application_id') !== APPLICATION_ID) throw new AshlarError('directory-foreign', `${path} is a database of another program`, { path });
+  const format = pragma('user_version');
+  if (tables.n > 0 && format !== FORMAT) throw new AshlarError('format-unsupported', `${path} has format ${format}; this version knows ${FORMAT}`, { path });
+  database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;');
+  if (tables.n === 0) database.exec(`BEGIN; ${SCHEMA} PRAGMA application_id = ${APPLICATION_ID}; PRAGMA user_version = ${FORMAT}; COMMIT;`);
 }
 
-function eventOf(row: EventRow): EventRecord {
-  const { sequence, at_ms: atMs, name, subject, source, reason, detail } = row;
-  return { sequence, atMs, name, subject, source, reason, detail: JSON.parse(detail) as EventRecord['detail'] };
+/** Every SQL text there is. */
+class Statements {
+  readonly #revision: StatementSync;
+  readonly #nextRevision: StatementSync;
+  readonly #records: StatementSync;
+  readonly #record: StatementSync;
+  readonly #put: StatementSync;
+  readonly #delete: StatementSync;
+  readonly #append: StatementSync;
+  readonly #oldest: StatementSync;
+  readonly #newest: StatementSync;
+  readonly #prune: StatementSync;
+
+  constructor(database: DatabaseSync) {
+    const where = 'FROM event WHERE sequence > :after AND (:subject IS NULL OR subject = :subject)';
+    this.#revision = database.prepare(`SELECT value FROM counter WHERE name = 'revision'`);
+    this.#nextRevision = database.prepare(`UPDATE counter SET value = value + 1 WHERE name = 'revision' RETURNING value`);
+    this.#records = database.prepare('SELECT kind, id, revision, value FROM record');
+    this.#record = database.prepare('SELECT kind, id, revision, value FROM record WHERE kind = ? AND id = ?');
+    this.#put = database.prepare('INSERT INTO record VALUES (?, ?, ?, ?) ON CONFLICT (kind, id) DO UPDATE SET revision = excluded.revision, value = excluded.value');
+    this.#delete = database.prepare('DELETE FROM record WHERE kind = ? AND id = ?');
+    this.#append = database.prepare('INSERT INTO event (at_ms, name, subject, source, reason, detail) VALUES (?, ?, ?, ?, ?, ?)');
+    this.#oldest = database.prepare(`SELECT * ${where} ORDER BY sequence LIMIT :max`);
+    this.#newest = database.prepare(`SELECT * FROM (SELECT * ${where} ORDER BY sequence DESC LIMIT :max) ORDER BY sequence`);
+    this.#prune = database.prepare('DELETE FROM event WHERE sequence <= (SELECT max(sequence) FROM event) - ?');
+  }
+
+  revision(): number { return (this.#revision.get() as { value: number }).value; }
+  nextRevision(): number { return (this.#nextRevision.get() as { value: number }).value; }
+  records(): AnyStored[] { return (this.#records.all() as unknown as RecordRow[]).map(storedOf); }
+
+  record({ kind, id }: Key): AnyStored | undefined {
+    const row = this.#record.get(kind, id) as RecordRow | undefined;
+    return row && storedOf(row);
+  }
+
+  put(kind: RecordKind, id: string, revision: number, value: string): void { this.#put.run(kind, id, revision, value); }
+  delete({ kind, id }: Key): void { this.#delete.run(kind, id); }
+
+  append({ atMs, name, subject, source, reason, detail }: NewEvent): number {
+    return Number(this.#append.run(Math.round(atMs), name, subject, source, reason, JSON.stringify(detail)).lastInsertRowid);
+  }
+
+  events({ after, max, newest = false, subject }: EventQuery): EventRecord[] {
+    const statement = newest ? this.#newest : this.#oldest;
+    const rows = statement.all({ after, max, subject: subject ?? null }) as unknown as EventRow[];
+    return rows.map(({ at_ms: atMs, detail, ...row }) => ({ ...row, atMs, detail: JSON.parse(detail) as EventRecord['detail'] }));
+  }
+
+  prune(eventsMax: number): void { this.#prune.run(eventsMax); }
+}
+
+function storedOf({ kind, id, revision, value }: RecordRow): AnyStored {
+  return { kind, id, revision, value: JSON.parse(value) as unknown } as AnyStored;
 }

@@ -1,4 +1,12 @@
 import type { ErrorCode } from '@ashlar/words';
+import type { PartiesArgument } from './parties.ts';
+
+/** What a child process is told at its start. */
+export interface ChildArgument extends PartiesArgument {
+  readonly logFile: string;
+  /** Both ends of every link of the site must have it. */
+  readonly linkToken: string;
+}
 
 /** Parent → child process. */
 export type ToChild =

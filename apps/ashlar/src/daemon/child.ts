@@ -1,14 +1,7 @@
 import { createLog, createRuntime } from '@ashlar/runtime';
 import { AshlarError, errorCode } from '@ashlar/words';
-import type { ToChild, ToParent } from './child-messages.ts';
-import { place, type PartiesArgument } from './parties.ts';
-
-/** What a child process is told at its start. */
-export interface ChildArgument extends PartiesArgument {
-  readonly logFile: string;
-  /** Both ends of every link of the site must have it. */
-  readonly linkToken: string;
-}
+import type { ChildArgument, ToChild, ToParent } from './child-messages.ts';
+import { place } from './parties.ts';
 
 /** An orderly end may take so long when nobody waits for it any more. */
 const ORPHAN_STOP_MS = 5000;

@@ -1,0 +1,52 @@
+import { ApiClient, type ApiCommand } from '@ashlar/control';
+import { AshlarError, ERROR_CODES, errorCode } from '@ashlar/words';
+import type { Command } from 'commander';
+
+export interface GlobalOptions {
+  readonly json?: boolean;
+  readonly endpoint?: string;
+  readonly token?: string;
+}
+
+/** Where a command's output goes, and which site it is about. */
+export class Cli {
+  readonly #program: Command;
+  readonly #env: Readonly<Record<string, string | undefined>>;
+
+  constructor(program: Command, env: Readonly<Record<string, string | undefined>>) {
+    this.#program = program;
+    this.#env = env;
+  }
+
+  get options(): GlobalOptions { return this.#program.opts<GlobalOptions>(); }
+
+  async connect(): Promise<ApiClient> {
+    const endpoint = this.options.endpoint ?? this.#env['ASHLAR_ENDPOINT'];
+    const token = this.options.token ?? this.#env['ASHLAR_TOKEN'];
+    if (endpoint === undefined || endpoint === '') throw new AshlarError('invalid-argument', 'say which site: ASHLAR_ENDPOINT and ASHLAR_TOKEN as `ashlar up` prints them, or --endpoint and --token');
+    return ApiClient.connect(endpoint, token ?? '');
+  }
+
+  /** Calls the API and prints its answer: JSON, or what `show` makes of it. */
+  async call(command: ApiCommand, show: (value: unknown) => string): Promise<void> {
+    const client = await this.connect();
+    try {
+      this.print(await client.call(command), show);
+    } finally {
+      client.close();
+    }
+  }
+
+  print<T>(value: T, show: (value: T) => string): void {
+    process.stdout.write(`${this.options.json === true ? JSON.stringify(value) : show(value)}\n`);
+  }
+
+  /** What happened, what it means for the data, what to do. The exit code is 1; 2 for bad arguments. */
+  fail(error: unknown): number {
+    const code = errorCode(error);
+    const message = error instanceof Error ? error.message : String(error);
+    if (this.options.json === true) process.stdout.write(`${JSON.stringify({ error: { code, message, ...ERROR_CODES[code] } })}\n`);
+    else process.stderr.write(`${error instanceof AshlarError ? `ashlar: ${error.explain()}` : `ashlar: ${message}`}\n`);
+    return code === 'invalid-argument' ? 2 : 1;
+  }
+}

@@ -1,0 +1,49 @@
+import Table from 'cli-table3';
+import type { EventRecord, ServerView, VolumeView } from '@ashlar/control';
+import { showSize } from './sizes.ts';
+
+const BORDERLESS = {
+  chars: { top: '', 'top-mid': '', 'top-left': '', 'top-right': '', bottom: '', 'bottom-mid': '', 'bottom-left': '', 'bottom-right': '', left: '', 'left-mid': '', mid: '', 'mid-mid': '', right: '', 'right-mid': '', middle: '  ' },
+  style: { 'padding-left': 0, 'padding-right': 0, head: [], border: [] },
+};
+
+function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const made = new Table({ head: [...head], ...BORDERLESS });
+  made.push(...rows.map((row) => [...row]));
+  return made.toString();
+}
+
+export function showServers(servers: readonly ServerView[]): string {
+  if (servers.length === 0) return 'no servers';
+  return table(['SERVER', 'STATE', 'PID', 'USED', 'CAPACITY', 'COPIES', 'ADDRESS'], servers.map((server) => [
+    server.serverId, server.state, String(server.pid), showSize(server.usedBytes), showSize(server.capacityBytes), String(server.copies), server.address,
+  ]));
+}
+
+export function showVolumes(volumes: readonly VolumeView[]): string {
+  if (volumes.length === 0) return 'no volumes';
+  return table(['VOLUME', 'STATE', 'HEALTH', 'SIZE', 'EPOCH', 'COPIES', 'ATTACHED'], volumes.map((volume) => [
+    volume.volumeId, volume.state, volume.health, showSize(volume.sizeBytes), String(volume.epoch),
+    volume.copies.map((copy) => `${copy.serverId}${copy.role === 'primary' ? '*' : ''}:${copy.state}`).join(' '), volume.attachments.map((attachment) => attachment.host).join(' '),
+  ]));
+}
+
+export function showVolume(volume: VolumeView): string {
+  const lines = [
+    `${volume.volumeId}  ${volume.state}, ${volume.health}`,
+    `  size        ${showSize(volume.sizeBytes)} (${volume.sizeBytes} bytes)`,
+    `  copies      ${volume.mirrors + 1} wanted, at least ${volume.minCopies}; durability ${volume.durability}; epoch ${volume.epoch}`,
+    ...volume.copies.map((copy) => `    ${copy.serverId.padEnd(12)} ${copy.role.padEnd(8)} ${copy.state}${copy.remainingBytes > 0 ? ` (${showSize(copy.movedBytes)} moved)` : ''}`),
+    ...volume.attachments.map((attachment) => `  attached    ${attachment.host}: ${attachment.nbd ?? attachment.state}${attachment.readOnly ? ' (read-only)' : ''}${attachment.copy === null ? '' : ` (copy of ${attachment.copy} alone)`}`),
+    `  requests    ${volume.io.readRequests} reads (${showSize(volume.io.readBytes)}), ${volume.io.writeRequests} writes (${showSize(volume.io.writeBytes)}), ${volume.io.flushRequests} flushes, ${volume.io.failedRequests} failed; longest stall ${Math.round(volume.io.longestStallMs)} ms`,
+  ];
+  const tags = Object.entries(volume.tags);
+  if (tags.length > 0) lines.push(`  tags        ${tags.map(([key, value]) => `${key}=${value}`).join(' ')}`);
+  return lines.join('\n');
+}
+
+export function showEvent(event: EventRecord): string {
+  const detail = Object.entries(event.detail).map(([key, value]) => `${key}=${String(value)}`).join(' ');
+  const text = [event.name, event.reason === '' ? '' : `(${event.reason})`, detail].filter((part) => part !== '').join(' ');
+  return `${new Date(event.atMs).toISOString()}  ${event.subject}  ${text}  by ${event.source}`;
+}

@@ -1,0 +1,48 @@
+import { AshlarError } from '@ashlar/words';
+import type { Command } from 'commander';
+import { defaultRoot } from '../daemon/layout.ts';
+import { Site } from '../daemon/site.ts';
+import type { Cli } from './cli.ts';
+import { parseCount, parseDuration } from './sizes.ts';
+
+interface UpOptions {
+  readonly servers: string;
+  readonly disks: string;
+  readonly dir?: string;
+  readonly processes?: boolean;
+  readonly hostIn?: string;
+  readonly frozenKillAfter: string;
+  readonly rebuildDelay: string;
+  readonly port: string;
+}
+
+export function addUp(program: Command, cli: Cli): void {
+  program.command('up').description('a whole site on this machine, in the foreground')
+    .option('--servers <n>', 'storage servers', '3')
+    .option('--disks <n>', 'directories per server', '1')
+    .option('--dir <directory>', 'where everything lies (default: $XDG_DATA_HOME/ashlar)')
+    .option('--processes', 'each storage server and the host as a process of its own')
+    .option('--host-in <server>', "the node managers run inside that server's process")
+    .option('--frozen-kill-after <duration>', 'a process that answers nothing for so long is killed and replaced; 0: never', '30s')
+    .option('--rebuild-delay <duration>', 'a copy that is away for so long is built elsewhere', '30s')
+    .option('--port <n>', 'of the API on loopback; 0: any', '0')
+    .action((options: UpOptions) => up(cli, options));
+}
+
+async function up(cli: Cli, options: UpOptions): Promise<void> {
+  if (options.hostIn !== undefined && options.processes !== true) throw new AshlarError('invalid-argument', '--host-in goes with --processes');
+  const site = await Site.start({
+    directory: options.dir ?? defaultRoot(), servers: parseCount(options.servers, '--servers', 1, 64), disks: parseCount(options.disks, '--disks', 1, 64),
+    processes: options.processes === true, hostIn: options.hostIn ?? null, frozenKillAfterMs: parseDuration(options.frozenKillAfter),
+    rebuildDelayMs: parseDuration(options.rebuildDelay), apiPort: parseCount(options.port, '--port', 0, 65_535),
+  });
+  const ended = new Promise<void>((resolve) => {
+    process.once('SIGINT', resolve);
+    process.once('SIGTERM', resolve);
+  });
+  cli.print({ endpoint: site.endpoint, token: site.token }, ({ endpoint, token }) => [
+    'The site is up. In another terminal:', '', `  export ASHLAR_ENDPOINT=${endpoint}`, `  export ASHLAR_TOKEN=${token}`, '  pnpm ashlar volume create --size 1GiB', '', 'Ctrl-C ends it; everything is kept.',
+  ].join('\n'));
+  await ended;
+  await site.stop();
+}

@@ -1,6 +1,6 @@
 import { AshlarError, ERROR_CODES, type ErrorCode } from '@ashlar/words';
 import { WebSocket } from 'ws';
-import type { ApiError, ApiRequest, ApiResponse } from './api-messages.ts';
+import { messageText, type ApiError, type ApiRequest, type ApiResponse } from './api-messages.ts';
 import type { ApiCommand, EventRecord } from './core/index.ts';
 
 interface Waiting {
@@ -17,7 +17,7 @@ export class ApiClient {
 
   private constructor(socket: WebSocket) {
     this.#socket = socket;
-    socket.on('message', (data) => this.#onMessage(JSON.parse(data.toString()) as ApiResponse));
+    socket.on('message', (data) => this.#onMessage(JSON.parse(messageText(data)) as ApiResponse));
     socket.on('close', () => this.#onClose());
     socket.on('error', () => {});
   }

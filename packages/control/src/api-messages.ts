@@ -1,4 +1,5 @@
 import type { ErrorCode } from '@ashlar/words';
+import type { RawData } from 'ws';
 import type { ApiCommand, EventRecord } from './core/index.ts';
 
 /** The API's WebSocket: one JSON document a message. The token goes into the upgrade request's `authorization: Bearer …`. */
@@ -21,4 +22,10 @@ export interface ApiError {
   /** What to do. */
   readonly action: string;
   readonly requestId: string;
+}
+
+/** A message of the WebSocket, which is text. */
+export function messageText(data: RawData): string {
+  if (Array.isArray(data)) return Buffer.concat(data).toString();
+  return Buffer.isBuffer(data) ? data.toString() : Buffer.from(data).toString();
 }

@@ -4,7 +4,7 @@ import type { Duplex } from 'node:stream';
 import type { ActorLog } from '@ashlar/actor';
 import { AshlarError, ERROR_CODES, errorCode } from '@ashlar/words';
 import { WebSocketServer, type WebSocket } from 'ws';
-import type { ApiRequest, ApiResponse } from './api-messages.ts';
+import { messageText, type ApiRequest, type ApiResponse } from './api-messages.ts';
 import { authorize, type ApiAnswer, type ApiCommand, type EventRecord, type MetadataStore, type Principal } from './core/index.ts';
 import { parseCommand } from './parse-command.ts';
 
@@ -85,7 +85,7 @@ export class ApiServer {
         send({ id, ok: false, error: { code, message, ...ERROR_CODES[code], requestId } });
       };
       try {
-        const request = parseRequest(data.toString());
+        const request = parseRequest(messageText(data));
         id = request.id;
         if ('events' in request) return this.#events(principal, request, send, ends);
         const command = parseCommand(request.command);

@@ -1,5 +1,5 @@
 export * from './api-client.ts';
-export type * from './api-messages.ts';
+export type { ApiError, ApiRequest, ApiResponse } from './api-messages.ts';
 export * from './core/index.ts';
 export { MANAGER_ADDRESS, MANAGER_PARTY } from './manager-actor.ts';
 export { ManagerNode, type ManagerNodeOptions } from './manager-node.ts';

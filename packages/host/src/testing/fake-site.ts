@@ -161,7 +161,10 @@ export class FakeSite {
 
   copy(id: ServerId): FakeCopy { return this.copies.get(id) as FakeCopy; }
 
-  command(command: HostCommand, from: Address = MANAGER): void { this.runtime.send('host-1/host', command, from); }
+  /** Carried out when this returns, as far as nothing has to be waited for. */
+  command(command: HostCommand, from: Address = MANAGER): void {
+    this.runtime.turn(() => { this.runtime.send('host-1/host', command, from); });
+  }
 
   /** Attaches, and answers with the URI. */
   async attach(spec: AttachmentSpec = specOf(), configuration = configurationOf(1, S1)): Promise<string> {
@@ -175,7 +178,7 @@ export class FakeSite {
     return view?.detail as { phase: string; sessionCount: number; epoch: number } | undefined;
   }
 
-  /** The process ends and another one starts. `killed`: nothing is closed in order (as far as one process can play that). */
+  /** The process ends in order and another one starts. */
   async restart(withManager = true): Promise<void> {
     await this.runtime.shutdown();
     await this.start(withManager);

@@ -10,6 +10,8 @@ import { takeSnapshot, type Manager } from './state.ts';
 
 /** Time that the manager itself was not running is not counted beyond so many ticks. */
 const ATTENTIVE_TICKS = 3;
+/** Messages kept until the store has answered; later ones are lost like those of a broken link, and said again. */
+const EARLY_MAX = 10_000;
 
 /** The system manager: a reconciler over the metadata store. May be ended at any point; the next one goes on from what the store has. */
 export class ManagerCore {
@@ -64,7 +66,7 @@ export class ManagerCore {
   #beforeLoad(input: ManagerInput): void {
     if (input.kind === 'command') this.#m.fx.answer(input.requestId, { ok: false, code: 'busy', message: 'the system manager is starting' });
     else if (input.kind === 'stored') this.#stored(input);
-    else this.#early.push(input);
+    else if (this.#early.length < EARLY_MAX) this.#early.push(input);
   }
 
   readonly #early: ManagerInput[] = [];
@@ -107,7 +109,7 @@ export class ManagerCore {
 
   #reconcileUnsettled(): void {
     const m = this.#m;
-    for (const id of [...m.unsettled]) {
+    for (const id of Array.from(m.unsettled)) {
       const v = m.volumes.get(id);
       if (v) reconcile(m, v);
       else m.unsettled.delete(id);

@@ -2,9 +2,10 @@ import { primaryOf, type HostMessage, type ManagerMessage } from '@ashlar/protoc
 import { unreachable, type HostId, type ServerId } from '@ashlar/words';
 import { afterHello, onAttached, onAttachFailed, onDetached, onUsage } from './attachments.ts';
 import { onPropose } from './proposals.ts';
-import { configure, onDiscarded, reconcile } from './reconcile.ts';
+import { onDiscarded, reconcile } from './reconcile.ts';
 import { hear, hostUp, onComplaint } from './servers.ts';
 import { note } from './store-access.ts';
+import { configure } from './telling.ts';
 import { eventOf, hostOf, serverOf, type Manager, type Volume } from './state.ts';
 
 /** A copy, or the primary for its volume, says something. */

@@ -5,10 +5,11 @@ import { sameAttachment, specOf } from './attachments.ts';
 import type { ApiAnswer, ApiCommand } from './commands.ts';
 import { place } from './placement.ts';
 import { candidate, isPromotable } from './promotion.ts';
-import { changeAndPush, promote, push, reconcile } from './reconcile.ts';
+import { promote, reconcile } from './reconcile.ts';
 import type { AttachmentRecord, VolumeRecord } from './records.ts';
 import { placementServers } from './repair.ts';
 import { change, create, note, reconfigured } from './store-access.ts';
+import { changeAndPush, push } from './telling.ts';
 import { DEFAULT_LIMITS, eventOf, serverOf, wallMs, type Manager, type Volume, type Waiter } from './state.ts';
 import { hostViews, serverViews, volumeView } from './views.ts';
 

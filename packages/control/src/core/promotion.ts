@@ -46,7 +46,8 @@ export function promotionNeed(m: Manager, v: Volume): PromotionNeed | null {
   // No copy resumes its role after a restart: not even where it was the only one.
   if (server.record.instance !== primaryInstance) return { reason: 'its process was restarted', exclude: false };
   if (v.reportedMs !== null && m.nowMs - v.reportedMs >= m.options.confirmMs) return { reason: 'its copy was restarted', exclude: false };
-  if (neverConfirmed(m, v)) return { reason: 'it does not take its role', exclude: true };
+  // A copy that was restarted while no manager ran waits for a new epoch: where nobody else can take over, it gets one.
+  if (neverConfirmed(m, v)) return { reason: 'it does not take its role', exclude: candidate(m, v, member.serverId) !== null };
   return null;
 }
 

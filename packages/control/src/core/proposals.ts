@@ -1,6 +1,6 @@
 import { memberOf, primaryOf, type ManagerMessage, type Member } from '@ashlar/protocol';
 import type { ServerId } from '@ashlar/words';
-import { changeAndPush, configure } from './reconcile.ts';
+import { changeAndPush, configure } from './telling.ts';
 import { reconfigured } from './store-access.ts';
 import { eventOf, serverOf, type Manager, type Volume } from './state.ts';
 

@@ -1,10 +1,11 @@
-import { memberOf, primaryOf, type Configuration } from '@ashlar/protocol';
+import { memberOf, primaryOf } from '@ashlar/protocol';
 import type { ServerId } from '@ashlar/words';
 import { candidate, predecessorEnded, promotionNeed, recovery, type Recovery } from './promotion.ts';
 import { driveAttachments } from './attachments.ts';
 import { repair } from './repair.ts';
 import { isUp } from './servers.ts';
 import { change, note, reconfigured, remove } from './store-access.ts';
+import { allInSync, changeAndPush, discardFrom, push } from './telling.ts';
 import { eventOf, serverOf, type Manager, type Volume } from './state.ts';
 
 /**
@@ -104,31 +105,6 @@ function recover(m: Manager, v: Volume, { winner, answered, givenUp }: Recovery)
 
 // ---------------------------------------------------------------------------------------------------------------- telling
 
-/** Changes the record, and tells everybody whom the former or the new configuration concerns. */
-export function changeAndPush(m: Manager, v: Volume, record: Volume['record'], events: Parameters<typeof change>[3], then?: () => void): void {
-  const former = v.record.configuration;
-  change(m, v, record, events, (outcome) => {
-    if (outcome === 'applied') push(m, v, involvedIn(former));
-    then?.();
-  });
-}
-
-export function involvedIn(configuration: Configuration): ServerId[] {
-  return [...configuration.members.map((member) => member.serverId), ...configuration.learners];
-}
-
-/** The primary first: the others hear it from the primary as well. */
-export function push(m: Manager, v: Volume, also: readonly ServerId[] = []): void {
-  const { configuration } = v.record;
-  v.pushedMs = m.nowMs;
-  for (const id of new Set([...involvedIn(configuration), ...also])) configure(m, v, id);
-  for (const hostId of new Set(v.record.attachments.map((attachment) => attachment.hostId))) m.fx.toHost(hostId, { kind: 'configuration', configuration });
-}
-
-export function configure(m: Manager, v: Volume, to: ServerId): void {
-  m.fx.toServer(to, { kind: 'configure', configuration: v.record.configuration, predecessorEnded: v.record.predecessorEnded, founding: v.record.state === 'creating' });
-}
-
 /** Links lose what they carry when they break: repeated until the primary says that it leads this epoch. */
 function pushUntilConfirmed(m: Manager, v: Volume): void {
   if (v.status?.epoch === v.record.configuration.epoch || m.nowMs - v.pushedMs < m.options.repeatMs) return;
@@ -140,14 +116,6 @@ function becomeAvailable(m: Manager, v: Volume): void {
   change(m, v, { ...v.record, state: 'available' }, [eventOf(m, 'volume-available', v.volumeId, 'all copies have adopted it')]);
 }
 
-/** The primary serves, and says that every member is in sync. */
-export function allInSync(v: Volume): boolean {
-  const { status } = v;
-  const { configuration } = v.record;
-  if (status === null || status.epoch !== configuration.epoch || !status.serving) return false;
-  return configuration.members.slice(1).every((member) => status.copies.some((copy) => copy.serverId === member.serverId && copy.state === 'in-sync'));
-}
-
 // ---------------------------------------------------------------------------------------------------------------- deletion
 
 /** Every holder is told to remove its files, until it says that it has; then the record goes. */
@@ -157,12 +125,6 @@ function driveDeletion(m: Manager, v: Volume): void {
     return;
   }
   discardFrom(m, v, v.record.holders);
-}
-
-export function discardFrom(m: Manager, v: Volume, holders: readonly ServerId[]): void {
-  if (m.nowMs - v.discardedMs < m.options.repeatMs) return;
-  v.discardedMs = m.nowMs;
-  for (const holder of holders) m.fx.toServer(holder, { kind: 'discard', volumeId: v.volumeId, epoch: v.record.configuration.epoch });
 }
 
 /** A server has no files of it left. Ignored for a server that was given a role after the discard was sent. */

@@ -2,7 +2,7 @@ import { memberOf, primaryOf } from '@ashlar/protocol';
 import { AshlarError, type ServerId } from '@ashlar/words';
 import { place, type PlacementServer } from './placement.ts';
 import { isLost, isPromotable, reportOf } from './promotion.ts';
-import { allInSync, changeAndPush, discardFrom, involvedIn } from './reconcile.ts';
+import { allInSync, changeAndPush, discardFrom, involvedIn } from './telling.ts';
 import { isDown, isUp } from './servers.ts';
 import { note, reconfigured } from './store-access.ts';
 import { eventOf, serverOf, type Manager, type Volume } from './state.ts';
@@ -112,7 +112,7 @@ export function placementServers(m: Manager): PlacementServer[] {
 /** A learner that stays away is replaced, if another server can take its place. */
 function dropUnreachable(m: Manager, v: Volume): boolean {
   const { configuration } = v.record;
-  for (const id of [...v.unreachableSinceMs.keys()]) if (!configuration.learners.includes(id) || !isDown(m, serverOf(m, id))) v.unreachableSinceMs.delete(id);
+  for (const id of v.unreachableSinceMs.keys()) if (!configuration.learners.includes(id) || !isDown(m, serverOf(m, id))) v.unreachableSinceMs.delete(id);
   for (const id of configuration.learners) {
     const gone = isDown(m, serverOf(m, id));
     if (gone && !v.unreachableSinceMs.has(id)) v.unreachableSinceMs.set(id, m.nowMs);

@@ -155,7 +155,7 @@ export function takeSnapshot(m: Manager, snapshot: StoreSnapshot): void {
     if (stored.kind === 'volume') present.add(volumeId(stored.id));
   }
   // An answer that was long on its way knows nothing of younger volumes.
-  for (const v of [...m.volumes.values()]) if (!present.has(v.volumeId) && v.revision <= snapshot.revision) dropVolume(m, v);
+  for (const v of m.volumes.values()) if (!present.has(v.volumeId) && v.revision <= snapshot.revision) dropVolume(m, v);
 }
 
 export function takeRecord(m: Manager, stored: AnyStored): void {

@@ -1,0 +1,43 @@
+import type { Configuration } from '@ashlar/protocol';
+import type { ServerId } from '@ashlar/words';
+import { change } from './store-access.ts';
+import type { Manager, Volume } from './state.ts';
+
+/** Changes the record, and tells everybody whom the former or the new configuration concerns. */
+export function changeAndPush(m: Manager, v: Volume, record: Volume['record'], events: Parameters<typeof change>[3], then?: () => void): void {
+  const former = v.record.configuration;
+  change(m, v, record, events, (outcome) => {
+    if (outcome === 'applied') push(m, v, involvedIn(former));
+    then?.();
+  });
+}
+
+export function involvedIn(configuration: Configuration): ServerId[] {
+  return [...configuration.members.map((member) => member.serverId), ...configuration.learners];
+}
+
+/** The primary first: the others hear it from the primary as well. */
+export function push(m: Manager, v: Volume, also: readonly ServerId[] = []): void {
+  const { configuration } = v.record;
+  v.pushedMs = m.nowMs;
+  for (const id of new Set([...involvedIn(configuration), ...also])) configure(m, v, id);
+  for (const hostId of new Set(v.record.attachments.map((attachment) => attachment.hostId))) m.fx.toHost(hostId, { kind: 'configuration', configuration });
+}
+
+export function configure(m: Manager, v: Volume, to: ServerId): void {
+  m.fx.toServer(to, { kind: 'configure', configuration: v.record.configuration, predecessorEnded: v.record.predecessorEnded, founding: v.record.state === 'creating' });
+}
+
+/** The primary serves, and says that every member is in sync. */
+export function allInSync(v: Volume): boolean {
+  const { status } = v;
+  const { configuration } = v.record;
+  if (status === null || status.epoch !== configuration.epoch || !status.serving) return false;
+  return configuration.members.slice(1).every((member) => status.copies.some((copy) => copy.serverId === member.serverId && copy.state === 'in-sync'));
+}
+
+export function discardFrom(m: Manager, v: Volume, holders: readonly ServerId[]): void {
+  if (m.nowMs - v.discardedMs < m.options.repeatMs) return;
+  v.discardedMs = m.nowMs;
+  for (const holder of holders) m.fx.toServer(holder, { kind: 'discard', volumeId: v.volumeId, epoch: v.record.configuration.epoch });
+}

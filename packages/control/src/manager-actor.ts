@@ -33,7 +33,7 @@ export class ManagerActor implements Actor<ManagerActorMessage>, ManagerEffects 
     this.#context = context;
     this.#store = store;
     this.#core = new ManagerCore(options, new Prng(seed), context.nowMs());
-    this.#core.start(context.nowMs(), this);
+    this.#core.start(context.nowMs(), Date.now(), this);
   }
 
   receive(message: ManagerActorMessage | Signal, from: Address): void {

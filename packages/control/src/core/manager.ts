@@ -30,8 +30,9 @@ export class ManagerCore {
   /** For checks and `inspect` only. */
   get state(): Readonly<Manager> { return this.#m; }
 
-  start(nowMs: number, effects: ManagerEffects): void {
+  start(nowMs: number, wallMs: number, effects: ManagerEffects): void {
     this.#m.nowMs = nowMs;
+    this.#m.wallOffsetMs = wallMs - nowMs;
     this.#m.fx = effects;
     this.#load();
     effects.setTick(nowMs + this.#m.options.tickMs);

@@ -1,13 +1,15 @@
 import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { parseSizeBytes } from '@ashlar/words';
+import { DroppingBackend } from './dropping-backend.ts';
 import { MemoryBackend } from './memory-backend.ts';
 import { NbdServer } from './server.ts';
 
 /**
  * An NBD server over memory, to try clients against and to measure the server itself:
  *   node memory-main.ts --size 1GiB --socket /tmp/nbd.sock [--port 0] [--name NAME] [--read-only] [--checksums]
- *                       [--tls-key K --tls-cert C [--tls-ca A] [--tls-required]]
+ *                       [--tls-key K --tls-cert C [--tls-ca A] [--tls-required]] [--drop-overwrites 50]
+ * --drop-overwrites N: answers one overwrite in N without carrying it out, to show that a verifier sees it.
  * Prints its URIs, one a line, when it is ready; ends on SIGINT and SIGTERM.
  */
 const { values } = parseArgs({
@@ -15,6 +17,7 @@ const { values } = parseArgs({
     size: { type: 'string', default: '1GiB' }, socket: { type: 'string' }, port: { type: 'string' }, name: { type: 'string', default: '' },
     'read-only': { type: 'boolean', default: false }, checksums: { type: 'boolean', default: false },
     'tls-key': { type: 'string' }, 'tls-cert': { type: 'string' }, 'tls-ca': { type: 'string' }, 'tls-required': { type: 'boolean', default: false },
+    'drop-overwrites': { type: 'string' },
   },
 });
 
@@ -25,7 +28,9 @@ const server = new NbdServer({
   },
   onFault: (message) => process.stderr.write(`${message}\n`),
 });
-server.addExport(values.name, new MemoryBackend({ sizeBytes: parseSizeBytes(values.size), readOnly: values['read-only'], checksums: values.checksums }));
+const memory = new MemoryBackend({ sizeBytes: parseSizeBytes(values.size), readOnly: values['read-only'], checksums: values.checksums });
+const drop = values['drop-overwrites'];
+server.addExport(values.name, drop === undefined ? memory : new DroppingBackend(memory, Number(drop), 1));
 
 if (values.socket !== undefined) {
   await server.listen({ path: values.socket });

@@ -166,4 +166,6 @@ export type ManagerCommand =
   | { readonly kind: 'configure'; readonly configuration: Configuration; readonly predecessorEnded: boolean; readonly founding: boolean }
   /** The volume was deleted, or this copy is superfluous: remove its files, and answer `discarded`. A copy that has promised a later epoch ignores it: it was given a role again meanwhile. */
   | { readonly kind: 'discard'; readonly volumeId: VolumeId; readonly epoch: number }
-  | { readonly kind: 'scrub'; readonly volumeId: VolumeId };
+  | { readonly kind: 'scrub'; readonly volumeId: VolumeId }
+  /** To a primary: that life of a member's process is proven to be gone, so its silence need not be waited for. `instance` as in `server-hello`. */
+  | { readonly kind: 'member-ended'; readonly volumeId: VolumeId; readonly serverId: ServerId; readonly instance: string };

@@ -6,7 +6,7 @@ import type { DurableState, Effects, LogView } from './effects.ts';
 import { advance } from './commit.ts';
 import * as follower from './follower.ts';
 import { LEASE_MS } from './limits.ts';
-import { lead, onFenced, onPeerSilent, onPeerUp, onSynced as leaderSynced, onStoreFailed as leaderFailed, onTick, stepDown } from './leader.ts';
+import { lead, memberEnded, onFenced, onMemberEnded, onPeerSilent, onPeerUp, onSynced as leaderSynced, onStoreFailed as leaderFailed, onTick, stepDown } from './leader.ts';
 import { onAdopted, onGap, onHistorySent, onProgress, onRelationLost } from './peers.ts';
 import { onReadCorrupt, onRepaired, releaseReads } from './reads.ts';
 import { onSession, onSessionGone } from './sessions.ts';
@@ -50,7 +50,9 @@ function dispatch(c: Copy, input: CopyInput): void {
     case 'peer': return onPeer(c, input.from, input.message);
     case 'session': return onSession(c, input.key, input.message);
     case 'session-gone': return onSessionGone(c, input.key);
-    case 'manager': return onConfigure(c, input.command.configuration, input.command.predecessorEnded);
+    case 'manager':
+      if (input.command.kind === 'member-ended') return onMemberEnded(c, input.command.serverId, input.command.instance);
+      return onConfigure(c, input.command.configuration, input.command.predecessorEnded);
     case 'relation-lost': return onRelationLost(c, input.peer);
     case 'peer-silent': return onPeerSilent(c, input.peer);
     case 'manager-up': return tellAll(c);
@@ -132,15 +134,19 @@ function onConfigure(c: Copy, configuration: Configuration, predecessorEnded: bo
     return;
   }
   const predecessor = known?.epoch === configuration.epoch - 1 ? primaryOf(known) : null;
-  promise(c, configuration, () => lead(c, configuration, predecessor));
-  if (predecessorEnded) predecessorIsGone(c, predecessor);
+  promise(c, configuration, () => {
+    lead(c, configuration, predecessor);
+    if (predecessorEnded) predecessorIsGone(c, predecessor);
+  });
 }
 
 /** Its supervisor saw the process end: the lease that we gave it is nobody's any more. */
 function predecessorIsGone(c: Copy, predecessor: ServerId | null): void {
   if (predecessor === null || predecessor === c.self) return;
   c.grants.delete(predecessor);
-  if (c.leader) advance(c, c.leader);
+  if (!c.leader) return;
+  memberEnded(c, c.leader, predecessor);
+  advance(c, c.leader);
 }
 
 /**

@@ -453,3 +453,37 @@ describe('bad blocks', () => {
     expect(group.b.log.extents.has(4)).toBe(true);
   });
 });
+
+describe('ends that somebody saw', () => {
+  test('a primary that is proven to be gone is taken out at once, after a sync of the one that is left', () => {
+    const { group } = served();
+    group.down.add(A);
+    group.b.manual = true;
+    group.promote(B, true);
+    while (group.b.saves.length > 0) group.b.endSave();
+    group.settle();
+    expect(group.configuration.members).toHaveLength(2);
+    expect(group.b.syncs).toBe(1);
+    group.b.endSync();
+    group.b.manual = false;
+    group.run(100);
+    expect(group.configuration.members.map((m) => m.serverId)).toEqual([B]);
+    expect(group.b.core.serving).toBe(true);
+  });
+
+  test('a mirror too; but not the next life of it', () => {
+    const { group, client } = served();
+    const instance = group.b.beacons.instance;
+    const ended = (of: number): void => group.a.receive({ kind: 'manager', command: { kind: 'member-ended', volumeId: group.configuration.volumeId, serverId: B, instance: of.toString(36) } });
+    group.restart(B);
+    group.settle();
+    ended(instance);
+    group.run(100);
+    expect(group.configuration.members).toHaveLength(2);
+    group.down.add(B);
+    client.request([1, 'write', 1]);
+    ended(group.b.beacons.instance);
+    group.run(100);
+    expect(group.configuration.members.map((m) => m.serverId)).toEqual([A]);
+  });
+});

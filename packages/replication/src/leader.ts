@@ -85,12 +85,28 @@ function tickPeer(c: Copy, leader: Leader, peer: Peer): void {
 /** How far past its time a peer is that owes us something; 0 if it is not. */
 function silentForMs(c: Copy, leader: Leader, peer: Peer): number {
   const owes = peer.phase !== 'following' || peer.ackSeq < c.log.lastSeq || leader.flushes.length > 0;
-  if (peer.leaving) return 1;
+  if (peer.leaving || peer.ended) return 1;
   if (!owes) return 0;
   const heardMs = Math.max(peer.lastHeardMs, c.leases.heardAtMs(peer.serverId));
   const sinceHeard = c.nowMs - heardMs - SILENT_MS;
   const sinceProgress = c.nowMs - Math.max(peer.lastProgressMs, peer.lastHeardMs) - STUCK_MS;
   return Math.max(0, sinceHeard, sinceProgress);
+}
+
+/** Its supervisor saw that life of a mirror's process end. Another life may be there already, and then counts. */
+export function onMemberEnded(c: Copy, serverId: ServerId, instance: string): void {
+  const peer = c.leader?.peers.get(serverId);
+  if (c.leader && peer && peer.instance.toString(36) === instance) memberEnded(c, c.leader, serverId);
+}
+
+/** Waiting for it would be in vain: it is taken out at once, as after a silence. */
+export function memberEnded(c: Copy, leader: Leader, serverId: ServerId): void {
+  const peer = leader.peers.get(serverId);
+  if (!peer?.member) return;
+  peer.ended = true;
+  peer.phase = 'adopting';
+  proposeRemoval(c, leader, peer, 'ended');
+  keepTicking(c, leader);
 }
 
 /** The beacons say that a server is gone, though this volume may be idle. */

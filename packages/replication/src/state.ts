@@ -12,7 +12,7 @@ export type CopyInput =
   | { readonly kind: 'session'; readonly key: number; readonly message: SessionMessage }
   /** The host of this session can no longer be reached. */
   | { readonly kind: 'session-gone'; readonly key: number }
-  | { readonly kind: 'manager'; readonly command: ManagerCommand & { readonly kind: 'configure' } }
+  | { readonly kind: 'manager'; readonly command: ManagerCommand & { readonly kind: 'configure' | 'member-ended' } }
   /** From the beacons: this follower must be adopted again; nothing was heard of this server; a mirror's commit point. */
   | { readonly kind: 'relation-lost'; readonly peer: ServerId }
   | { readonly kind: 'peer-silent'; readonly peer: ServerId }
@@ -117,6 +117,8 @@ export interface Peer {
   lastHeardMs: number;
   lastProgressMs: number;
   leaving: boolean;
+  /** The life of its process that followed us is proven to be gone. */
+  ended: boolean;
   /** One record at a time is watched for how long its acknowledgement takes; 0: none is. */
   watchedSeq: number;
   watchedMs: number;

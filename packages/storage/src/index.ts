@@ -1,2 +1,5 @@
+export { copyAddress } from './copy-actor.ts';
 export * from './copy-driver.ts';
+export { Directories } from './directories.ts';
 export * from './reply-memory.ts';
+export { StorageNode, type StorageNodeOptions } from './storage-node.ts';

@@ -1,4 +1,4 @@
-import type { ServerMessage, SupervisorMessage } from '@ashlar/protocol';
+import { memberOf, primaryOf, type ServerMessage, type SupervisorMessage } from '@ashlar/protocol';
 import { unreachable, type ServerId } from '@ashlar/words';
 import { note } from './store-access.ts';
 import type { EventDetail, ServerRecord, ServerState } from './records.ts';
@@ -106,10 +106,21 @@ export function onSupervisor(m: Manager, message: SupervisorMessage): void {
   rememberEnded(server, message.pid);
   if (server.record === null || server.record.pid !== message.pid) return;
   server.endedInstances.add(server.record.instance);
+  tellPrimaries(m, server, server.record.instance);
   server.ended = true;
   server.wasUp = false;
   saveServer(m, server, 'down', 'process-ended', reason, detail, 'supervisor');
   unsettle(m, server.volumes);
+}
+
+/** Where it was a mirror, its primary need not wait for its silence. */
+function tellPrimaries(m: Manager, server: Server, instance: string): void {
+  for (const volumeId of server.volumes) {
+    const configuration = m.volumes.get(volumeId)?.record.configuration;
+    if (configuration === undefined || memberOf(configuration, server.serverId) === undefined) continue;
+    const primary = primaryOf(configuration);
+    if (primary !== server.serverId) m.fx.toServer(primary, { kind: 'member-ended', volumeId, serverId: server.serverId, instance });
+  }
 }
 
 function onOtherEnded(m: Manager, name: string, reason: string, detail: EventDetail): void {

@@ -127,6 +127,7 @@ export const COLD_MESSAGES: { readonly [K in ColdKind]: ColdMessage<K> } = {
   'configure': cold(128, 'configure', { configuration, predecessorEnded: flag, founding: flag }),
   'discard': cold(129, 'discard', { volumeId: aVolumeId, epoch: whole }),
   'scrub': cold(130, 'scrub', { volumeId: aVolumeId }),
+  'member-ended': cold(131, 'member-ended', { volumeId: aVolumeId, serverId: aServerId, instance: shortText }),
   'attach': cold(144, 'attach', { spec: attachmentSpec, configuration }),
   'detach': cold(145, 'detach', { volumeId: aVolumeId, readOnly: flag, copy: nullable(aServerId) }),
   'limits': cold(146, 'limits', { volumeId: aVolumeId, limits: volumeLimits }),

@@ -1,0 +1,126 @@
+import { randomUUID } from 'node:crypto';
+import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readFileSync, readdirSync, renameSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { AshlarError, type ServerId, type VolumeId } from '@ashlar/words';
+
+const IDENTITY_FILE = 'server.json';
+const COPIES = 'copies';
+const VOLUME_DIRECTORY = /^vol-[0-9a-f]{17}$/;
+
+/** Written once into each directory of a server, so that none is ever taken for another's. docs/formats/directories.md */
+interface Identity {
+  readonly format: 1;
+  readonly serverId: string;
+  /** Names the set of directories: they belong together. */
+  readonly setId: string;
+  readonly index: number;
+  readonly count: number;
+}
+
+/** The directories (one a disk) that hold a server's copies. */
+export class Directories {
+  readonly paths: readonly string[];
+
+  private constructor(paths: readonly string[]) {
+    this.paths = paths;
+  }
+
+  /**
+   * Checks that all of them belong to this server, in this order, or claims them if all are empty.
+   * Throws `directory-foreign`, `format-unsupported` or `io-error`; nothing was changed then.
+   */
+  static open(serverId: ServerId, paths: readonly string[]): Directories {
+    const found = paths.map((path) => readIdentity(path));
+    const first = found.find((identity) => identity !== null);
+    if (first === undefined) {
+      const setId = randomUUID();
+      paths.forEach((path, index) => claim(path, { format: 1, serverId, setId, index, count: paths.length }));
+      return new Directories(paths);
+    }
+    // A first start that was ended between two directories has left some of them unclaimed; nothing was stored then.
+    const unused = paths.every((path) => !existsSync(join(path, COPIES)) || readdirSync(join(path, COPIES)).length === 0);
+    found.forEach((identity, index) => {
+      const path = paths[index] as string;
+      if (identity === null && unused && first.serverId === serverId && first.count === paths.length) return claim(path, { ...first, index });
+      if (identity === null) throw new AshlarError('directory-foreign', `${path} is empty, but ${first.serverId} has used ${first.count === 1 ? 'a directory' : `${first.count} directories`} before: is a disk not mounted?`, { path });
+      if (identity.serverId !== serverId) throw new AshlarError('directory-foreign', `${path} belongs to ${identity.serverId}, not to ${serverId}`, { path });
+      if (identity.setId !== first.setId || identity.index !== index || identity.count !== paths.length) {
+        throw new AshlarError('directory-foreign', `${path} is directory ${identity.index + 1} of ${identity.count} of a set; it was given as ${index + 1} of ${paths.length}`, { path });
+      }
+    });
+    return new Directories(paths);
+  }
+
+  volumeIds(): VolumeId[] {
+    const names = new Set<string>();
+    for (const path of this.paths) for (const name of readdirSync(join(path, COPIES))) if (VOLUME_DIRECTORY.test(name)) names.add(name);
+    return [...names].sort() as VolumeId[];
+  }
+
+  /** One directory a disk for the files of this copy, made if they are not there. */
+  copyPaths(volumeId: VolumeId): string[] {
+    return this.paths.map((path) => {
+      const directory = join(path, COPIES, volumeId);
+      if (!existsSync(directory)) {
+        mkdirSync(directory, { mode: 0o700 });
+        syncDirectory(join(path, COPIES));
+      }
+      return directory;
+    });
+  }
+
+  /** Removes what is left of a copy. */
+  remove(volumeId: VolumeId): void {
+    for (const path of this.paths) {
+      rmSync(join(path, COPIES, volumeId), { recursive: true, force: true });
+      syncDirectory(join(path, COPIES));
+    }
+  }
+
+  space(): { capacityBytes: number; usedBytes: number } {
+    let capacityBytes = 0;
+    let usedBytes = 0;
+    for (const path of this.paths) {
+      const stat = statfsSync(path);
+      capacityBytes += stat.blocks * stat.bsize;
+      usedBytes += (stat.blocks - stat.bavail) * stat.bsize;
+    }
+    return { capacityBytes, usedBytes };
+  }
+}
+
+function readIdentity(path: string): Identity | null {
+  mkdirSync(path, { recursive: true, mode: 0o700 });
+  const file = join(path, IDENTITY_FILE);
+  if (!existsSync(file)) {
+    const others = readdirSync(path).filter((name) => name !== 'lost+found' && name !== COPIES && !name.startsWith(IDENTITY_FILE) && !name.startsWith('lock'));
+    if (others.length > 0) throw new AshlarError('directory-foreign', `${path} holds other files (${others.slice(0, 3).join(', ')})`, { path });
+    return null;
+  }
+  let identity: Identity;
+  try {
+    identity = JSON.parse(readFileSync(file, 'utf8')) as Identity;
+  } catch (error) {
+    throw new AshlarError('directory-foreign', `${file} cannot be read`, { path, cause: error });
+  }
+  if (identity.format !== 1) throw new AshlarError('format-unsupported', `${file} has format ${String(identity.format)}; this version knows 1`, { path });
+  return identity;
+}
+
+/** First complete under another name, then renamed: an identity is there whole or not at all. */
+function claim(path: string, identity: Identity): void {
+  mkdirSync(join(path, COPIES), { recursive: true, mode: 0o700 });
+  const temporary = join(path, `${IDENTITY_FILE}.new`);
+  writeFileSync(temporary, `${JSON.stringify(identity)}\n`, { mode: 0o600, flush: true });
+  renameSync(temporary, join(path, IDENTITY_FILE));
+  syncDirectory(path);
+}
+
+function syncDirectory(path: string): void {
+  const fd = openSync(path, 'r');
+  try {
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+}

@@ -1,0 +1,223 @@
+import { randomInt } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import type { ActorContext, Address, ChildSpec } from '@ashlar/actor';
+import { FOUNDING_INCARNATION, memberOf, type Configuration, type CopyFault, type CopyReport, type ManagerCommand, type ManagerMessage } from '@ashlar/protocol';
+import { BeaconTable, type Leases } from '@ashlar/replication';
+import type { Runtime } from '@ashlar/runtime';
+import { createCopy, openCopy, DestageBuffer, PageCache, type OpenFailure, type StoredState, type StoreOptions } from '@ashlar/store';
+import { AshlarError, Defect, Prng, type ServerId, type VolumeId } from '@ashlar/words';
+import { BeaconActor, beaconAddress } from './beacon-actor.ts';
+import { CopyActor, copyAddress, type CopySurroundings } from './copy-actor.ts';
+import { Directories } from './directories.ts';
+import { NodeDisk } from './disk/node-disk.ts';
+import { ReplyMemory } from './reply-memory.ts';
+import { ServerActor, type CopyHouse } from './server-actor.ts';
+
+export interface StorageNodeOptions {
+  readonly serverId: ServerId;
+  /** One a disk. Copies are striped over them. */
+  readonly directories: readonly string[];
+  readonly runtime: Runtime;
+  readonly managerAddress: Address;
+  /** Where it can be reached, for people. */
+  readonly address: string;
+  /** Changes when the machine restarts; default: the kernel's. */
+  readonly bootId?: string;
+}
+
+/** Metadata pages kept in memory by all copies of a server: 4096 are 16 MiB, and cover 4 GiB of hot data. */
+const PAGES_MAX = 4096;
+const DESTAGE_BUFFER_BYTES = 4 * 2 ** 20;
+/** More restarts of one copy in this time are too many: it stays down, and is made anew elsewhere. */
+const RESTARTS_MAX = 3;
+const RESTARTS_MS = 30_000;
+const SHUTDOWN_MS = 20_000;
+
+/** A storage server: its copies, their leases, and its word to the system manager. Hosted by one thread. */
+export class StorageNode implements CopyHouse {
+  readonly serverId: ServerId;
+  readonly #options: StorageNodeOptions;
+  readonly #runtime: Runtime;
+  readonly #directories: Directories;
+  readonly #surroundings: CopySurroundings;
+  readonly #storeOptions: Pick<StoreOptions, 'serverId' | 'bootId' | 'pageCache' | 'destageBuffer'>;
+  readonly #beacons: BeaconTable;
+  readonly #actors = new Map<VolumeId, CopyActor>();
+  readonly #running = new Set<VolumeId>();
+  /** Copies that cannot run, and what the manager is told of them. */
+  readonly #faulted = new Map<VolumeId, CopyReport>();
+  #openError: OpenError | null = null;
+
+  private constructor(options: StorageNodeOptions, directories: Directories) {
+    const { serverId, runtime } = options;
+    this.serverId = serverId;
+    this.#options = options;
+    this.#runtime = runtime;
+    this.#directories = directories;
+    const instance = randomInt(1, 2 ** 47);
+    this.#beacons = new BeaconTable(instance, () => runtime.send(beaconAddress(serverId), { kind: 'beacon-wanted' } as const));
+    const leases: Leases = this.#beacons;
+    this.#surroundings = { serverId, managerAddress: options.managerAddress, leases, replies: new ReplyMemory(), prng: new Prng(instance) };
+    this.#storeOptions = {
+      serverId, bootId: options.bootId ?? bootId(), pageCache: new PageCache(PAGES_MAX), destageBuffer: new DestageBuffer(DESTAGE_BUFFER_BYTES),
+    };
+  }
+
+  /**
+   * Opens every copy in the directories and starts its actor. Throws `directory-foreign` or `format-unsupported` before anything was
+   * changed. A copy that cannot be opened for another reason is reported as faulted, and the others go on.
+   */
+  static start(options: StorageNodeOptions): StorageNode {
+    const node = new StorageNode(options, Directories.open(options.serverId, options.directories));
+    const { runtime, serverId } = options;
+    runtime.addParty(serverId);
+    node.#startActor('beacon', beaconAddress(serverId), (context) => new BeaconActor(context, serverId, node.#beacons));
+    for (const volumeId of node.#directories.volumeIds()) node.#start(volumeId);
+    const identity = { serverId, instance: node.#beacons.instance.toString(36), address: options.address, pid: process.pid };
+    node.#startActor('server', `${serverId}/server`, (context) => new ServerActor(context, identity, options.managerAddress, node));
+    return node;
+  }
+
+  /** Says goodbye, closes every copy cleanly. */
+  async stop(): Promise<void> {
+    await this.#runtime.stop(`${this.serverId}/server`);
+    for (const volumeId of [...this.#running]) await this.#runtime.stop(this.#childId(volumeId));
+    await this.#runtime.stop(`${this.serverId}/beacon`);
+  }
+
+  // ---- CopyHouse
+
+  ensure(command: ManagerCommand & { readonly kind: 'configure' }): boolean {
+    const { configuration } = command;
+    const { volumeId } = configuration;
+    if (this.#running.has(volumeId)) return true;
+    if (this.#faulted.has(volumeId)) return false;
+    const member = memberOf(configuration, this.serverId);
+    if (!member && !configuration.learners.includes(this.serverId)) return false;
+    const founding = command.founding && member?.incarnation === FOUNDING_INCARNATION;
+    return this.#create(configuration, founding);
+  }
+
+  address(volumeId: VolumeId): Address { return copyAddress(this.serverId, volumeId); }
+  volumeIds(): Iterable<VolumeId> { return this.#running; }
+
+  discard(volumeId: VolumeId, epoch: number): boolean {
+    const actor = this.#actors.get(volumeId);
+    if (actor && actor.driver.core.durable.promisedEpoch > epoch) return false;
+    if (actor) actor.driver.remove();
+    if (this.#running.delete(volumeId)) void this.#runtime.stop(this.#childId(volumeId));
+    this.#actors.delete(volumeId);
+    this.#faulted.delete(volumeId);
+    this.#directories.remove(volumeId);
+    return true;
+  }
+
+  space(): { readonly capacityBytes: number; readonly usedBytes: number; readonly copies: number } {
+    return { ...this.#directories.space(), copies: this.#running.size };
+  }
+
+  reportFaulted(): void {
+    for (const copy of this.#faulted.values()) this.#tellFaulted(copy);
+  }
+
+  // ---- parts
+
+  #childId(volumeId: VolumeId): string { return `${this.serverId}/${volumeId}`; }
+
+  #startActor(id: string, address: Address, start: (context: ActorContext) => BeaconActor | ServerActor): void {
+    const outcome = this.#runtime.start({ kind: 'actor', id: `${this.serverId}/${id}`, address, start, restart: 'permanent', shutdownMs: SHUTDOWN_MS });
+    if (outcome !== 'started') throw new Defect(`${address} is started once`);
+  }
+
+  #create(configuration: Configuration, founding: boolean): boolean {
+    const { volumeId, lineage, sizeBytes } = configuration;
+    const state: StoredState = { promisedEpoch: 0, configuration: null, complete: founding, fault: null };
+    const incarnation = founding ? FOUNDING_INCARNATION : randomInt(FOUNDING_INCARNATION + 1, 2 ** 47);
+    this.#directories.remove(volumeId);
+    const created = createCopy(this.#disk(volumeId), { ...this.#storeOptions, volumeId, sizeBytes, lineage, incarnation, state });
+    if ('failed' in created) {
+      this.#directories.remove(volumeId);
+      this.#runtime.log.error({ volumeId, serverId: this.serverId, failed: created.failed, detail: created.detail }, 'a copy could not be made');
+      return false;
+    }
+    const closed = created.store.close(true);
+    if (closed !== 'ok') {
+      this.#runtime.log.error({ volumeId, serverId: this.serverId, ...closed }, 'a copy could not be made');
+      return false;
+    }
+    this.#start(volumeId);
+    return this.#running.has(volumeId);
+  }
+
+  #start(volumeId: VolumeId): void {
+    this.#running.add(volumeId);
+    const child: ChildSpec = {
+      kind: 'actor', id: 'copy', address: this.address(volumeId), restart: 'permanent', shutdownMs: SHUTDOWN_MS,
+      start: (context) => this.#life(context, volumeId),
+    };
+    const outcome = this.#runtime.start({
+      kind: 'supervisor', id: this.#childId(volumeId), strategy: 'one_for_one', intensity: RESTARTS_MAX, periodMs: RESTARTS_MS, pastIntensity: 'fault',
+      onCrash: (crash) => this.#runtime.log.error({ volumeId, serverId: this.serverId, error: crash.error, inHand: crash.inHand }, 'a copy crashed'),
+      onFault: (fault) => this.#fault(volumeId, fault.error instanceof OpenError ? fault.error.fault : 'restarts'),
+      children: [child],
+    });
+    if (outcome === 'already-started') throw new Defect(`${volumeId} is started once`);
+    if (outcome === 'started') return;
+    this.#running.delete(volumeId);
+    const error = this.#openError;
+    if (error?.failed === 'format-unsupported') throw error;
+    // Nothing but the directory of a creation that was cut short: there is no copy here.
+    if (error?.failed !== 'not-found') this.#fault(volumeId, error?.fault ?? 'restarts');
+  }
+
+  /** One life of a copy: its files are opened anew, as after a restart of the process. */
+  #life(context: ActorContext, volumeId: VolumeId): CopyActor {
+    let actor: CopyActor | null = null;
+    const opened = openCopy(this.#disk(volumeId), { ...this.#storeOptions, volumeId, wake: () => actor?.driver.wake() });
+    if ('failed' in opened) {
+      this.#openError = new OpenError(volumeId, opened.failed, opened.detail);
+      throw this.#openError;
+    }
+    this.#beacons.end(volumeId);
+    actor = new CopyActor(context, volumeId, opened.store, this.#surroundings);
+    this.#actors.set(volumeId, actor);
+    return actor;
+  }
+
+  #disk(volumeId: VolumeId): NodeDisk {
+    return new NodeDisk(this.#directories.copyPaths(volumeId));
+  }
+
+  /** It stays down; its volume goes on with the others. */
+  #fault(volumeId: VolumeId, fault: CopyFault): void {
+    const last = this.#actors.get(volumeId)?.report();
+    const copy: CopyReport = last
+      ? { ...last, fault }
+      : { volumeId, lineage: 0, promisedEpoch: 0, incarnation: 0, lostCache: true, complete: false, lastEpoch: 0, lastSeq: 0, fault, attachNumber: 0 };
+    this.#running.delete(volumeId);
+    this.#faulted.set(volumeId, copy);
+    this.#tellFaulted(copy);
+  }
+
+  #tellFaulted(copy: CopyReport): void {
+    const report: ManagerMessage = { kind: 'report', copy };
+    this.#runtime.send(this.#options.managerAddress, report, `${this.serverId}/server`);
+  }
+}
+
+/** Why a copy's files cannot be opened. */
+class OpenError extends AshlarError {
+  readonly fault: CopyFault;
+  readonly failed: OpenFailure;
+
+  constructor(volumeId: VolumeId, failed: OpenFailure, detail: string) {
+    super(failed === 'format-unsupported' ? 'format-unsupported' : failed === 'no-space' ? 'no-space' : failed === 'io-error' ? 'io-error' : 'corrupt', `the copy of ${volumeId} cannot be opened (${failed}): ${detail}`);
+    this.failed = failed;
+    this.fault = failed === 'no-space' ? 'no-space' : failed === 'io-error' ? 'append-failed' : 'corrupt';
+  }
+}
+
+function bootId(): string {
+  return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
+}
+

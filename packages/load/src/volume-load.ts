@@ -1,5 +1,5 @@
 import { setImmediate as nextTurn, setTimeout as delay } from 'node:timers/promises';
-import { BLOCK_BYTES, errorCode, Prng } from '@ashlar/words';
+import { BLOCK_BYTES, errorCode, type Prng } from '@ashlar/words';
 import { NbdClient, NbdRequestError } from '@ashlar/nbd-client';
 import { Histogram } from './histogram.ts';
 import type { LoadTarget } from './options.ts';
@@ -121,7 +121,10 @@ export class VolumeLoad {
 
   async close(): Promise<void> {
     this.reconnections = this.#clients.reduce((sum, client) => sum + client.reconnections, 0);
-    await Promise.all(this.#clients.map((client) => (client.connected ? client.close() : client.destroy())));
+    for (const client of this.#clients) {
+      if (client.connected) await client.close();
+      else client.destroy();
+    }
   }
 
   async #sweep(visit: (block: number, count: number) => Promise<void>): Promise<void> {

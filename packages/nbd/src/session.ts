@@ -366,7 +366,8 @@ export class ServerSession implements NbdReplies, Peer {
     const kind = flags & CommandFlag.reqOne ? op | KIND_REQ_ONE : op;
     const tag = this.#slots.take(kind, view.getUint32(start + 8), view.getUint32(start + 12), offsetHigh, offsetLow, length);
     target.take(held);
-    this.#batch.add(tag, op, opFlagsOf(op, flags), offset, op === Op.flush ? 0 : length, dataAt);
+    const ranged = op !== Op.flush;
+    this.#batch.add(tag, op, opFlagsOf(op, flags), ranged ? offset : 0, ranged ? length : 0, dataAt);
     this.#took(total);
     return true;
   }

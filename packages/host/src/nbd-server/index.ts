@@ -1,4 +1,3 @@
 export { DroppingBackend } from './dropping-backend.ts';
-export type { NbdTls } from './connection.ts';
-export { MemoryBackend, type MemoryBackendOptions } from './memory-backend.ts';
+export { MemoryBackend } from './memory-backend.ts';
 export { type NbdAddress, NbdServer, type NbdServerOptions } from './server.ts';

@@ -490,6 +490,44 @@ describe('the end', () => {
   });
 });
 
+describe('a request that crashes copies', () => {
+  test('is found by sending its like one by one, and refused when it has ended two', () => {
+    const rig = new Rig().open().submit({ op: Op.write, tag: 1, value: 1 }, { op: Op.write, tag: 2, value: 2 }, { op: Op.write, tag: 3, value: 3 }).write(4);
+    rig.crash().write(5).pass(0).opened();
+    const sent = (): number[] => rig.requests().slice(2).flatMap((frame) => Array.from({ length: frame.count }, (_, i) => frame.requestNumber(i) - HIGH));
+    expect(sent()).toEqual([1]);
+    expect(rig.requests().at(-1)?.crc(0)).toBe(1);
+    rig.reply(rig.requests().at(-1)!);
+    expect(sent()).toEqual([1, 2]);
+    rig.configure(configurationOf(6, [B])).opened();
+    expect(sent()).toEqual([1, 2, 2]);
+    rig.crash(A);
+    expect(rig.answered()).toEqual([1]);
+    rig.crash(B);
+    expect(rig.client.answers.get(2)).toBe(Status.ioError);
+    expect(rig.events.filter(({ name }) => name === 'request-quarantined')).toHaveLength(1);
+    rig.pass(0).opened();
+    expect(sent()).toEqual([1, 2, 2, 3]);
+    rig.reply(rig.requests().at(-1)!);
+    rig.reply(rig.requests().at(-1)!);
+    expect(sent()).toEqual([1, 2, 2, 3, 4, 5]);
+    // What was not in hand at the crash goes out as usual.
+    rig.write(6).write(7);
+    expect(sent()).toEqual([1, 2, 2, 3, 4, 5, 6, 7]);
+    for (const frame of rig.requests().slice(-3)) rig.reply(frame);
+    expect(rig.answered()).toEqual([1, 2, 3, 4, 5, 6, 7]);
+    expect(rig.core.view()).toMatchObject({ quarantinedRequests: 1, inFlight: 0, queued: 0 });
+    expect(rig.core.usage.failedRequests).toBe(1);
+    expect(rig.lease.released).toBe(3);
+  });
+
+  test('and was the last of its frame', () => {
+    const rig = new Rig().open().write(1).crash().pass(0).opened().crash().pass(10).opened().write(2);
+    expect([...rig.client.answers]).toEqual([[1, Status.ioError]]);
+    expect(rig.requests().at(-1)?.requestNumber(0)).toBe(HIGH + 2);
+  });
+});
+
 describe("one server's own copy", () => {
   test('is read in epoch 0, whatever the configuration, and has nothing to flush', () => {
     const rig = new Rig({ readOnly: true, copy: B }).open().submit({ op: Op.read, tag: 1 }, { op: Op.flush, tag: 2 }, { op: Op.cache, tag: 3 }, { op: Op.write, tag: 4 });

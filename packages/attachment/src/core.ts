@@ -2,12 +2,13 @@ import { primaryOf, Status, volumeTag, type AttachmentSpec, type Configuration, 
 import { assert, unreachable, type ServerId } from '@ashlar/words';
 import { Figures, toClient } from './answers.ts';
 import type { AttachmentClient, AttachmentEffects, AttachmentInput, PayloadLease, Reservation } from './effects.ts';
-import { Fifo } from './fifo.ts';
 import { FlightPool, type Flight } from './flight.ts';
 import {
-  ASK_MS, BUSY_RETRY_MS, LATE_MS, PROBE_MS, PROBE_SLOWER, REOPEN_MS_MAX, REOPEN_MS_MIN, REPEAT_MS, REQUESTS_PER_RESTART, RESEND_MS_MAX, RESEND_MS_MIN, SESSIONS_RESERVED,
-  SILENT_MS, SILENT_REPEAT_MS,
+  ASK_MS, BUSY_RETRY_MS, PROBE_MS, REOPEN_MS_MAX, REOPEN_MS_MIN, REOPEN_SOON_FOR_MS, REOPEN_SOON_MS, REPEAT_MS, REQUESTS_PER_RESTART, RESEND_MS_MAX, RESEND_MS_MIN,
+  SESSIONS_RESERVED,
 } from './limits.ts';
+import { Outbox } from './outbox.ts';
+import { NEVER, PrimaryWatch } from './primary-watch.ts';
 import { RateLimit } from './rate-limit.ts';
 
 /**
@@ -24,18 +25,17 @@ export interface AttachmentView {
   readonly server: ServerId;
   readonly sizeBytes: number;
   readonly sessionCount: number;
-  /** Frames sent in this session and not answered, waiting for a session, and held back by a rate limit. */
+  /** Frames on their way in this session, waiting for one, and held back by a rate limit. */
   readonly inFlight: number;
   readonly queued: number;
   readonly held: number;
   readonly sessions: number;
   readonly resentFrames: number;
   readonly timedOutRequests: number;
+  readonly quarantinedRequests: number;
   readonly refusals: Readonly<Record<string, number>>;
   readonly usage: Usage;
 }
-
-const NEVER = Number.POSITIVE_INFINITY;
 
 /**
  * The node manager's part in one attachment: numbers the requests of all its clients, sends them in a session to the primary of the newest
@@ -69,29 +69,23 @@ export class AttachmentCore {
   #epoch = 0;
   #server: ServerId;
   #nextFrame = 1;
-  /** By frame number in the present session; in the order of sending. */
-  readonly #inFlight = new Map<number, Flight>();
-  /** To be sent as soon as the session allows, in this order. */
-  #queue = new Fifo<Flight>();
-  /** Held back by the rate limit. */
-  readonly #held = new Fifo<Flight>();
+  readonly #outbox = new Outbox();
+  readonly #watch = new PrimaryWatch();
 
   #wakeAtMs = NEVER;
   #reopenAtMs = 0;
   /** Sessions since the last progress. */
   #attempts = 0;
   #openSentMs = 0;
-  #probeSentMs = 0;
-  #heardMs = 0;
-  /** Since when the primary owes us an answer. */
-  #owesSinceMs = NEVER;
-  #silentToldMs = -NEVER;
+  #configuredMs = -NEVER;
   #askedMs = -NEVER;
-  #submittedMs = 0;
   #resendAfterMs = RESEND_MS_MIN;
   #sessions = 0;
   #resentFrames = 0;
+  /** Flights that are sent alone, operation by operation. They come before all others. */
+  #suspects = 0;
   #timedOutRequests = 0;
+  #quarantinedRequests = 0;
   readonly #refusals: Record<string, number> = {};
 
   /** `reservation`: from `nextReservation`, stable before this. `numbered`: tests begin near the end of a reservation. */
@@ -115,12 +109,13 @@ export class AttachmentCore {
   /** Grows; never shrinks. */
   get sizeBytes(): number { return this.#sizeBytes; }
   get usage(): Usage { return this.#figures.usage(); }
-  get idle(): boolean { return this.#inFlight.size === 0 && this.#queue.length === 0 && this.#held.length === 0; }
+  get idle(): boolean { return this.#outbox.idle; }
 
   view(): AttachmentView {
     return {
-      phase: this.#phase, epoch: this.#epoch, server: this.#server, sizeBytes: this.#sizeBytes, sessionCount: this.#sessionCount, inFlight: this.#inFlight.size,
-      queued: this.#queue.length, held: this.#held.length, sessions: this.#sessions, resentFrames: this.#resentFrames, timedOutRequests: this.#timedOutRequests,
+      phase: this.#phase, epoch: this.#epoch, server: this.#server, sizeBytes: this.#sizeBytes, sessionCount: this.#sessionCount, inFlight: this.#outbox.inFlight.size,
+      queued: this.#outbox.queued, held: this.#outbox.held, sessions: this.#sessions, resentFrames: this.#resentFrames, timedOutRequests: this.#timedOutRequests,
+      quarantinedRequests: this.#quarantinedRequests,
       refusals: { ...this.#refusals }, usage: this.usage,
     };
   }
@@ -149,7 +144,7 @@ export class AttachmentCore {
       case 'timer': return this.#onTimer();
       case 'configuration': return this.#onConfiguration(input.configuration);
       case 'limits': return this.#onLimits(input.limits);
-      case 'link': return this.#onLink(input.serverId, input.up);
+      case 'link': return this.#onLink(input.serverId, input.up, input.crashed === true);
       case 'start': return this.#onStart();
       case 'detach': return this.#end('detached');
       default: return unreachable(input);
@@ -164,25 +159,26 @@ export class AttachmentCore {
     if (this.#numbered + count >= REQUESTS_PER_RESTART) this.#reserve({ ...this.#reservation, restartCount: this.#reservation.restartCount + 1 });
     const flight = this.#pool.take(frame, client, lease, this.#reservation.restartCount * REQUESTS_PER_RESTART + this.#numbered + 1);
     this.#numbered += count;
-    this.#stamp(flight);
-    this.#submittedMs = this.#nowMs;
+    this.#watch.submitted(this.#nowMs);
     if (this.#phase === 'ended') return this.#fail(flight);
     // The next tick may be seconds away on an idle attachment.
     this.#wakeBy(this.#nowMs + PROBE_MS);
     if (this.#rate === null) return this.#admit(flight);
-    this.#held.push(flight);
+    this.#outbox.hold(flight);
     this.#releaseHeld();
   }
 
   #admit(flight: Flight): void {
     flight.startMs = this.#nowMs;
-    if (this.#phase === 'open' && this.#queue.length === 0 && this.#send(flight)) return;
-    this.#queue.push(flight);
+    if (this.#phase === 'open' && this.#outbox.queued === 0 && this.#suspects === 0 && this.#send(flight, flight.frame)) return;
+    this.#outbox.push(flight);
   }
 
   /** False: it was not sent, and must wait in the queue. */
-  #send(flight: Flight): boolean {
-    const { frame } = flight;
+  #send(flight: Flight, frame: Frame): boolean {
+    frame.setVolumeTag(this.#tag);
+    frame.attachNumber = this.#spec.attachNumber;
+    frame.traceId = flight.firstNumber;
     frame.epoch = this.#epoch;
     frame.sessionCount = this.#sessionCount;
     frame.number = this.#nextFrame;
@@ -191,8 +187,8 @@ export class AttachmentCore {
     if (outcome === 'ok') {
       flight.sent = true;
       flight.sentMs = this.#nowMs;
-      this.#inFlight.set(this.#nextFrame++, flight);
-      if (this.#owesSinceMs === NEVER) this.#owesSinceMs = this.#nowMs;
+      this.#outbox.inFlight.set(this.#nextFrame++, flight);
+      this.#watch.asked(this.#nowMs);
       return true;
     }
     if (outcome === 'busy') this.#wakeBy(this.#nowMs + BUSY_RETRY_MS);
@@ -201,68 +197,89 @@ export class AttachmentCore {
   }
 
   #sendQueued(): void {
-    for (let next = this.#queue.first; next !== undefined && this.#phase === 'open'; next = this.#queue.first) {
-      if (next.sent) {
-        next.prepareAgain();
-        this.#stamp(next);
+    for (let next = this.#outbox.first; next !== undefined && this.#phase === 'open'; next = this.#outbox.first) {
+      if (this.#suspects > 0 && this.#outbox.inFlight.size > 0) return; // alone, so that a crash shows who it was
+      if (!next.sent) {
+        if (!this.#send(next, next.frame)) return;
+      } else {
+        next.clean = false;
+        if (!this.#send(next, next.again())) return;
         this.#resentFrames++;
       }
-      if (!this.#send(next)) return;
-      this.#queue.shift();
+      this.#outbox.shift();
     }
   }
 
-  #stamp({ frame, firstNumber }: Flight): void {
-    frame.setVolumeTag(this.#tag);
-    frame.attachNumber = this.#spec.attachNumber;
-    frame.traceId = firstNumber;
-  }
-
   #releaseHeld(): void {
-    for (let next = this.#held.first; next !== undefined; next = this.#held.first) {
-      const waitMs = this.#rate?.waitMs(this.#nowMs) ?? 0;
-      if (waitMs > 0) return this.#wakeBy(this.#nowMs + waitMs);
-      this.#held.shift();
-      this.#rate?.spend(next.count, next.bytes());
+    for (let next = this.#outbox.release(this.#rate, this.#nowMs); next !== 0; next = this.#outbox.release(this.#rate, this.#nowMs)) {
+      if (typeof next === 'number') return this.#wakeBy(this.#nowMs + next);
       this.#admit(next);
     }
   }
 
   #onReplies(frame: Frame): void {
     if (frame.epoch !== this.#epoch || frame.sessionCount !== this.#sessionCount) return;
-    this.#heard();
-    const flight = this.#inFlight.get(frame.number);
-    if (flight === undefined) return;
+    const { number } = frame;
+    const { inFlight } = this.#outbox;
+    const flight = inFlight.get(number);
+    const reply = flight === undefined ? null : toClient(frame, flight, this.#figures, this.#spec.copy !== null);
+    if (flight === undefined || reply === null) return this.#heard();
     const { client, startMs } = flight;
-    const reply = toClient(frame, flight, this.#figures, this.#spec.copy !== null);
-    if (reply === null) return;
     const stallMs = this.#nowMs - startMs;
     if (stallMs > this.#figures.longestStallMs) this.#figures.longestStallMs = stallMs;
     if (flight.left === 0) {
-      this.#inFlight.delete(frame.number);
+      inFlight.delete(number);
       this.#finish(flight);
       this.#attempts = 0;
       this.#resendAfterMs = RESEND_MS_MIN;
-    }
-    if (this.#inFlight.size === 0) this.#owesSinceMs = NEVER;
+    } else if (flight.suspect) this.#outbox.recallOne(number, flight);
+    this.#heard();
     client.replied(reply);
+    if (inFlight.size === 0 && this.#outbox.queued > 0) this.#sendQueued();
   }
 
   /** A learner may still have to journal what everybody else has. */
   #finish(flight: Flight): void {
     if (flight.clean && (!flight.sent || this.#configuration.learners.length === 0)) flight.lease.release();
+    if (flight.suspect) this.#suspects--;
     this.#pool.give(flight);
   }
 
   /** Answers what is left of it with an I/O error. */
   #fail(flight: Flight): void {
     const { client } = flight;
-    const reply = flight.failAll(Status.ioError);
+    const reply = flight.fail(Status.ioError);
     if (flight.sent) flight.clean = false;
     this.#finish(flight);
     if (reply === null) return;
     this.#figures.failedRequests += reply.count;
     client.replied(reply);
+  }
+
+  /**
+   * The copy crashed with these in hand. Each is sent alone in the next session; one that was alone has ended two copies, and is refused for
+   * good rather than sent to a third.
+   */
+  #suspect(): void {
+    for (const [number, flight] of this.#outbox.inFlight) {
+      if (!flight.suspect) {
+        flight.suspect = true;
+        this.#suspects++;
+        continue;
+      }
+      const reply = flight.fail(Status.ioError, 1);
+      if (reply === null) continue;
+      this.#figures.failedRequests++;
+      this.#quarantinedRequests++;
+      this.#fx.event('request-quarantined', { op: reply.op(0), offsetBytes: reply.offsetBytes(0), lengthBytes: reply.lengthBytes(0), epoch: this.#epoch, server: this.#server });
+      const { client } = flight;
+      if (flight.left === 0) {
+        this.#outbox.inFlight.delete(number);
+        flight.clean = false;
+        this.#finish(flight);
+      }
+      client.replied(reply);
+    }
   }
 
   // ---- session
@@ -271,8 +288,7 @@ export class AttachmentCore {
 
   #onStart(): void {
     this.#rate = RateLimit.of(this.#limits, this.#nowMs);
-    this.#heardMs = this.#nowMs;
-    this.#submittedMs = this.#nowMs;
+    this.#watch.begin(this.#nowMs);
     if (!this.#fenced(this.#configuration)) this.#open();
   }
 
@@ -292,7 +308,7 @@ export class AttachmentCore {
     this.#server = this.#target();
     this.#epoch = this.#spec.copy === null ? this.#configuration.epoch : 0;
     this.#phase = 'opening';
-    if (this.#owesSinceMs === NEVER) this.#owesSinceMs = this.#nowMs;
+    this.#watch.asked(this.#nowMs);
     this.#sendOpen();
   }
 
@@ -309,15 +325,13 @@ export class AttachmentCore {
   #lost(reason: string): void {
     const opened = this.#phase === 'open';
     this.#phase = 'waiting';
-    if (this.#inFlight.size > 0) {
-      this.#queue = new Fifo([...this.#inFlight.values(), ...this.#queue]);
-      this.#inFlight.clear();
-    }
-    const waitMs = this.#attempts === 0 ? 0 : Math.min(REOPEN_MS_MAX, REOPEN_MS_MIN * 2 ** (this.#attempts - 1));
+    this.#outbox.recall();
+    const most = this.#nowMs - this.#configuredMs < REOPEN_SOON_FOR_MS ? REOPEN_SOON_MS : REOPEN_MS_MAX;
+    const waitMs = this.#attempts === 0 ? 0 : Math.min(most, REOPEN_MS_MIN * 2 ** (this.#attempts - 1));
     this.#attempts = Math.min(this.#attempts + 1, 16);
     this.#reopenAtMs = this.#nowMs + waitMs;
     this.#wakeBy(this.#reopenAtMs);
-    if (opened) this.#fx.event('session-lost', { reason, epoch: this.#epoch, server: this.#server, unanswered: this.#queue.length });
+    if (opened) this.#fx.event('session-lost', { reason, epoch: this.#epoch, server: this.#server, unanswered: this.#outbox.queued });
   }
 
   #onConfiguration(configuration: Configuration): void {
@@ -327,14 +341,15 @@ export class AttachmentCore {
     if (this.#fenced(configuration) || this.#spec.copy !== null) return;
     this.#lost('new-epoch');
     this.#attempts = 0;
-    this.#owesSinceMs = this.#nowMs;
-    this.#silentToldMs = -NEVER;
+    this.#configuredMs = this.#nowMs;
+    this.#watch.begin(this.#nowMs);
     this.#open();
   }
 
-  #onLink(serverId: ServerId, up: boolean): void {
+  #onLink(serverId: ServerId, up: boolean, crashed: boolean): void {
     if (serverId !== this.#target() || this.#phase === 'ended') return;
-    if (!up && this.#phase !== 'waiting') this.#lost('link-down');
+    if (crashed) this.#suspect();
+    if (!up && this.#phase !== 'waiting') this.#lost(crashed ? 'crashed' : 'link-down');
     if (!up || this.#phase !== 'waiting') return;
     this.#attempts = 0;
     this.#open();
@@ -357,22 +372,20 @@ export class AttachmentCore {
   }
 
   #heard(): void {
-    this.#heardMs = this.#nowMs;
-    if (this.#phase === 'open' && this.#inFlight.size === 0) this.#owesSinceMs = NEVER;
-    else this.#owesSinceMs = this.#nowMs;
+    this.#watch.heard(this.#nowMs, this.#phase !== 'open' || this.#outbox.inFlight.size > 0);
   }
 
   #onOpened(message: SessionReply & { readonly kind: 'opened' }): void {
     if (this.#phase !== 'opening' || message.epoch !== this.#epoch || message.generation.count !== this.#sessionCount) return;
     // Somebody used our numbers (a host's directory was lost): whatever we send would be taken for done.
     if (message.appliedThrough > this.#reservation.restartCount * REQUESTS_PER_RESTART + this.#numbered) return this.#end('numbers-used');
-    const oldest = this.#queue.first;
+    const oldest = this.#outbox.first;
     this.#phase = 'open';
     this.#nextFrame = 1;
     this.#heard();
     this.#grown(message.sizeBytes);
     this.#fx.event('session-opened', {
-      epoch: this.#epoch, server: this.#server, resent: this.#queue.length, stalledMs: oldest === undefined ? 0 : Math.round(this.#nowMs - oldest.startMs),
+      epoch: this.#epoch, server: this.#server, resent: this.#outbox.queued, stalledMs: oldest === undefined ? 0 : Math.round(this.#nowMs - oldest.startMs),
     });
     this.#sendQueued();
   }
@@ -407,10 +420,7 @@ export class AttachmentCore {
     if (this.#phase === 'open' || this.#phase === 'opening') this.#fx.send(this.#server, { kind: 'close', sessionId: this.#sessionCount });
     this.#phase = 'ended';
     this.#wakeAtMs = NEVER;
-    const unanswered = [...this.#inFlight.values(), ...this.#queue, ...this.#held];
-    this.#inFlight.clear();
-    this.#queue = new Fifo();
-    while (this.#held.shift() !== undefined);
+    const unanswered = this.#outbox.takeAll();
     this.#fx.event('ended', { reason, unanswered: unanswered.length });
     for (const flight of unanswered) this.#fail(flight);
   }
@@ -437,9 +447,7 @@ export class AttachmentCore {
 
   #onTimer(): void {
     if (this.#phase === 'ended') return;
-    const lateMs = this.#nowMs - this.#wakeAtMs;
-    // Whoever was frozen, or starved of its processor, has not heard: that says nothing about the primary.
-    if (lateMs > LATE_MS && this.#owesSinceMs !== NEVER) this.#owesSinceMs = Math.min(this.#nowMs, this.#owesSinceMs + lateMs);
+    this.#watch.late(this.#nowMs, this.#nowMs - this.#wakeAtMs);
     this.#wakeAtMs = NEVER;
     this.#giveUpOld();
     this.#releaseHeld();
@@ -464,7 +472,7 @@ export class AttachmentCore {
           return this.#lost('unanswered');
         }
         this.#sendQueued();
-        if (this.#phase === 'open' && this.#nowMs >= this.#probeDueMs()) this.#probe();
+        if (this.#phase === 'open' && this.#nowMs >= this.#watch.probeDueMs(this.#nowMs)) this.#probe();
         return;
       case 'ended': return;
       default: unreachable(this.#phase);
@@ -472,32 +480,24 @@ export class AttachmentCore {
   }
 
   #resendDue(): boolean {
-    for (const flight of this.#inFlight.values()) return this.#nowMs - flight.sentMs >= this.#resendAfterMs;
+    for (const flight of this.#outbox.inFlight.values()) return this.#nowMs - flight.sentMs >= this.#resendAfterMs;
     return false;
   }
 
-  #probeDueMs(): number {
-    const last = Math.max(this.#heardMs, this.#probeSentMs);
-    if (this.#inFlight.size > 0 || this.#owesSinceMs !== NEVER) return last + PROBE_MS;
-    const idleMs = this.#nowMs - this.#submittedMs;
-    for (const slower of PROBE_SLOWER) if (idleMs >= slower.idleMs) return last + slower.everyMs;
-    return last + PROBE_MS;
-  }
-
   #probe(): void {
-    this.#probeSentMs = this.#nowMs;
+    this.#watch.probed(this.#nowMs);
     const outcome = this.#fx.send(this.#server, { kind: 'probe', sessionId: this.#sessionCount, epoch: this.#epoch, sentAtMs: this.#nowMs });
-    if (outcome === 'unreachable') return this.#lost('unreachable');
-    if (this.#owesSinceMs === NEVER) this.#owesSinceMs = this.#nowMs;
+    if (outcome === 'unreachable') this.#lost('unreachable');
   }
 
   #tellSilence(): void {
-    const silentMs = this.#nowMs - this.#owesSinceMs;
-    if (silentMs < SILENT_MS || this.#nowMs - this.#silentToldMs < SILENT_REPEAT_MS || this.#spec.copy !== null) return;
-    if (this.#silentToldMs === -NEVER) this.#fx.event('primary-silent', { epoch: this.#configuration.epoch, server: this.#server, silentMs: Math.round(silentMs) });
-    this.#silentToldMs = this.#nowMs;
-    const { volumeId } = this.#spec;
-    this.#fx.tell({ kind: 'primary-silent', volumeId, epoch: this.#configuration.epoch, serverId: this.#server, silentMs });
+    if (this.#spec.copy !== null) return;
+    const complaint = this.#watch.complains(this.#nowMs);
+    if (complaint === 'no') return;
+    const silentMs = this.#watch.silentMs(this.#nowMs);
+    const { epoch } = this.#configuration;
+    if (complaint === 'first') this.#fx.event('primary-silent', { epoch, server: this.#server, silentMs: Math.round(silentMs) });
+    this.#fx.tell({ kind: 'primary-silent', volumeId: this.#spec.volumeId, epoch, serverId: this.#server, silentMs });
     this.#ask();
   }
 
@@ -507,31 +507,18 @@ export class AttachmentCore {
     this.#fx.tell({ kind: 'ask-configuration', volumeId: this.#spec.volumeId, epoch: this.#configuration.epoch });
   }
 
-  /** Requests are in the order of their start, over all lists. */
   #giveUpOld(): void {
     const { ioTimeoutMs } = this.#limits;
     if (ioTimeoutMs === 0) return;
-    const untilMs = this.#nowMs - ioTimeoutMs;
     let requests = 0;
-    for (const [number, flight] of this.#inFlight) {
-      if (flight.startMs > untilMs) break;
-      this.#inFlight.delete(number);
-      requests += this.#giveUp(flight);
-    }
-    for (let next = this.#queue.first; next !== undefined && next.startMs <= untilMs; next = this.#queue.first) {
-      this.#queue.shift();
-      requests += this.#giveUp(next);
+    for (const flight of this.#outbox.takeOlder(this.#nowMs - ioTimeoutMs)) {
+      requests += flight.left;
+      this.#figures.longestStallMs = Math.max(this.#figures.longestStallMs, this.#nowMs - flight.startMs);
+      this.#fail(flight);
     }
     if (requests === 0) return;
     this.#timedOutRequests += requests;
     this.#fx.event('requests-timed-out', { requests, ioTimeoutMs, phase: this.#phase, epoch: this.#epoch, server: this.#server });
-  }
-
-  #giveUp(flight: Flight): number {
-    const { left } = flight;
-    this.#figures.longestStallMs = Math.max(this.#figures.longestStallMs, this.#nowMs - flight.startMs);
-    this.#fail(flight);
-    return left;
   }
 
   #setNextTimer(): void {
@@ -543,11 +530,11 @@ export class AttachmentCore {
         this.#wakeBy(this.#openSentMs + REPEAT_MS);
         break;
       case 'open':
-        this.#wakeBy(this.#inFlight.size > 0 || this.#queue.length > 0 ? this.#nowMs + PROBE_MS : this.#probeDueMs());
+        this.#wakeBy(this.#outbox.idle ? this.#watch.probeDueMs(this.#nowMs) : this.#nowMs + PROBE_MS);
         break;
       case 'ended': return;
       default: unreachable(this.#phase);
     }
-    if (this.#owesSinceMs !== NEVER) this.#wakeBy(Math.max(this.#owesSinceMs + SILENT_MS, this.#silentToldMs + SILENT_REPEAT_MS, this.#nowMs + 1));
+    this.#wakeBy(this.#watch.nextMs(this.#nowMs));
   }
 }

@@ -25,8 +25,8 @@ export type AttachmentInput =
   /** From the system manager: perhaps late, perhaps repeated. */
   | { readonly kind: 'configuration'; readonly configuration: Configuration }
   | { readonly kind: 'limits'; readonly limits: VolumeLimits }
-  /** Up: messages can be sent. Down: what was under way is lost (the link broke, or the copy's actor ended). */
-  | { readonly kind: 'link'; readonly serverId: ServerId; readonly up: boolean }
+  /** Up: messages can be sent. Down: what was under way is lost (the link broke, or the copy's actor ended; `crashed`: by an exception). */
+  | { readonly kind: 'link'; readonly serverId: ServerId; readonly up: boolean; readonly crashed?: boolean }
   | { readonly kind: 'timer' }
   /** Detached: the session is closed, whatever is unanswered fails. Nothing is done after it. */
   | { readonly kind: 'detach' };

@@ -9,7 +9,7 @@ const NO_LEASE: PayloadLease = { release: () => undefined };
 
 /** One frame of requests on its way, and which of them are unanswered. */
 export class Flight {
-  /** As it was, or is to be, sent; of one that is sent again only what is still unanswered. */
+  /** As the client made it, under our numbers. Sent as it is the first time; later a frame of what is unanswered is sent. */
   frame = NO_FRAME;
   client = NO_CLIENT;
   lease = NO_LEASE;
@@ -22,8 +22,10 @@ export class Flight {
   startMs = 0;
   /** When it was sent in the present session. */
   sentMs = 0;
-  /** Some primary has this frame, or had it. */
+  /** Some primary has it, or had it. */
   sent = false;
+  /** A copy crashed while it had this in hand: its operations are sent one by one from then on, so that a second crash shows which it was. */
+  suspect = false;
   /** Nobody but the primary of the present session, and mirrors that have answered, can still read the payload. */
   clean = true;
   /** The client's tag of each operation; ANSWERED. */
@@ -39,6 +41,7 @@ export class Flight {
     this.count = count;
     this.left = count;
     this.sent = false;
+    this.suspect = false;
     this.clean = true;
     const { tags } = this;
     for (let i = 0; i < count; i++) {
@@ -69,15 +72,14 @@ export class Flight {
   }
 
   /**
-   * A frame of what is still unanswered, in the old order under the old numbers. A new head, because whoever got the old one may still read it.
+   * A frame of what is still unanswered, in the old order under the old numbers; of a suspect only its first operation. A new head, because
+   * whoever got the old one may still read it.
    */
-  prepareAgain(): void {
-    this.clean = false;
-    this.sent = false;
+  again(): Frame {
     const old = this.frame;
     const kept: number[] = [];
     let blocks = 0;
-    for (let k = 0; k < old.count; k++) {
+    for (let k = 0; k < old.count && (!this.suspect || kept.length === 0); k++) {
       if (this.tags[old.requestNumber(k) - this.firstNumber] === ANSWERED) continue;
       kept.push(k);
       if (old.op(k) === Op.write) blocks += tableEntries(old, k);
@@ -91,16 +93,16 @@ export class Flight {
       const entries = tableEntries(old, k);
       for (let b = 0; b < entries; b++) frame.setCrc(crcs++, old.crc(old.crcIndex(k) + b));
     });
-    this.frame = frame;
+    return frame;
   }
 
-  /** A reply to everything unanswered, which is then answered. Null if nothing is. */
-  failAll(status: Status): Frame | null {
-    if (this.left === 0) return null;
+  /** A reply to everything unanswered, or the first so many operations of it, which is then answered. Null if nothing is. */
+  fail(status: Status, most = this.left): Frame | null {
+    if (most === 0) return null;
     const { frame } = this;
-    const reply = Frame.create(FrameKind.reply, this.left, 0);
+    const reply = Frame.create(FrameKind.reply, most, 0);
     let n = 0;
-    for (let k = 0; k < frame.count; k++) {
+    for (let k = 0; k < frame.count && n < most; k++) {
       const tag = this.answer(frame.requestNumber(k));
       if (tag === ANSWERED) continue;
       reply.setOperation(n, tag, frame.op(k), 0, frame.offsetBytes(k), frame.lengthBytes(k), 0, 0);

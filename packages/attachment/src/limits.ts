@@ -16,6 +16,9 @@ export const ASK_MS = 200;
 /** Wait before a refused session is opened again: a new primary may hear of its role a moment after us, so at first not long. Doubled in between. */
 export const REOPEN_MS_MIN = 5;
 export const REOPEN_MS_MAX = 250;
+/** For so long after a new configuration the wait stays short: guarantee G7 gives 200 ms for all of a failover. */
+export const REOPEN_SOON_FOR_MS = 1000;
+export const REOPEN_SOON_MS = 20;
 /**
  * A primary that is there but leaves a request unanswered for so long may have lost it (a link loses messages when it breaks): everything is
  * sent again in a new session. Longer than it takes to remove a silent mirror; doubled each time, because it may as well just be stalled.

@@ -23,7 +23,8 @@ function take(world: ModelWorld, [kind, pick]: Step, faults: boolean): void {
   if (kind < 970) return world.failOver(server, pick % 4);
   if (kind < 978) return world.cut(world.leader);
   if (kind < 992) return world.mend(server);
-  if (kind < 995) return world.restartHost();
+  if (kind < 994) return world.restartHost();
+  if (kind < 997) return world.crash(world.leader);
   return world.primary(server).forgetSessions();
 }
 
@@ -46,16 +47,18 @@ describe('the core against a model of a primary', () => {
   });
 
   test('it meets what it is made for', () => {
-    const seen = { refusals: new Set<string>(), resent: 0, timedOut: 0 };
+    const seen = { refusals: new Set<string>(), resent: 0, timedOut: 0, quarantined: 0 };
     for (let seed = 0; seed < 60; seed++) {
       const list = fc.sample(steps, { seed, numRuns: 1 })[0];
-      const { refusals, resentFrames, timedOutRequests } = run(list, 300, true).core.view();
+      const { refusals, resentFrames, timedOutRequests, quarantinedRequests } = run(list, 300, true).core.view();
       for (const reason of Object.keys(refusals)) seen.refusals.add(reason);
       seen.resent += resentFrames;
       seen.timedOut += timedOutRequests;
+      seen.quarantined += quarantinedRequests;
     }
     expect([...seen.refusals]).toEqual(expect.arrayContaining(['gap', 'not-primary', 'not-serving']));
     expect(seen.resent).toBeGreaterThan(100);
     expect(seen.timedOut).toBeGreaterThan(100);
+    expect(seen.quarantined).toBeGreaterThan(0);
   });
 });

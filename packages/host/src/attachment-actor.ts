@@ -67,7 +67,7 @@ export class AttachmentActor implements Actor<AttachmentMessage>, AttachmentEffe
       case 'link-down': return this.#input({ kind: 'link', serverId: message.party as ServerId, up: false });
       case 'down':
         this.#monitored.delete(message.address);
-        return this.#input({ kind: 'link', serverId: partyOf(message.address) as ServerId, up: false });
+        return this.#input({ kind: 'link', serverId: partyOf(message.address) as ServerId, up: false, crashed: message.reason === 'crashed' });
     }
   }
 

@@ -147,6 +147,13 @@ export class ModelWorld implements AttachmentEffects {
     this.core.receive(this.nowMs, { kind: 'link', serverId, up: false }, this);
   }
 
+  /** The copy's actor ends with an exception; what it had in hand is gone. */
+  crash(serverId: ServerId): void {
+    this.wire(serverId).toServer.length = 0;
+    this.primary(serverId).forgetSessions();
+    this.core.receive(this.nowMs, { kind: 'link', serverId, up: false, crashed: true }, this);
+  }
+
   mend(serverId: ServerId): void {
     const wire = this.wire(serverId);
     if (wire.up) return;

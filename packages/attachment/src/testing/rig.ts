@@ -89,6 +89,7 @@ export class Rig implements AttachmentEffects {
     return this.hear({ kind: 'replies', sessionId: request.sessionCount, frame: replyOf(request, indexes, status) });
   }
   link(up: boolean, serverId: ServerId = A): this { return this.input({ kind: 'link', serverId, up }); }
+  crash(serverId: ServerId = A): this { return this.input({ kind: 'link', serverId, up: false, crashed: true }); }
   configure(configuration: Configuration): this { return this.input({ kind: 'configuration', configuration }); }
 
   answered(): number[] { return [...this.client.answers.keys()]; }

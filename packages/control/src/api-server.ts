@@ -33,12 +33,26 @@ export class ApiServer {
 
   /** Resolves with the endpoint: `ws://127.0.0.1:port`. */
   async listen(port: number): Promise<string> {
-    await new Promise<void>((resolve, reject) => {
-      this.#http.once('error', (error) => reject(new AshlarError('io-error', `cannot listen on port ${port}`, { cause: error })));
-      this.#http.listen({ host: '127.0.0.1', port }, resolve);
-    });
+    try {
+      await this.#listen(port);
+    } catch (error) {
+      // Somebody else has the port that was ours before: clients must be told of another one anyway.
+      if (port === 0 || (error as { code?: unknown }).code !== 'EADDRINUSE') throw new AshlarError('io-error', `cannot listen on port ${port}`, { cause: error });
+      this.#options.log.warn({ port }, 'the port of the API is taken; another one is used');
+      await this.#listen(0);
+    }
     const address = this.#http.address();
     return `ws://127.0.0.1:${typeof address === 'object' && address !== null ? address.port : port}`;
+  }
+
+  #listen(port: number): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#http.once('error', reject);
+      this.#http.listen({ host: '127.0.0.1', port }, () => {
+        this.#http.off('error', reject);
+        resolve();
+      });
+    });
   }
 
   async close(): Promise<void> {

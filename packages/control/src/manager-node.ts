@@ -2,11 +2,19 @@ import { randomInt } from 'node:crypto';
 import { join } from 'node:path';
 import type { SupervisorMessage } from '@ashlar/protocol';
 import type { Runtime } from '@ashlar/runtime';
-import { AshlarError } from '@ashlar/words';
+import { AshlarError, errorCode } from '@ashlar/words';
 import { ApiServer } from './api-server.ts';
-import { MANAGER_DEFAULTS, type ManagerOptions } from './core/index.ts';
+import { authorize, MANAGER_DEFAULTS, type ApiAnswer, type ApiCommand, type ManagerOptions, type Principal } from './core/index.ts';
 import { MANAGER_ADDRESS, MANAGER_PARTY, ManagerActor, type CommandMessage } from './manager-actor.ts';
 import { SqliteStore } from './sqlite-store.ts';
+
+/** What can be asked of the supervisor of this machine's processes. */
+export interface ProcessControl {
+  has(name: string): boolean;
+  /** Ends it in order, and leaves it down. */
+  hold(name: string): Promise<void>;
+  resume(name: string): Promise<void>;
+}
 
 export interface ManagerNodeOptions {
   readonly runtime: Runtime;
@@ -17,6 +25,7 @@ export interface ManagerNodeOptions {
   /** 0: any free port. */
   readonly apiPort: number;
   readonly timings?: Partial<ManagerOptions>;
+  readonly processes?: ProcessControl;
 }
 
 const SHUTDOWN_MS = 5000;
@@ -47,8 +56,10 @@ export class ManagerNode {
     const api = new ApiServer({
       token: options.token, store, log: runtime.log,
       carryOut: (principal, command, answer) => {
-        const message: CommandMessage = { kind: 'command', principal, command, answer };
-        if (runtime.send(MANAGER_ADDRESS, message) !== 'ok') answer({ ok: false, code: 'busy', message: 'the system manager is overloaded or restarting' });
+        const { processes } = options;
+        const aboutProcess = (command.kind === 'server-stop' || command.kind === 'server-start') && processes?.has(command.serverId) === true;
+        if (aboutProcess && authorize(principal, command.kind, undefined)) void control(processes, command, answer);
+        else toActor(runtime, principal, command, answer);
       },
     });
     const endpoint = await api.listen(options.apiPort);
@@ -60,9 +71,29 @@ export class ManagerNode {
     this.#runtime.send(MANAGER_ADDRESS, message, `${MANAGER_PARTY}/supervisor`);
   }
 
+  /** A command of the daemon's own. Null: refused. */
+  ask<T>(command: ApiCommand): Promise<T | null> {
+    return new Promise((resolve) => toActor(this.#runtime, { kind: 'operator' }, command, (answer) => resolve(answer.ok ? (answer.value as T) : null)));
+  }
+
   async stop(): Promise<void> {
     await this.#api.close();
     await this.#runtime.stop('manager');
     this.#store.close();
+  }
+}
+
+function toActor(runtime: Runtime, principal: Principal, command: ApiCommand, answer: (answer: ApiAnswer) => void): void {
+  const message: CommandMessage = { kind: 'command', principal, command, answer };
+  if (runtime.send(MANAGER_ADDRESS, message) !== 'ok') answer({ ok: false, code: 'busy', message: 'the system manager is overloaded or restarting' });
+}
+
+async function control(processes: ProcessControl, command: Extract<ApiCommand, { readonly kind: 'server-stop' | 'server-start' }>, answer: (answer: ApiAnswer) => void): Promise<void> {
+  const { serverId } = command;
+  try {
+    await (command.kind === 'server-stop' ? processes.hold(serverId) : processes.resume(serverId));
+    answer({ ok: true, value: { serverId } });
+  } catch (error) {
+    answer({ ok: false, code: errorCode(error), message: error instanceof AshlarError ? error.message : String(error) });
   }
 }

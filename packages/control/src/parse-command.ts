@@ -38,7 +38,10 @@ export function parseCommand(raw: unknown): ApiCommand {
     case 'volume-attach': return { kind: 'volume-attach', volumeId: aVolume(c), readOnly: flag(c, 'readOnly'), tcp: flag(c, 'tcp'), ...aHost(c), ...aServer(c, 'copy') };
     case 'volume-detach': return { kind: 'volume-detach', volumeId: aVolume(c), ...aHost(c), ...aServer(c, 'copy') };
     case 'volume-failover': return { kind: 'volume-failover', volumeId: aVolume(c), ...aServer(c, 'to'), ...aServer(c, 'giveUp') };
-    case 'server-lost': return { kind: 'server-lost', serverId: serverId(text(c, 'serverId')) };
+    case 'server-lost':
+    case 'server-stop':
+    case 'server-start':
+      return { kind: c['kind'], serverId: serverId(text(c, 'serverId')) };
     default: throw new AshlarError('invalid-argument', 'there is no such command');
   }
 }

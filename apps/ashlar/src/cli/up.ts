@@ -6,8 +6,8 @@ import type { Cli } from './cli.ts';
 import { parseCount, parseDuration } from './sizes.ts';
 
 interface UpOptions {
-  readonly servers: string;
-  readonly disks: string;
+  readonly servers?: string;
+  readonly disks?: string;
   readonly dir?: string;
   readonly processes?: boolean;
   readonly hostIn?: string;
@@ -18,8 +18,8 @@ interface UpOptions {
 
 export function addUp(program: Command, cli: Cli): void {
   program.command('up').description('a whole site on this machine, in the foreground')
-    .option('--servers <n>', 'storage servers', '3')
-    .option('--disks <n>', 'directories per server', '1')
+    .option('--servers <n>', 'storage servers (default: as before, 3 in a new site)')
+    .option('--disks <n>', 'directories per server (default: as before, 1 in a new site)')
     .option('--dir <directory>', 'where everything lies (default: $XDG_DATA_HOME/ashlar)')
     .option('--processes', 'each storage server and the host as a process of its own')
     .option('--host-in <server>', "the node managers run inside that server's process")
@@ -32,7 +32,7 @@ export function addUp(program: Command, cli: Cli): void {
 async function up(cli: Cli, options: UpOptions): Promise<void> {
   if (options.hostIn !== undefined && options.processes !== true) throw new AshlarError('invalid-argument', '--host-in goes with --processes');
   const site = await Site.start({
-    directory: options.dir ?? defaultRoot(), servers: parseCount(options.servers, '--servers', 1, 64), disks: parseCount(options.disks, '--disks', 1, 64),
+    directory: options.dir ?? defaultRoot(), ...counts(options),
     processes: options.processes === true, hostIn: options.hostIn ?? null, frozenKillAfterMs: parseDuration(options.frozenKillAfter),
     rebuildDelayMs: parseDuration(options.rebuildDelay), apiPort: parseCount(options.port, '--port', 0, 65_535),
   });
@@ -45,4 +45,11 @@ async function up(cli: Cli, options: UpOptions): Promise<void> {
   ].join('\n'));
   await ended;
   await site.stop();
+}
+
+function counts({ servers, disks }: UpOptions): { servers?: number; disks?: number } {
+  return {
+    ...(servers === undefined ? {} : { servers: parseCount(servers, '--servers', 1, 64) }),
+    ...(disks === undefined ? {} : { disks: parseCount(disks, '--disks', 1, 64) }),
+  };
 }

@@ -1,21 +1,22 @@
 import type { ErrorCode } from '@ashlar/words';
 import type { PartiesArgument } from './parties.ts';
 
-/** What a child process is told at its start. */
+/** What a child process or thread is told at its start. */
 export interface ChildArgument extends PartiesArgument {
+  readonly name: string;
   readonly logFile: string;
   /** Both ends of every link of the site must have it. */
   readonly linkToken: string;
 }
 
-/** Parent → child process. */
+/** Parent → child. */
 export type ToChild =
-  | { readonly kind: 'start'; readonly argument: unknown }
+  | { readonly kind: 'start'; readonly argument: ChildArgument }
   | { readonly kind: 'ping' }
   /** Close everything in order, then exit. */
   | { readonly kind: 'stop' };
 
-/** Child process → parent. */
+/** Child → parent. */
 export type ToParent =
   | { readonly kind: 'ready' }
   | { readonly kind: 'pong' }

@@ -1,14 +1,8 @@
 import { fork, type ChildProcess } from 'node:child_process';
 import type { ActorLog } from '@ashlar/actor';
 import { AshlarError } from '@ashlar/words';
-import type { ToChild, ToParent } from './child-messages.ts';
-
-export interface ChildProcessSpec {
-  /** `server-1`, `host-1`: the name under which its end is reported. */
-  readonly name: string;
-  /** Passed to the child as its first message. */
-  readonly argument: unknown;
-}
+import type { ChildArgument, ToChild, ToParent } from './child-messages.ts';
+import type { Workers } from './workers.ts';
 
 export interface ChildProcessesOptions {
   /** The module that a child runs. */
@@ -32,21 +26,24 @@ const SETTLED_MS = 10_000;
 const STOP_MS = 25_000;
 
 interface Child {
-  readonly spec: ChildProcessSpec;
+  /** Its name is that under which its end is reported: `server-1`, `host-1`. */
+  readonly spec: ChildArgument;
   process: ChildProcess | null;
   startedMs: number;
   backoffMs: number;
   /** Pings of ours, one a second, that it has not answered. Counted in turns of our own loop, so that a machine that slept kills nobody. */
   missed: number;
-  readonly ready: PromiseWithResolvers<void>;
+  ready: PromiseWithResolvers<void>;
   restart: NodeJS.Timeout | null;
+  /** Stopped on the operator's word: not started again until told so. */
+  held: boolean;
 }
 
 /**
  * The processes of one machine, each restarted when it ends. They end with this one: the channel between them is closed by the kernel
  * when this process is gone, however that happened, and a child without its channel exits.
  */
-export class ChildProcesses {
+export class ChildProcesses implements Workers {
   readonly #options: ChildProcessesOptions;
   readonly #children = new Map<string, Child>();
   readonly #ping: NodeJS.Timeout;
@@ -58,8 +55,8 @@ export class ChildProcesses {
   }
 
   /** Resolves when the child says that it is ready; it is restarted from then on until `stop`. */
-  start(spec: ChildProcessSpec): Promise<void> {
-    const child: Child = { spec, process: null, startedMs: 0, backoffMs: BACKOFF_FIRST_MS, missed: 0, ready: Promise.withResolvers<void>(), restart: null };
+  start(spec: ChildArgument): Promise<void> {
+    const child: Child = { spec, process: null, startedMs: 0, backoffMs: BACKOFF_FIRST_MS, missed: 0, ready: Promise.withResolvers<void>(), restart: null, held: false };
     this.#children.set(spec.name, child);
     this.#spawn(child);
     return child.ready.promise;
@@ -67,6 +64,28 @@ export class ChildProcesses {
 
   pid(name: string): number | null {
     return this.#children.get(name)?.process?.pid ?? null;
+  }
+
+  has(name: string): boolean { return this.#children.has(name); }
+
+  /** Ends this one in order, and leaves it down until `resume`. */
+  async hold(name: string): Promise<void> {
+    const child = this.#children.get(name);
+    if (!child) return;
+    child.held = true;
+    if (child.restart) clearTimeout(child.restart);
+    child.restart = null;
+    await this.#end(child);
+  }
+
+  /** Starts one that was held; resolves when it is ready. */
+  resume(name: string): Promise<void> {
+    const child = this.#children.get(name);
+    if (!child?.held) return Promise.resolve();
+    child.held = false;
+    child.ready = Promise.withResolvers<void>();
+    if (!child.process) this.#spawn(child);
+    return child.ready.promise;
   }
 
   /** Ends every child in order, hosts first: what they still write is then answered. */
@@ -89,7 +108,7 @@ export class ChildProcesses {
     process.on('error', (error) => this.#options.log.error({ name: child.spec.name, error }, 'a process could not be started or reached'));
     process.on('message', (message) => this.#onMessage(child, message as ToParent));
     process.once('exit', (code, signal) => this.#onExit(child, pid ?? 0, code, signal));
-    this.#send(child, { kind: 'start', argument: child.spec.argument });
+    this.#send(child, { kind: 'start', argument: child.spec });
   }
 
   #send(child: Child, message: ToChild): void {
@@ -116,7 +135,7 @@ export class ChildProcesses {
     child.process = null;
     this.#options.log.warn({ name: child.spec.name, pid, code, signal }, 'a process ended');
     this.#options.onEnded(child.spec.name, pid, signal, code);
-    if (this.#stopping) return;
+    if (this.#stopping || child.held) return;
     const settled = performance.now() - child.startedMs >= SETTLED_MS;
     child.backoffMs = settled ? BACKOFF_FIRST_MS : Math.min(child.backoffMs * 2, BACKOFF_MAX_MS);
     child.restart = setTimeout(() => this.#spawn(child), child.backoffMs);

@@ -7,13 +7,15 @@ import { place } from './parties.ts';
 const ORPHAN_STOP_MS = 5000;
 
 const name = process.argv[2] ?? 'child';
+// What `ps` shows.
+process.title = `ashlard ${name}`;
 let stop: (() => Promise<void>) | null = null;
 
 function tell(message: ToParent): void {
   process.send?.(message, undefined, undefined, () => {});
 }
 
-async function start({ logFile, linkToken, ...parties }: ChildArgument): Promise<void> {
+async function start({ name: _name, logFile, linkToken, ...parties }: ChildArgument): Promise<void> {
   const log = createLog({ name, file: logFile });
   const runtime = createRuntime({ name, log, token: linkToken });
   process.on('uncaughtException', (error) => {
@@ -43,7 +45,7 @@ async function end(code: number): Promise<void> {
 process.on('message', (message: ToChild) => {
   switch (message.kind) {
     case 'ping': return tell({ kind: 'pong' });
-    case 'start': return void start(message.argument as ChildArgument);
+    case 'start': return void start(message.argument);
     case 'stop': return void end(0);
   }
 });

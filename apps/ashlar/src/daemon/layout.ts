@@ -11,6 +11,10 @@ export interface SiteLayout {
   readonly manager: string;
   readonly log: string;
   readonly tokenFile: string;
+  /** What the site consists of, so that it is the same when it is started again. */
+  readonly siteFile: string;
+  /** Where the running site's API is. */
+  readonly endpointFile: string;
   /** Short, because a unix socket's path may have 107 bytes; derived from the root, so that it is the same after a restart. */
   readonly sockets: string;
   serverDirectories(server: string, disks: number): readonly string[];
@@ -32,6 +36,8 @@ export function siteLayout(directory: string): SiteLayout {
     manager: join(root, 'manager'),
     log: join(root, 'log'),
     tokenFile: join(root, 'token'),
+    siteFile: join(root, 'site.json'),
+    endpointFile: join(root, 'endpoint'),
     serverDirectories: (server, disks) => Array.from({ length: disks }, (_, i) => join(root, 'servers', server, `disk-${i + 1}`)),
     hostDirectory: (host) => join(root, 'hosts', host),
     linkSocket: (party) => join(sockets, `${party}.link`),

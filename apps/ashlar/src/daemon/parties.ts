@@ -1,8 +1,9 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Address, Party } from '@ashlar/actor';
 import { HostNode } from '@ashlar/host';
 import { DirectoryLock, type LinkAddress, type Runtime } from '@ashlar/runtime';
 import { StorageNode } from '@ashlar/storage';
-import { hostId, serverId } from '@ashlar/words';
+import { errorCode, hostId, serverId } from '@ashlar/words';
 
 /** What one thread hosts: plain data, so that it can be handed to a thread or to another process. */
 export interface PartiesArgument {
@@ -16,13 +17,11 @@ export interface PartiesArgument {
 
 /**
  * Starts storage servers and hosts in this thread. Throws what their directories refuse; nothing runs then. They end with the runtime.
- * Exported under the name that the thread pool looks for.
  */
-export async function place(runtime: Runtime, argument: unknown): Promise<void> {
-  const { managerAddress, listen, connect, servers, hosts } = argument as PartiesArgument;
+export async function place(runtime: Runtime, { managerAddress, listen, connect, servers, hosts }: PartiesArgument): Promise<void> {
   // Held until the process ends: the kernel releases them, whatever ends it.
-  for (const { directories } of servers) for (const directory of directories) DirectoryLock.acquire(directory);
-  for (const { directory } of hosts) DirectoryLock.acquire(directory);
+  for (const { directories } of servers) for (const directory of directories) await lock(directory);
+  for (const { directory } of hosts) await lock(directory);
   if (listen) await runtime.links.listen(listen);
   for (const server of servers) {
     StorageNode.start({ serverId: serverId(server.serverId), directories: server.directories, address: server.address, runtime, managerAddress });
@@ -31,4 +30,21 @@ export async function place(runtime: Runtime, argument: unknown): Promise<void> 
     await HostNode.start({ hostId: hostId(host.hostId), directory: host.directory, socketDirectory: host.socketDirectory, runtime, managerAddress });
   }
   for (const { party, address } of connect) runtime.links.connect(party, address);
+}
+
+/** A process of an `up` that was killed may still be closing its copies: it is given the time that it has for that, and a little. */
+const LOCK_WAIT_MS = 8000;
+const LOCK_RETRY_MS = 50;
+
+async function lock(directory: string): Promise<void> {
+  const deadlineMs = performance.now() + LOCK_WAIT_MS;
+  for (;;) {
+    try {
+      DirectoryLock.acquire(directory);
+      return;
+    } catch (error) {
+      if (errorCode(error) !== 'directory-locked' || performance.now() >= deadlineMs) throw error;
+    }
+    await delay(LOCK_RETRY_MS);
+  }
 }

@@ -1,55 +1,56 @@
-import { randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
+import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import type { ActorLog } from '@ashlar/actor';
-import { MANAGER_ADDRESS, MANAGER_PARTY, ManagerNode } from '@ashlar/control';
+import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { MANAGER_ADDRESS, MANAGER_PARTY, ManagerNode, type HostView, type ServerView } from '@ashlar/control';
 import { createLog, createRuntime, DirectoryLock, newLinkToken, type Runtime } from '@ashlar/runtime';
 import { AshlarError } from '@ashlar/words';
 import type { ChildArgument } from './child-messages.ts';
 import { ChildProcesses } from './child-processes.ts';
+import { ChildThreads } from './child-threads.ts';
 import { siteLayout, type SiteLayout } from './layout.ts';
-import { place, type PartiesArgument } from './parties.ts';
+import type { PartiesArgument } from './parties.ts';
+import { operatorToken, replaceFile, saveSite, siteFor, type SiteFile } from './site-file.ts';
+import type { Workers } from './workers.ts';
 
 export interface SiteOptions {
   readonly directory: string;
-  readonly servers: number;
-  /** Directories per server. */
-  readonly disks: number;
-  /** Each server and the host in a process of its own. */
+  /** As before if it is left out; 3 in a new site. */
+  readonly servers?: number;
+  /** Directories per server; as before if it is left out, 1 in a new site. */
+  readonly disks?: number;
+  /** Each server and the host in a process of its own; else all of them in one thread of this process. */
   readonly processes: boolean;
   /** The node managers run inside this server's process. */
   readonly hostIn: string | null;
   readonly frozenKillAfterMs: number;
-  readonly rebuildDelayMs?: number;
+  readonly rebuildDelayMs: number;
+  /** Of the API on loopback; 0: the one used before, or any. */
   readonly apiPort: number;
 }
 
 const HOST = 'host-1';
+const BLOCK_THREAD = 'block';
 const CHILD_MODULE = fileURLToPath(new URL('./child.ts', import.meta.url));
+const THREAD_MODULE = new URL('./block-thread.ts', import.meta.url);
+/** Opening 2,000 copies takes seconds; a start that takes longer than this will not end well. */
+const READY_TIMEOUT_MS = 60_000;
 
-/** Kept in the site's directory: what a later start must repeat. */
-interface SiteFile {
-  readonly format: 1;
-  readonly servers: number;
-  readonly disks: number;
-}
-
-/** A whole site on this machine. */
+/** A whole site on this machine: the system manager in this thread, servers and hosts in the workers. */
 export class Site {
   readonly endpoint: string;
   readonly token: string;
   readonly #manager: ManagerNode;
   readonly #runtime: Runtime;
-  readonly #children: ChildProcesses | null;
+  readonly #workers: Workers;
   readonly #lock: DirectoryLock;
 
-  private constructor(manager: ManagerNode, token: string, runtime: Runtime, children: ChildProcesses | null, lock: DirectoryLock) {
+  private constructor(manager: ManagerNode, token: string, runtime: Runtime, workers: Workers, lock: DirectoryLock) {
     this.endpoint = manager.endpoint;
     this.token = token;
     this.#manager = manager;
     this.#runtime = runtime;
-    this.#children = children;
+    this.#workers = workers;
     this.#lock = lock;
   }
 
@@ -66,34 +67,50 @@ export class Site {
 
   static async #start(options: SiteOptions, lock: DirectoryLock): Promise<Site> {
     const layout = siteLayout(options.directory);
-    checkSiteFile(layout, options);
-    const token = tokenOf(layout);
-    mkdirSync(layout.log, { recursive: true, mode: 0o700 });
+    const site = siteFor(layout, options);
+    const names = serverNames(site.servers);
+    if (options.hostIn !== null && !names.includes(options.hostIn)) throw new AshlarError('invalid-argument', `--host-in ${options.hostIn}: there is no such server`);
+    saveSite(layout, site);
+    const token = operatorToken(layout);
     const log = createLog({ name: MANAGER_PARTY, file: join(layout.log, 'manager.log') });
     const linkToken = newLinkToken();
     const runtime = createRuntime({ name: MANAGER_PARTY, log, token: linkToken });
     mkdirSync(layout.manager, { recursive: true, mode: 0o700 });
-    const timings = options.rebuildDelayMs === undefined ? {} : { rebuildDelayMs: options.rebuildDelayMs };
-    const manager = await ManagerNode.start({ runtime, directory: layout.manager, token, apiPort: options.apiPort, timings });
-    let children: ChildProcesses | null = null;
+    let manager: ManagerNode | null = null;
+    let workers: Workers | null = null;
     try {
-      if (options.processes) children = await startProcesses(layout, options, runtime, manager, log, linkToken);
-      else await place(runtime, embedded(layout, options));
+      await runtime.links.listen({ path: layout.linkSocket(MANAGER_PARTY) });
+      const processes = (): Workers => new ChildProcesses({
+        module: CHILD_MODULE, log, frozenKillAfterMs: options.frozenKillAfterMs,
+        onStarted: (name, pid) => manager?.tell({ kind: 'process-started', name, pid }),
+        onEnded: (name, pid, signal, code) => manager?.tell({ kind: 'process-ended', name, pid, signal, code }),
+        onRefused: (name, error) => log.error({ name, error }, 'a process refused to start'),
+      });
+      const started = options.processes ? processes() : new ChildThreads({ module: THREAD_MODULE, log });
+      workers = started;
+      const apiPort = options.apiPort === 0 ? site.apiPort : options.apiPort;
+      manager = await ManagerNode.start({ runtime, directory: layout.manager, token, apiPort, timings: { rebuildDelayMs: options.rebuildDelayMs }, processes: started });
+      saveSite(layout, { ...site, apiPort: Number(new URL(manager.endpoint).port) });
+      await Promise.all(argumentsOf(layout, site, options, linkToken).map((argument) => started.start(argument)));
+      await usable(manager, names);
     } catch (error) {
-      await children?.stop();
-      await manager.stop();
+      await manager?.stop();
+      await workers?.stop();
       await runtime.shutdown();
       throw error;
     }
-    return new Site(manager, token, runtime, children, lock);
+    replaceFile(layout.endpointFile, `${manager.endpoint}\n`);
+    return new Site(manager, token, runtime, workers, lock);
   }
 
-  pid(name: string): number | null { return this.#children?.pid(name) ?? null; }
-
-  /** Hosts first, then servers, the manager last: what is still written is answered. */
+  /**
+   * Hosts first: what they still have is answered. Then the manager, or it would fail volumes over from one server to the next while they
+   * end; then the servers, whose copies are closed cleanly.
+   */
   async stop(): Promise<void> {
-    await this.#children?.stop();
+    await this.#workers.hold(HOST);
     await this.#manager.stop();
+    await this.#workers.stop();
     await this.#runtime.shutdown();
     this.#lock.release();
   }
@@ -103,66 +120,32 @@ function serverNames(count: number): string[] {
   return Array.from({ length: count }, (_, i) => `server-${i + 1}`);
 }
 
-/** Servers and host in this thread. */
-function embedded(layout: SiteLayout, options: SiteOptions): PartiesArgument {
-  return {
-    managerAddress: MANAGER_ADDRESS, listen: null, connect: [],
-    servers: serverNames(options.servers).map((serverId) => ({ serverId, directories: layout.serverDirectories(serverId, options.disks), address: 'in-process' })),
-    hosts: [{ hostId: HOST, directory: layout.hostDirectory(HOST), socketDirectory: layout.sockets }],
-  };
-}
-
-/** A server links to those before it, the host to all servers, everybody to the manager. */
-async function startProcesses(layout: SiteLayout, options: SiteOptions, runtime: Runtime, manager: ManagerNode, log: ActorLog, linkToken: string): Promise<ChildProcesses> {
-  await runtime.links.listen({ path: layout.linkSocket(MANAGER_PARTY) });
-  const children = new ChildProcesses({
-    module: CHILD_MODULE, log, frozenKillAfterMs: options.frozenKillAfterMs,
-    onStarted: (name, pid) => manager.tell({ kind: 'process-started', name, pid }),
-    onEnded: (name, pid, signal, code) => manager.tell({ kind: 'process-ended', name, pid, signal, code }),
-    onRefused: (name, error) => log.error({ name, error }, 'a process refused to start'),
-  });
-  const names = serverNames(options.servers);
-  const host = { hostId: HOST, directory: layout.hostDirectory(HOST), socketDirectory: layout.sockets };
+/** Everybody links to the manager, a server to those before it, the host to all servers. */
+function argumentsOf(layout: SiteLayout, site: SiteFile, { processes, hostIn }: SiteOptions, linkToken: string): ChildArgument[] {
+  const names = serverNames(site.servers);
+  const hosts = [{ hostId: HOST, directory: layout.hostDirectory(HOST), socketDirectory: layout.sockets }];
   const link = (party: string) => ({ party, address: { path: layout.linkSocket(party) } });
-  const argument = (name: string, parts: Pick<PartiesArgument, 'servers' | 'hosts'>, linkedTo: readonly string[]): ChildArgument => ({
-    managerAddress: MANAGER_ADDRESS, listen: link(name).address, connect: [MANAGER_PARTY, ...linkedTo].map(link), ...parts, linkToken, logFile: join(layout.log, `${name}.log`),
+  const server = (serverId: string) => ({ serverId, directories: layout.serverDirectories(serverId, site.disks), address: processes ? layout.linkSocket(serverId) : 'in-process' });
+  const argument = (name: string, listens: boolean, linkedTo: readonly string[], parts: Pick<PartiesArgument, 'servers' | 'hosts'>): ChildArgument => ({
+    name, managerAddress: MANAGER_ADDRESS, listen: listens ? link(name).address : null, connect: [MANAGER_PARTY, ...linkedTo].map(link), ...parts, linkToken,
+    logFile: join(layout.log, `${name}.log`),
   });
-  const started: Promise<void>[] = [];
-  names.forEach((serverId, i) => {
-    const inside = options.hostIn === serverId;
-    const servers = [{ serverId, directories: layout.serverDirectories(serverId, options.disks), address: layout.linkSocket(serverId) }];
-    // A host inside links to all servers, so that those before need not link to it; those after it link to this process anyway.
-    started.push(children.start({ name: serverId, argument: argument(serverId, { servers, hosts: inside ? [host] : [] }, names.slice(0, i)) }));
-  });
-  if (options.hostIn === null) started.push(children.start({ name: HOST, argument: argument(HOST, { servers: [], hosts: [host] }, names) }));
-  try {
-    await Promise.all(started);
-    await Promise.all([...names, HOST].map((party) => runtime.links.waitUntilUp(party, 20_000)));
-  } catch (error) {
-    await children.stop();
-    throw error;
-  }
-  return children;
+  if (!processes) return [argument(BLOCK_THREAD, false, [], { servers: names.map(server), hosts })];
+  // A link is for all parties of both ends: a host inside a server's process needs no links of its own.
+  const children = names.map((name, i) => argument(name, true, names.slice(0, i), { servers: [server(name)], hosts: hostIn === name ? hosts : [] }));
+  return hostIn === null ? [...children, argument(HOST, false, names, { servers: [], hosts })] : children;
 }
 
-function checkSiteFile(layout: SiteLayout, options: SiteOptions): void {
-  const path = join(layout.root, 'site.json');
-  if (options.hostIn !== null && !serverNames(options.servers).includes(options.hostIn)) throw new AshlarError('invalid-argument', `--host-in ${options.hostIn}: there is no such server`);
-  if (!existsSync(path)) {
-    const file: SiteFile = { format: 1, servers: options.servers, disks: options.disks };
-    writeFileSync(path, `${JSON.stringify(file)}\n`, { mode: 0o600, flush: true });
-    return;
+/** Every server is up and has said how much room it has, and so is the host: the first command finds what it needs. */
+async function usable(manager: ManagerNode, names: readonly string[]): Promise<void> {
+  const deadlineMs = performance.now() + READY_TIMEOUT_MS;
+  for (;;) {
+    const servers = await manager.ask<readonly ServerView[]>({ kind: 'server-list' });
+    const hosts = await manager.ask<readonly HostView[]>({ kind: 'host-list' });
+    const missing = names.filter((name) => !servers?.some((server) => server.serverId === name && server.state !== 'down' && server.capacityBytes > 0));
+    if (!hosts?.some((host) => host.hostId === HOST && host.state === 'up')) missing.push(HOST);
+    if (missing.length === 0) return;
+    if (performance.now() >= deadlineMs) throw new AshlarError('timeout', `not up after ${READY_TIMEOUT_MS / 1000} s: ${missing.join(', ')}; see the logs`, { retry: 'later' });
+    await delay(20);
   }
-  const known = JSON.parse(readFileSync(path, 'utf8')) as SiteFile;
-  if (known.format !== 1) throw new AshlarError('format-unsupported', `${path} has format ${String(known.format)}`, { path });
-  if (known.disks !== options.disks) throw new AshlarError('invalid-argument', `this site was made with --disks ${known.disks}`);
-  if (options.servers < known.servers) throw new AshlarError('invalid-argument', `this site has ${known.servers} servers; start it with at least as many`);
-  if (options.servers > known.servers) writeFileSync(path, `${JSON.stringify({ ...known, servers: options.servers })}\n`, { mode: 0o600, flush: true });
-}
-
-function tokenOf(layout: SiteLayout): string {
-  if (existsSync(layout.tokenFile)) return readFileSync(layout.tokenFile, 'utf8').trim();
-  const token = randomBytes(24).toString('base64url');
-  writeFileSync(layout.tokenFile, `${token}\n`, { mode: 0o600, flush: true });
-  return token;
 }

@@ -21,6 +21,8 @@ const NEEDED: Readonly<Record<ApiCommand['kind'] | 'events', Right | 'site'>> = 
   'server-list': 'site',
   'host-list': 'site',
   'server-lost': 'site',
+  'server-stop': 'site',
+  'server-start': 'site',
   'events': 'site',
 };
 

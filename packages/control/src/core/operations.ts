@@ -38,6 +38,8 @@ function carryOut(m: Manager, requestId: number, principal: Principal, command: 
     case 'server-list': return ok(serverViews(m));
     case 'host-list': return ok(hostViews(m));
     case 'server-lost': return serverLost(m, requestId, command);
+    case 'server-stop':
+    case 'server-start': throw new AshlarError('unavailable', 'the servers of this site are not processes of their own');
     default: break;
   }
   if (v === undefined) throw new AshlarError('not-found', `there is no volume ${command.volumeId}`);

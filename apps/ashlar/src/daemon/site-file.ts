@@ -1,0 +1,66 @@
+import { randomBytes } from 'node:crypto';
+import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { AshlarError } from '@ashlar/words';
+import type { SiteLayout } from './layout.ts';
+
+/** What a site consists of. Written at its first start; docs/formats/directories.md. */
+export interface SiteFile {
+  readonly format: 1;
+  readonly servers: number;
+  readonly disks: number;
+  /** The port of the API, kept so that clients find it again. 0: none yet. */
+  readonly apiPort: number;
+}
+
+export interface Asked {
+  readonly servers?: number;
+  readonly disks?: number;
+}
+
+const SERVERS_DEFAULT = 3;
+const SERVERS_MAX = 64;
+const DISKS_MAX = 64;
+
+/** The site as it is to be started. A smaller one than before is refused: the copies of the servers left out would be missing. */
+export function siteFor(layout: SiteLayout, asked: Asked): SiteFile {
+  const known = readSite(layout);
+  const servers = asked.servers ?? known?.servers ?? SERVERS_DEFAULT;
+  const disks = asked.disks ?? known?.disks ?? 1;
+  within('--servers', servers, SERVERS_MAX);
+  within('--disks', disks, DISKS_MAX);
+  if (known && servers < known.servers) throw new AshlarError('invalid-argument', `this site has ${known.servers} servers; --servers ${servers} would leave out the copies on the others`, { path: layout.root });
+  if (known && disks !== known.disks) throw new AshlarError('invalid-argument', `this site's servers have ${known.disks} disks each; copies are striped over all of them, so that --disks cannot become ${disks}`, { path: layout.root });
+  return { format: 1, servers, disks, apiPort: known?.apiPort ?? 0 };
+}
+
+export function saveSite(layout: SiteLayout, site: SiteFile): void {
+  replaceFile(layout.siteFile, `${JSON.stringify(site)}\n`);
+}
+
+/** The operator's token: made once, readable by the owner alone. */
+export function operatorToken(layout: SiteLayout): string {
+  if (!existsSync(layout.tokenFile)) replaceFile(layout.tokenFile, `${randomBytes(24).toString('base64url')}\n`);
+  return readFileSync(layout.tokenFile, 'utf8').trim();
+}
+
+/** Whole or not at all, also if the machine stops in the middle. */
+export function replaceFile(path: string, text: string): void {
+  writeFileSync(`${path}.new`, text, { mode: 0o600, flush: true });
+  renameSync(`${path}.new`, path);
+}
+
+function readSite({ siteFile }: SiteLayout): SiteFile | null {
+  if (!existsSync(siteFile)) return null;
+  let site: SiteFile;
+  try {
+    site = JSON.parse(readFileSync(siteFile, 'utf8')) as SiteFile;
+  } catch (error) {
+    throw new AshlarError('corrupt', `${siteFile} cannot be read`, { path: siteFile, cause: error });
+  }
+  if (site.format !== 1) throw new AshlarError('format-unsupported', `${siteFile} has format ${String(site.format)}; this version knows 1`, { path: siteFile });
+  return site;
+}
+
+function within(option: string, value: number, max: number): void {
+  if (!Number.isSafeInteger(value) || value < 1 || value > max) throw new AshlarError('invalid-argument', `${option} is a whole number from 1 to ${max}`);
+}

@@ -1,7 +1,7 @@
 import type { CopyMessage } from '@ashlar/protocol';
 import type { ServerId } from '@ashlar/words';
 import { considerJoins } from './membership.ts';
-import { peerOf } from './peers.ts';
+import { peerOf } from './leading.ts';
 import { COMPARES_MAX, REPEAT_MS } from './limits.ts';
 import type { Comparison, Copy, Leader, Peer } from './state.ts';
 

@@ -1,6 +1,7 @@
 import { Status } from '@ashlar/protocol';
 import { REPEAT_MS } from './limits.ts';
-import { answerOpens, openedNow } from './sessions.ts';
+import { requestSync } from './leading.ts';
+import { openedNow } from './session-answers.ts';
 import { releaseReads } from './reads.ts';
 import { considerJoins } from './membership.ts';
 import { tellStatus } from './status.ts';
@@ -40,7 +41,6 @@ export function advance(c: Copy, leader: Leader): void {
     if (leader.peers.size > 0) c.leases.committed(c.volumeId, leader.epoch, seq);
     answerPending(c, leader);
   }
-  answerOpens(c, leader);
   answerFlushes(c, leader);
   if (leader.reads.length > 0) releaseReads(c);
   if (leader.peers.size > leader.required.length) considerJoins(c, leader);
@@ -71,13 +71,6 @@ export function addFlush(c: Copy, leader: Leader, flush: WaitingFlush): void {
     peer.syncForSeq = flush.seq;
     c.fx.send(peer.serverId, { kind: 'sync', epoch: leader.epoch });
   }
-}
-
-/** One at a time; what comes meanwhile is covered by the next. */
-export function requestSync(c: Copy, leader: Leader): void {
-  if (leader.syncing || c.durable.fault) return;
-  leader.syncing = true;
-  c.fx.sync();
 }
 
 export function answerFlushes(c: Copy, leader: Leader): void {

@@ -6,10 +6,12 @@ import type { DurableState, Effects, LogView } from './effects.ts';
 import { advance } from './commit.ts';
 import * as follower from './follower.ts';
 import { LEASE_MS } from './limits.ts';
-import { lead, memberEnded, onFenced, onMemberEnded, onPeerSilent, onPeerUp, onSynced as leaderSynced, onStoreFailed as leaderFailed, onTick, stepDown } from './leader.ts';
+import { onSaved, promise, report } from './durable.ts';
+import { lead, memberEnded, onFenced, onMemberEnded, onPeerSilent, onPeerUp, onSynced as leaderSynced, onStoreFailed as leaderFailed, onTick } from './leader.ts';
+import { stepDown } from './leading.ts';
 import { onAdopted, onGap, onHistorySent, onProgress, onRelationLost } from './peers.ts';
 import { onReadCorrupt, onRepaired, releaseReads } from './reads.ts';
-import { onSession, onSessionGone } from './sessions.ts';
+import { answerOpens, onSession, onSessionGone } from './sessions.ts';
 import { tellStatus } from './status.ts';
 import { newCounts, type Copy, type CopyInput, type Counts } from './state.ts';
 
@@ -32,6 +34,7 @@ export class CopyCore {
     copy.nowMs = nowMs;
     copy.fx = effects;
     dispatch(copy, input);
+    if (copy.leader) answerOpens(copy, copy.leader);
   }
 
   get counts(): Counts { return this.#copy.counts; }
@@ -147,40 +150,4 @@ function predecessorIsGone(c: Copy, predecessor: ServerId | null): void {
   if (!c.leader) return;
   memberEnded(c, c.leader, predecessor);
   advance(c, c.leader);
-}
-
-/**
- * Promises an epoch: frames of lower ones are refused from this moment, and `then` runs when the promise is stable.
- * Answering before that would let a restart forget it.
- */
-export function promise(c: Copy, configuration: Configuration, then: () => void): void {
-  const leader = primaryOf(configuration);
-  const given = c.leases.promise(c.volumeId, configuration.epoch, leader === c.self ? null : leader, c.nowMs);
-  if (given && given.to !== c.self && given.untilMs > c.nowMs) c.grants.set(given.to, Math.max(given.untilMs, c.grants.get(given.to) ?? 0));
-  c.follower = null;
-  if (configuration.sizeBytes > c.log.sizeBytes) c.fx.grow(configuration.sizeBytes);
-  save(c, { ...c.durable, promisedEpoch: configuration.epoch, configuration }, () => {
-    if (c.durable.promisedEpoch === configuration.epoch) then();
-  });
-}
-
-export function save(c: Copy, state: DurableState, then: () => void): void {
-  c.durable = state;
-  const token = ++c.saveToken;
-  c.saving.push({ token, then });
-  c.fx.save(state, token);
-}
-
-function onSaved(c: Copy, token: number): void {
-  while (c.saving.length > 0 && (c.saving[0] as { token: number }).token <= token) {
-    const { then } = c.saving.shift() as { then: () => void };
-    then();
-  }
-}
-
-export function report(c: Copy): CopyReport {
-  return {
-    volumeId: c.volumeId, lineage: c.log.lineage, promisedEpoch: c.durable.promisedEpoch, incarnation: c.log.incarnation, lostCache: c.log.lostCache,
-    complete: c.durable.complete, lastEpoch: c.log.lastEpoch, lastSeq: c.log.lastSeq, fault: c.durable.fault, attachNumber: c.log.session.attachNumber,
-  };
 }

@@ -1,8 +1,9 @@
 import { primaryOf, type CopyFault, type CopyMessage, type Frame } from '@ashlar/protocol';
 import type { ServerId } from '@ashlar/words';
-import { report, save, promise } from './copy.ts';
-import { stepDown, takeOut } from './leader.ts';
+import { promise, report, save } from './durable.ts';
+import { stepDown } from './leading.ts';
 import { EXTENT_LIST_MAX } from './limits.ts';
+import { takeOut } from './membership.ts';
 import type { Copy, Follower } from './state.ts';
 
 type Of<K extends CopyMessage['kind']> = CopyMessage & { readonly kind: K };

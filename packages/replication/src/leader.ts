@@ -1,13 +1,14 @@
 import { memberOf, type Configuration, type CopyFault } from '@ashlar/protocol';
 import type { ServerId } from '@ashlar/words';
-import { advance, flushedThrough, requestSync, retryFlushes } from './commit.ts';
-import { report } from './copy.ts';
-import { REPEAT_MS, SILENT_MS, STUCK_MS, TICK_MS } from './limits.ts';
+import { advance, flushedThrough, retryFlushes } from './commit.ts';
+import { report } from './durable.ts';
+import { keepTicking, requestSync, setRequired, stepDown } from './leading.ts';
+import { REPEAT_MS, SILENT_MS, STUCK_MS } from './limits.ts';
 import { considerJoins, proposeRemoval, repeatProposal } from './membership.ts';
 import { retryComparison } from './catch-up.ts';
 import { adopt, newPeer, pump } from './peers.ts';
 import { tellStatus } from './status.ts';
-import { refuseSessions } from './sessions.ts';
+import { refuseSessions } from './session-answers.ts';
 import { releaseReads, retryRepairs } from './reads.ts';
 import type { Copy, Leader, Peer } from './state.ts';
 
@@ -30,23 +31,6 @@ export function lead(c: Copy, configuration: Configuration, predecessor: ServerI
   keepTicking(c, leader);
   tellStatus(c, leader, true);
   advance(c, leader);
-}
-
-/** Whose acknowledgement an answer needs, and whether answers wait for stable storage. Follows from members, joiner and proposal. */
-export function setRequired(leader: Leader): void {
-  leader.required = [...leader.peers.values()].filter((peer) => peer.member !== null || peer === leader.joiner);
-  const others = leader.configuration.members.length - 1;
-  const removing = leader.proposal?.change.kind === 'remove' ? 1 : 0;
-  leader.syncAnswers = leader.configuration.copiesWanted > 1 && others - removing <= 0;
-}
-
-export function stepDown(c: Copy, knownEpoch: number): void {
-  const leader = c.leader;
-  if (!leader) return;
-  c.leader = null;
-  c.leases.end(c.volumeId);
-  refuseSessions(c, leader, 'not-serving', knownEpoch);
-  c.fx.event('stepped-down', { epoch: leader.epoch, for: knownEpoch });
 }
 
 export function onTick(c: Copy): void {
@@ -130,16 +114,6 @@ export function onPeerUp(c: Copy, serverId: ServerId): void {
   adopt(c, leader, peer);
 }
 
-/** A mirror reports that it cannot go on. Such a copy leaves whatever the minimum says: it cannot be a member in more than name. */
-export function takeOut(c: Copy, leader: Leader, serverId: ServerId, fault: CopyFault): void {
-  const peer = leader.peers.get(serverId);
-  if (!peer) return;
-  peer.leaving = fault !== 'no-space';
-  c.fx.tell({ kind: 'suspect', volumeId: c.volumeId, epoch: leader.epoch, serverId, reason: fault });
-  if (peer.member) proposeRemoval(c, leader, peer, fault);
-  keepTicking(c, leader);
-}
-
 /** Somebody has promised a later epoch than ours: we can commit nothing any more, and ask what has become of us. */
 export function onFenced(c: Copy, _from: ServerId, epoch: number): void {
   if (c.leader && epoch > c.leader.epoch) c.fx.tell({ kind: 'ask', volumeId: c.volumeId, epoch: c.leader.epoch });
@@ -191,10 +165,4 @@ function unfinished(c: Copy, leader: Leader): boolean {
   if (!leader.serving || leader.proposal || leader.joiner || leader.flushes.length > 0 || leader.reads.length > 0 || leader.repairs.length > 0 || leader.opens.size > 0 || leader.pending.length > 0) return true;
   for (const peer of leader.peers.values()) if (peer.phase !== 'following' || peer.ackSeq < c.log.lastSeq || peer.member === null || peer.leaving) return true;
   return false;
-}
-
-export function keepTicking(c: Copy, leader: Leader): void {
-  if (leader.ticking) return;
-  leader.ticking = true;
-  c.fx.setTimer('tick', c.nowMs + TICK_MS);
 }

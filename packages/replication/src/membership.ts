@@ -1,6 +1,7 @@
-import { setRequired, keepTicking } from './leader.ts';
+import type { CopyFault } from '@ashlar/protocol';
+import type { ServerId } from '@ashlar/words';
+import { keepTicking, requestSync, setRequired } from './leading.ts';
 import { REPEAT_MS } from './limits.ts';
-import { requestSync } from './commit.ts';
 import type { Copy, Leader, Peer, Proposal } from './state.ts';
 
 /**
@@ -71,4 +72,14 @@ function continueJoin(c: Copy, leader: Leader, peer: Peer): void {
   if (c.nowMs - peer.lastOrderMs < REPEAT_MS) return;
   peer.lastOrderMs = c.nowMs;
   c.fx.send(peer.serverId, { kind: 'sync', epoch: leader.epoch });
+}
+
+/** A mirror reports that it cannot go on. Such a copy leaves whatever the minimum says: it cannot be a member in more than name. */
+export function takeOut(c: Copy, leader: Leader, serverId: ServerId, fault: CopyFault): void {
+  const peer = leader.peers.get(serverId);
+  if (!peer) return;
+  peer.leaving = fault !== 'no-space';
+  c.fx.tell({ kind: 'suspect', volumeId: c.volumeId, epoch: leader.epoch, serverId, reason: fault });
+  if (peer.member) proposeRemoval(c, leader, peer, fault);
+  keepTicking(c, leader);
 }

@@ -3,9 +3,9 @@ import type { ServerId } from '@ashlar/words';
 import { startComparison, stepComparison } from './catch-up.ts';
 import { advance } from './commit.ts';
 import { commonSeq } from './history.ts';
-import { keepTicking, setRequired, takeOut } from './leader.ts';
+import { keepTicking, peerOf, setRequired } from './leading.ts';
 import { CHAINS_MAX, SLOW_FOR_MS, SLOW_MS, UNACKNOWLEDGED_MAX } from './limits.ts';
-import { proposeRemoval } from './membership.ts';
+import { proposeRemoval, takeOut } from './membership.ts';
 import type { Copy, Leader, Peer } from './state.ts';
 
 type Of<K extends CopyMessage['kind']> = CopyMessage & { readonly kind: K };
@@ -157,10 +157,4 @@ export function onRelationLost(c: Copy, serverId: ServerId): void {
   peer.phase = 'adopting';
   adopt(c, leader, peer);
   keepTicking(c, leader);
-}
-
-export function peerOf(c: Copy, from: ServerId, epoch: number): { leader: Leader; peer: Peer } | null {
-  const leader = c.leader;
-  const peer = leader?.peers.get(from);
-  return leader && peer && leader.epoch === epoch ? { leader, peer } : null;
 }

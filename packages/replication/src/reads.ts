@@ -1,6 +1,6 @@
 import { Status, type CopyMessage, type Frame } from '@ashlar/protocol';
 import type { GrantedRead } from './effects.ts';
-import { keepTicking } from './leader.ts';
+import { keepTicking } from './leading.ts';
 import { REPEAT_MS } from './limits.ts';
 import type { Copy, Leader, Pending } from './state.ts';
 

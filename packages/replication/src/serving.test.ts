@@ -72,7 +72,7 @@ describe('a primary and its mirror', () => {
       group.b.endSync();
       group.settle();
     }
-    expect(client.answered.sort()).toEqual([1, 2, 3]);
+    expect(client.answered.toSorted((a, b) => a - b)).toEqual([1, 2, 3]);
   });
 
   test('a flush that has nothing to wait for is answered at once', () => {

@@ -1,9 +1,10 @@
-import { blocksTouched, compareGenerations, Frame, FrameKind, isMutation, Op, OpFlag, Status, volumeTag, type RefusalReason, type SessionMessage } from '@ashlar/protocol';
+import { blocksTouched, compareGenerations, Frame, FrameKind, isMutation, Op, OpFlag, Status, volumeTag, type SessionMessage } from '@ashlar/protocol';
 import { addFlush, advance } from './commit.ts';
 import type { GrantedRead } from './effects.ts';
-import { keepTicking } from './leader.ts';
+import { keepTicking } from './leading.ts';
 import { broadcast } from './peers.ts';
 import { askRead } from './reads.ts';
+import { opened, refuse } from './session-answers.ts';
 import type { Copy, Leader, Session } from './state.ts';
 
 type Open = SessionMessage & { readonly kind: 'open' };
@@ -34,20 +35,6 @@ function onProbe(c: Copy, leader: Leader, key: number, sentAtMs: number): void {
 export function onSessionGone(c: Copy, key: number): void {
   c.leader?.sessions.delete(key);
   c.leader?.opens.delete(key);
-}
-
-function refuse(c: Copy, leader: Leader, key: number, reason: RefusalReason): void {
-  if (reason === 'old-session' || reason === 'old-attach') c.counts.refusedSessions++;
-  leader.sessions.delete(key);
-  c.fx.answer(key, { kind: 'refused', sessionId: key, epoch: leader.epoch, reason });
-}
-
-export function refuseSessions(c: Copy, leader: Leader, reason: RefusalReason, epoch: number): void {
-  for (const key of new Set([...leader.sessions.keys(), ...leader.opens.keys()])) c.fx.answer(key, { kind: 'refused', sessionId: key, epoch, reason });
-  leader.sessions.clear();
-  leader.opens.clear();
-  leader.reads = [];
-  leader.flushes = [];
 }
 
 /** A session belongs to one epoch: one that is meant for another must hear of the new configuration first. */
@@ -93,21 +80,9 @@ function record(c: Copy, leader: Leader, key: number, message: Open): void {
   advance(c, leader);
 }
 
-/** Its record is committed: from here on no older session can have anything applied. */
-export function openedNow(c: Copy, leader: Leader, session: Session): void {
-  if (leader.sessions.get(session.key) !== session || session.open) return;
-  session.open = true;
-  opened(c, leader, session);
-}
-
-function opened(c: Copy, leader: Leader, session: Session): void {
-  c.fx.answer(session.key, {
-    kind: 'opened', sessionId: session.key, epoch: leader.epoch, generation: session.generation, sizeBytes: leader.configuration.sizeBytes, appliedThrough: session.appliedThrough,
-  });
-}
-
+/** Sessions that were opened before this copy served. Called at the end of every turn. */
 export function answerOpens(c: Copy, leader: Leader): void {
-  if (leader.opens.size === 0) return;
+  if (leader.opens.size === 0 || !leader.serving) return;
   const opens = [...leader.opens];
   leader.opens.clear();
   for (const [key, message] of opens) onOpen(c, leader, key, message);

@@ -188,8 +188,8 @@ export class WebSocketLinks implements Links {
 
   async close(): Promise<void> {
     this.#closed = true;
-    for (const party of [...this.#dialled.keys()]) this.disconnect(party);
-    for (const link of [...this.#open]) link.close('shutdown');
+    for (const party of this.#dialled.keys()) this.disconnect(party);
+    for (const link of this.#open) link.close('shutdown');
     for (const { http, path } of this.#servers.splice(0)) {
       await new Promise<void>((resolve) => http.close(() => resolve()));
       if (path !== null) rmSync(path, { force: true });

@@ -1,6 +1,6 @@
 import {
-  Frame, FrameKind, Op, REPLY_GAP_BYTES, Status, isMutation,
-  type CopyFault, type CopyMessage, type CopyReport, type EpochStart, type LogPosition, type ManagerMessage, type SessionMark, type SessionReply,
+  Frame, FrameKind, Op, REPLY_GAP_BYTES, isMutation,
+  type Status, type CopyFault, type CopyMessage, type CopyReport, type EpochStart, type LogPosition, type ManagerMessage, type SessionMark, type SessionReply,
 } from '@ashlar/protocol';
 import { CopyCore, type Copy, type CopyInput, type DurableState, type Effects, type GrantedRead, type Leases, type TimerName } from '@ashlar/replication';
 import { BlockState, blockEntry, blocksToFill, type CopyStore, type StoreFailure, type StoreResult } from '@ashlar/store';

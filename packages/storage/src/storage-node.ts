@@ -81,7 +81,7 @@ export class StorageNode implements CopyHouse {
   /** Says goodbye, closes every copy cleanly. */
   async stop(): Promise<void> {
     await this.#runtime.stop(`${this.serverId}/server`);
-    for (const volumeId of [...this.#running]) await this.#runtime.stop(this.#childId(volumeId));
+    for (const volumeId of this.#running) await this.#runtime.stop(this.#childId(volumeId));
     await this.#runtime.stop(`${this.serverId}/beacon`);
   }
 

@@ -1,0 +1,40 @@
+import { primaryOf, type Configuration, type CopyReport } from '@ashlar/protocol';
+import type { DurableState } from './effects.ts';
+import type { Copy } from './state.ts';
+
+/**
+ * Promises an epoch: frames of lower ones are refused from this moment, and `then` runs when the promise is stable.
+ * Answering before that would let a restart forget it.
+ */
+export function promise(c: Copy, configuration: Configuration, then: () => void): void {
+  const leader = primaryOf(configuration);
+  const given = c.leases.promise(c.volumeId, configuration.epoch, leader === c.self ? null : leader, c.nowMs);
+  if (given && given.to !== c.self && given.untilMs > c.nowMs) c.grants.set(given.to, Math.max(given.untilMs, c.grants.get(given.to) ?? 0));
+  c.follower = null;
+  if (configuration.sizeBytes > c.log.sizeBytes) c.fx.grow(configuration.sizeBytes);
+  save(c, { ...c.durable, promisedEpoch: configuration.epoch, configuration }, () => {
+    if (c.durable.promisedEpoch === configuration.epoch) then();
+  });
+}
+
+export function save(c: Copy, state: DurableState, then: () => void): void {
+  c.durable = state;
+  const token = ++c.saveToken;
+  c.saving.push({ token, then });
+  c.fx.save(state, token);
+}
+
+/** Saves end in the order in which they were asked for. */
+export function onSaved(c: Copy, token: number): void {
+  while (c.saving.length > 0 && (c.saving[0] as { token: number }).token <= token) {
+    const { then } = c.saving.shift() as { then: () => void };
+    then();
+  }
+}
+
+export function report(c: Copy): CopyReport {
+  return {
+    volumeId: c.volumeId, lineage: c.log.lineage, promisedEpoch: c.durable.promisedEpoch, incarnation: c.log.incarnation, lostCache: c.log.lostCache,
+    complete: c.durable.complete, lastEpoch: c.log.lastEpoch, lastSeq: c.log.lastSeq, fault: c.durable.fault, attachNumber: c.log.session.attachNumber,
+  };
+}

@@ -1,0 +1,43 @@
+import type { ServerId } from '@ashlar/words';
+import { TICK_MS } from './limits.ts';
+import { refuseSessions } from './session-answers.ts';
+import type { Copy, Leader, Peer } from './state.ts';
+
+/** Whose acknowledgement an answer needs, and whether answers wait for stable storage. Follows from members, joiner and proposal. */
+export function setRequired(leader: Leader): void {
+  leader.required = [...leader.peers.values()].filter((peer) => peer.member !== null || peer === leader.joiner);
+  const others = leader.configuration.members.length - 1;
+  const removing = leader.proposal?.change.kind === 'remove' ? 1 : 0;
+  leader.syncAnswers = leader.configuration.copiesWanted > 1 && others - removing <= 0;
+}
+
+/** Somebody has a later epoch, or this copy cannot go on. */
+export function stepDown(c: Copy, knownEpoch: number): void {
+  const leader = c.leader;
+  if (!leader) return;
+  c.leader = null;
+  c.leases.end(c.volumeId);
+  refuseSessions(c, leader, 'not-serving', knownEpoch);
+  c.fx.event('stepped-down', { epoch: leader.epoch, for: knownEpoch });
+}
+
+/** One at a time; what comes meanwhile is covered by the next. */
+export function requestSync(c: Copy, leader: Leader): void {
+  if (leader.syncing || c.durable.fault) return;
+  leader.syncing = true;
+  c.fx.sync();
+}
+
+/** A follower of ours, spoken to in our epoch; null for what is of another. */
+export function peerOf(c: Copy, from: ServerId, epoch: number): { leader: Leader; peer: Peer } | null {
+  const leader = c.leader;
+  const peer = leader?.peers.get(from);
+  return leader && peer && leader.epoch === epoch ? { leader, peer } : null;
+}
+
+/** Until nothing is unfinished any more. */
+export function keepTicking(c: Copy, leader: Leader): void {
+  if (leader.ticking) return;
+  leader.ticking = true;
+  c.fx.setTimer('tick', c.nowMs + TICK_MS);
+}

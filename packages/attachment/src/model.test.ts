@@ -11,7 +11,7 @@ const FRAMES = [[Op.write], [Op.read], [Op.write, Op.write], [Op.write, Op.read,
 type Step = readonly [number, number];
 
 /** Weighted: mostly traffic, sometimes trouble. `pick` chooses the rest. */
-function take(world: ModelWorld, [kind, pick]: Step, faults: boolean): void {
+function take(world: ModelWorld, [kind, pick]: Step, faults: boolean, poison: boolean): void {
   const server = SERVERS[pick % 3];
   const fault = faults ? FAULTS[pick % FAULTS.length] : 'none';
   if (kind < 200) return world.submit(FRAMES[pick % FRAMES.length]);
@@ -24,13 +24,13 @@ function take(world: ModelWorld, [kind, pick]: Step, faults: boolean): void {
   if (kind < 978) return world.cut(world.leader);
   if (kind < 992) return world.mend(server);
   if (kind < 994) return world.restartHost();
-  if (kind < 997) return world.crash(world.leader);
+  if (kind < 997) return poison ? world.submit([Op.write, Op.write], true) : undefined;
   return world.primary(server).forgetSessions();
 }
 
-function run(steps: readonly Step[], ioTimeoutMs: number, faults: boolean): ModelWorld {
+function run(steps: readonly Step[], ioTimeoutMs: number, faults: boolean, poison = false): ModelWorld {
   const world = new ModelWorld(ioTimeoutMs);
-  for (const step of steps) take(world, step, faults);
+  for (const step of steps) take(world, step, faults, poison);
   world.settle();
   return world;
 }
@@ -46,11 +46,15 @@ describe('the core against a model of a primary', () => {
     fc.assert(fc.property(steps, (list) => { run(list, 300, true); }), { numRuns: 300 });
   });
 
+  test('and what crashes copies fails after the second, alone', () => {
+    fc.assert(fc.property(steps, (list) => { run(list, 0, true, true); }), { numRuns: 300 });
+  });
+
   test('it meets what it is made for', () => {
     const seen = { refusals: new Set<string>(), resent: 0, timedOut: 0, quarantined: 0 };
     for (let seed = 0; seed < 60; seed++) {
       const list = fc.sample(steps, { seed, numRuns: 1 })[0];
-      const { refusals, resentFrames, timedOutRequests, quarantinedRequests } = run(list, 300, true).core.view();
+      const { refusals, resentFrames, timedOutRequests, quarantinedRequests } = run(list, seed % 2 === 0 ? 300 : 0, true, seed % 2 === 1).core.view();
       for (const reason of Object.keys(refusals)) seen.refusals.add(reason);
       seen.resent += resentFrames;
       seen.timedOut += timedOutRequests;

@@ -17,6 +17,8 @@ interface Session {
   open: boolean;
 }
 
+export class ModelCrash extends Error {}
+
 /**
  * What a primary does with sessions (packages/replication/src/sessions.ts), over a log in memory that is committed when the test says so.
  * Everything it answers goes through `say`.
@@ -29,13 +31,16 @@ export class ModelPrimary {
   attachNumber = 0;
   log: ModelRecord[] = [];
   committed = 0;
+  /** True: carrying out this frame crashes the copy. */
+  readonly #crashes: (frame: Frame) => boolean;
   readonly #say: (reply: SessionReply) => void;
   readonly #sessions = new Map<number, Session>();
   readonly #opens = new Map<number, SessionMessage & { readonly kind: 'open' }>();
   #answers: { readonly at: number; readonly answer: () => void }[] = [];
 
-  constructor(serverId: ServerId, say: (reply: SessionReply) => void) {
+  constructor(serverId: ServerId, say: (reply: SessionReply) => void, crashes: (frame: Frame) => boolean) {
     this.serverId = serverId;
+    this.#crashes = crashes;
     this.#say = say;
   }
 
@@ -143,6 +148,7 @@ export class ModelPrimary {
     if (frame.number < session.nextFrame) return;
     if (frame.number > session.nextFrame) return this.#refuse(key, 'gap');
     session.nextFrame++;
+    if (this.#crashes(frame)) throw new ModelCrash();
     const done: number[] = [];
     const writes: number[] = [];
     for (let i = 0; i < frame.count; i++) {

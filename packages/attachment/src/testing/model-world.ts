@@ -3,7 +3,7 @@ import { assert, type ServerId } from '@ashlar/words';
 import { AttachmentCore } from '../core.ts';
 import type { AttachmentClient, AttachmentEffects, Reservation, SendOutcome } from '../effects.ts';
 import { nextReservation } from '../reservation.ts';
-import { ModelPrimary } from './model-primary.ts';
+import { ModelCrash, ModelPrimary } from './model-primary.ts';
 import { A, B, C, configurationOf, requestOf, SPEC, type Operation } from './requests.ts';
 
 const SERVERS: readonly ServerId[] = [A, B, C];
@@ -55,7 +55,7 @@ export class ModelWorld implements AttachmentEffects {
     for (const serverId of SERVERS) {
       const wire = new Wire();
       this.wires.set(serverId, wire);
-      this.primaries.set(serverId, new ModelPrimary(serverId, (reply) => { if (wire.up) wire.toHost.push(reply); }));
+      this.primaries.set(serverId, new ModelPrimary(serverId, (reply) => { if (wire.up) wire.toHost.push(reply); }, (frame) => this.#poisoned(frame)));
     }
     this.#leaders.set(1, A);
     this.primary(A).lead(1, SPEC.attachNumber, [], 0);
@@ -73,6 +73,24 @@ export class ModelWorld implements AttachmentEffects {
     const core = new AttachmentCore(this.#spec, configurationOf(this.epoch, [this.#leaders.get(this.epoch) as ServerId]), this.#reservation);
     core.receive(this.nowMs, { kind: 'start' }, this);
     return core;
+  }
+
+  /** Requests that crash whatever copy takes them in hand, and how many they have. */
+  readonly poison = new Map<number, number>();
+
+  #poisoned(frame: Frame): boolean {
+    if (this.poison.size === 0) return false;
+    let poisoned = false;
+    for (let i = 0; i < frame.count; i++) {
+      if (frame.op(i) !== Op.write) continue;
+      const tag = frame.crc(frame.crcIndex(i)) - 1;
+      const kills = this.poison.get(tag);
+      if (kills === undefined) continue;
+      poisoned = true;
+      this.poison.set(tag, kills + 1);
+      assert(kills < 2, 'a request crashes two copies at most');
+    }
+    return poisoned;
   }
 
   // ---- effects
@@ -96,7 +114,8 @@ export class ModelWorld implements AttachmentEffects {
 
   // ---- steps
 
-  submit(ops: readonly Op[]): void {
+  submit(ops: readonly Op[], poison = false): void {
+    if (poison) this.poison.set(this.requests.length, 0);
     const operations: Operation[] = ops.map((op) => {
       const tag = this.requests.length;
       const value = tag + 1;
@@ -125,8 +144,13 @@ export class ModelWorld implements AttachmentEffects {
       assert(Buffer.from(message.frame.head).equals(Buffer.from(head as Uint8Array)), 'a frame does not change after it was sent');
       assert(message.frame.headIntact, 'a frame is sealed');
     }
-    this.primary(serverId).receive(message);
-    if (fault === 'twice') this.primary(serverId).receive(message);
+    try {
+      this.primary(serverId).receive(message);
+      if (fault === 'twice') this.primary(serverId).receive(message);
+    } catch (error) {
+      if (!(error instanceof ModelCrash)) throw error;
+      this.crash(serverId);
+    }
     this.#checkLog();
   }
 
@@ -215,7 +239,10 @@ export class ModelWorld implements AttachmentEffects {
       assert(!request.answered, 'a request is answered once');
       assert(request.op === reply.op(k), 'an answer is to what was asked');
       request.answered = true;
-      if (reply.status(k) !== Status.ok) continue;
+      if (reply.status(k) !== Status.ok) {
+        assert(this.#spec.limits.ioTimeoutMs > 0 || (this.poison.get(reply.requestNumber(k)) ?? 0) > 0, 'without a time limit only what crashes copies fails');
+        continue;
+      }
       if (request.op === Op.write) {
         const at = log.findIndex(({ values }) => values.some(({ value }) => value === request.value));
         assert(at >= 0 && at < committed, 'a write is answered when it is committed');

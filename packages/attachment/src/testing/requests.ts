@@ -2,7 +2,7 @@ import { blocksTouched, Frame, FrameKind, Op, REPLY_GAP_BYTES, Status, type Atta
 import { BLOCK_BYTES, hostId, serverId, volumeId, type ServerId } from '@ashlar/words';
 import type { AttachmentClient, PayloadLease } from '../effects.ts';
 
-export const VOLUME = volumeId('vol-0123456789abcdef0');
+const VOLUME = volumeId('vol-0123456789abcdef0');
 export const A = serverId('server-a');
 export const B = serverId('server-b');
 export const C = serverId('server-c');

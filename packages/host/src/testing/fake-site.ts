@@ -9,7 +9,6 @@ import { HostNode } from '../host-node.ts';
 import { MemoryBackend } from '../nbd-server/index.ts';
 
 export const VOLUME = volumeId('vol-0123456789abcdef0');
-export const OTHER = volumeId('vol-0123456789abcdef1');
 export const S1 = serverId('server-1');
 export const S2 = serverId('server-2');
 export const MANAGER: Address = 'manager/manager';

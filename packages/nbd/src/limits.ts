@@ -9,13 +9,13 @@ export const NAME_BYTES_MAX = 4096;
 /** Meta-context queries in one option; one context is on offer. */
 export const QUERIES_MAX = 64;
 
-/** Receive memory while a client is in the handshake: one longest option with its header. */
-export const HANDSHAKE_SLAB_BYTES = 16 * 1024;
-/** Receive memory when transmission begins: one socket read of a unix socket (208 KiB by default) fits. */
+/** Receive memory of a connection at first: one longest option with its header, or some hundred requests to read. Thousands of idle connections cost little. */
+export const SLAB_BYTES_FIRST = 16 * 1024;
+/** Receive memory of a client that fills that: one socket read of a unix socket (208 KiB by default) fits. */
 export const SLAB_BYTES_MIN = 256 * 1024;
 /** It grows up to here while it splits requests; larger requests get memory of their own size. */
 export const SLAB_BYTES_MAX = 2 * 1024 * 1024;
-/** A socket read is not asked for with less room than this: a read of little costs as much as one of much. */
+/** A socket read is not asked for with less room than this (or a quarter of the slab): a read of little costs as much as one of much. */
 export const READ_ROOM_BYTES_MIN = 64 * 1024;
 /** Receive memory kept for reuse, per pool. */
 export const POOLED_BYTES_MAX = 64 * 1024 * 1024;

@@ -4,7 +4,7 @@ import type { NbdReplies, PayloadLease } from './backend.ts';
 import { Command, CommandFlag, NbdError, REQUEST_HEADER_BYTES, REQUEST_MAGIC } from './constants.ts';
 import type { ExportDirectory, NbdExport, Peer } from './export.ts';
 import { type Agreement, Handshake, type TlsMode } from './handshake.ts';
-import { HANDSHAKE_SLAB_BYTES, READ_ROOM_BYTES_MIN, SLAB_BYTES_MAX, SLAB_BYTES_MIN, SOCKET_HOLDS_BYTES_MAX } from './limits.ts';
+import { SLAB_BYTES_FIRST, SLAB_BYTES_MAX, SLAB_BYTES_MIN, SOCKET_HOLDS_BYTES_MAX } from './limits.ts';
 import { type ReplyMemory, ReplyWriter } from './reply-writer.ts';
 import { RequestBatch } from './request-batch.ts';
 import { heldBytes, isWriteCommand, opFlagsOf, opOf, refusal } from './requests.ts';
@@ -75,7 +75,7 @@ export class ServerSession implements NbdReplies, Peer {
 
   constructor(port: SessionPort, exports: ExportDirectory, tls: TlsMode, pool: SlabPool) {
     this.#port = port;
-    this.#window = new ReceiveWindow(pool, HANDSHAKE_SLAB_BYTES, HANDSHAKE_SLAB_BYTES, 1);
+    this.#window = new ReceiveWindow(pool, SLAB_BYTES_FIRST, SLAB_BYTES_MIN, SLAB_BYTES_MAX);
     this.#handshake = new Handshake(exports, tls, (bytes) => this.#send(bytes));
   }
 
@@ -273,7 +273,6 @@ export class ServerSession implements NbdReplies, Peer {
         this.#took(step.bytes);
         this.#agreement = step.agreement;
         this.#phase = 'transmission';
-        window.transmission(SLAB_BYTES_MIN, SLAB_BYTES_MAX, READ_ROOM_BYTES_MIN);
         step.agreement.target.enter(this);
         this.#port.agreed(step.agreement.target);
         return false;

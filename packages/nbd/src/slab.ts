@@ -1,6 +1,6 @@
 import { assert } from '@ashlar/words';
 import type { PayloadLease } from './backend.ts';
-import { POOLED_BYTES_MAX } from './limits.ts';
+import { POOLED_BYTES_MAX, READ_ROOM_BYTES_MIN } from './limits.ts';
 
 /** A piece of receive memory. It may be overwritten when no frame over it is leased any more. */
 export class Slab implements PayloadLease {
@@ -84,16 +84,21 @@ export class ReceiveWindow {
   /** Bytes, from `start` on, that the next request takes; 0 where that is not known yet. */
   needed = 0;
   #size: number;
-  #sizeMax: number;
-  #roomMin: number;
+  readonly #sizeMin: number;
+  readonly #sizeMax: number;
   #target: Uint8Array | null = null;
 
-  constructor(pool: SlabPool, size: number, sizeMax: number, roomMin: number) {
+  /** Begins with `size` bytes, which do while a client sends little; one that sends more than fits gets from `sizeMin` to `sizeMax`. */
+  constructor(pool: SlabPool, size: number, sizeMin: number, sizeMax: number) {
     this.#pool = pool;
     this.#size = size;
+    this.#sizeMin = sizeMin;
     this.#sizeMax = sizeMax;
-    this.#roomMin = roomMin;
     this.slab = pool.take(size);
+  }
+
+  get #roomMin(): number {
+    return Math.min(READ_ROOM_BYTES_MIN, this.#size / 4);
   }
 
   get length(): number {
@@ -117,15 +122,10 @@ export class ReceiveWindow {
 
   filled(bytes: number): void {
     assert(bytes <= this.slab.bytes.length - this.end, 'a read stays within its target');
+    // The socket may hold more: larger reads, from the next move on.
+    if (bytes === this.#target?.length) this.#size = Math.max(this.#size, this.#sizeMin);
     this.end += bytes;
     this.#target = null;
-  }
-
-  /** The handshake is over: larger receive memory from the next move on. */
-  transmission(size: number, sizeMax: number, roomMin: number): void {
-    this.#size = size;
-    this.#sizeMax = sizeMax;
-    this.#roomMin = roomMin;
   }
 
   close(): void {

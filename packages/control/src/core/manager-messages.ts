@@ -54,6 +54,8 @@ export interface ManagerOptions {
   readonly slowMs: number;
   /** A server not heard since the manager started may still be opening its copies. */
   readonly startGraceMs: number;
+  /** Copies report right after their server's hello; after so long a report that is missing was lost. */
+  readonly reportGraceMs: number;
   /** A primary that reports its copy, and does not say in this time that it leads, was restarted: no copy resumes its role. */
   readonly confirmMs: number;
   /** A configuration that its primary has not confirmed is pushed again. */
@@ -78,6 +80,7 @@ export const MANAGER_DEFAULTS: ManagerOptions = {
   learnerPatienceMs: 30_000,
   slowMs: 25_000,
   startGraceMs: 5000,
+  reportGraceMs: 2000,
   confirmMs: 400,
   repeatMs: 500,
   commandTimeoutMs: 30_000,

@@ -21,11 +21,12 @@ export function isLost(v: Volume, member: Member, report: CopyReport): boolean {
   return report.incarnation !== member.incarnation || !report.complete || report.lineage !== v.record.configuration.lineage;
 }
 
-/** True: may be made primary. Undefined: it has not reported, so nothing is known against it. */
+/** True: may be made primary. Undefined: its server is up for long and it has not reported, so that its report was lost and nothing is known against it. */
 export function isPromotable(m: Manager, v: Volume, member: Member): boolean | undefined {
   if (!isUp(m, serverOf(m, member.serverId))) return false;
   const report = reportOf(m, v, member.serverId);
-  if (report === undefined) return undefined;
+  // Its report follows the hello of its server: it may be that its cache was lost.
+  if (report === undefined) return m.nowMs - serverOf(m, member.serverId).helloMs >= m.options.reportGraceMs ? undefined : false;
   return report.fault === null && !isLost(v, member, report);
 }
 

@@ -57,8 +57,8 @@ function delayMs(m: Manager, v: Volume): number {
   const { configuration, holders } = v.record;
   const missing = holders.filter((id) => id !== primaryOf(configuration) && !isUsable(m, v, id));
   const known = missing.length > 0 && missing.every((id) => isFaulted(m, v, id) || serverOf(m, id).lost);
-  // Fewer holders than copies wanted: more mirrors are wanted than there ever were, or the missing copy was discarded.
-  const never = missing.length === 0 && configuration.members.length + configuration.learners.length < configuration.copiesWanted;
+  // More copies are wanted than there are servers with one that could still be of use: there is nobody to wait for.
+  const never = holders.filter((id) => !isFaulted(m, v, id) && !serverOf(m, id).lost).length < configuration.copiesWanted;
   return known || never ? 0 : m.options.rebuildDelayMs;
 }
 

@@ -60,7 +60,10 @@ function onHello(m: Manager, server: Server, hello: ServerMessage & { readonly k
     serverId: server.serverId, state: before?.state === 'draining' ? 'draining' : 'up', address: hello.address, pid: hello.pid, instance: hello.instance,
     siteId: before?.siteId ?? m.options.siteId, rack: before?.rack ?? '', capacityBytes: before?.capacityBytes ?? 0, usedBytes: before?.usedBytes ?? 0,
   };
-  if (another || !server.heard) server.reports.clear();
+  if (another || !server.heard) {
+    server.reports.clear();
+    server.helloMs = m.nowMs;
+  }
   server.linked = true;
   server.ended = false;
   server.leaving = false;

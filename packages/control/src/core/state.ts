@@ -17,6 +17,8 @@ export interface Server {
   linked: boolean;
   /** Heard in this life of the manager. */
   heard: boolean;
+  /** When the present life of its process said hello. */
+  helloMs: number;
   /** On the attentive clock (see Manager.attentiveMs). */
   heardMs: number;
   unlinkedMs: number;
@@ -121,7 +123,7 @@ export interface Manager {
 
 export function newServer(m: Manager, id: ServerId): Server {
   const server: Server = {
-    serverId: id, record: null, linked: false, heard: false, heardMs: m.attentiveMs, unlinkedMs: m.attentiveMs, complainedMs: -Infinity, leaving: false, ended: false,
+    serverId: id, record: null, linked: false, heard: false, helloMs: -Infinity, heardMs: m.attentiveMs, unlinkedMs: m.attentiveMs, complainedMs: -Infinity, leaving: false, ended: false,
     lost: false, wasUp: false, endedInstances: new Set(), endedPids: new Set(), copies: 0, reports: new Map(), volumes: new Set(),
   };
   m.servers.set(id, server);

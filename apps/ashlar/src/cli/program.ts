@@ -1,6 +1,7 @@
 import type { EventRecord, ServerView } from '@ashlar/control';
 import { Command, CommanderError } from 'commander';
 import { Cli } from './cli.ts';
+import { addLoad } from './load.ts';
 import { showEvent, showServers } from './output.ts';
 import { parseCount } from './sizes.ts';
 import { addUp } from './up.ts';
@@ -16,6 +17,7 @@ export async function run(argv: readonly string[], env: Readonly<Record<string, 
   const cli = new Cli(program, env);
   addUp(program, cli);
   addVolumeCommands(program, cli);
+  addLoad(program, cli);
   program.command('server').description('storage servers').command('list').description('all of them')
     .action(async () => cli.call({ kind: 'server-list' }, (value) => showServers(value as ServerView[])));
   program.command('events').description('what happened to whom, when, why')

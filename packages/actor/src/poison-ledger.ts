@@ -52,8 +52,8 @@ export class PoisonLedger {
 
   #forgetOldest(): void {
     if (this.#suspects.size <= POISON_SUSPECTS_MAX) return;
-    const oldest = this.#suspects.keys().next();
-    if (oldest.done !== true) this.#suspects.delete(oldest.value);
+    const [oldest] = this.#suspects.keys();
+    this.#suspects.delete(oldest as string);
   }
 }
 

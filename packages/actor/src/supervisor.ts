@@ -94,7 +94,7 @@ export class Supervisor {
   get idle(): boolean { return this.#job === null; }
   /** Restarts since the beginning. */
   get restarts(): number { return this.#restarts; }
-  get children(): readonly { readonly id: string; readonly state: ChildState }[] { return this.#children; }
+  get children(): readonly (ChildPlan & { readonly state: ChildState })[] { return this.#children; }
 
   step(event: SupervisorEvent, nowMs: number): readonly SupervisorAction[] {
     this.#actions = [];
@@ -303,7 +303,8 @@ export class Supervisor {
   }
 
   #shutdown(): void {
-    this.#waiting = [];
+    // Nobody is restarted any more; those who wait for an `add` or a `remove` still get their answer.
+    this.#waiting = this.#waiting.filter((event) => event.kind !== 'child-exited');
     if (this.#phase === 'ended') {
       this.#actions.push({ kind: 'ended' });
       return;

@@ -163,8 +163,8 @@ export class HostNode implements AttachmentHouse, HostHouse {
 
   opened(name: string, attachment: AttachmentActor): void {
     this.#open.set(name, attachment);
-    this.#unixServer.addExport(name, attachment);
-    if (attachment.spec.tcp) this.#tcpServer.addExport(name, attachment);
+    const shown = this.#unixServer.addExport(name, attachment);
+    if (attachment.spec.tcp) this.#tcpServer.addExport(name, shown);
   }
 
   closed(name: string, attachment: AttachmentActor): void {

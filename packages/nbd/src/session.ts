@@ -165,6 +165,11 @@ export class ServerSession implements NbdReplies, Peer {
     this.#scheduleTurn();
   }
 
+  /** Nothing more is parsed; the connection ends when everything is answered. What was received and not yet looked at was never asked. */
+  drain(): void {
+    this.ended();
+  }
+
   /** The socket is gone. Requests that are unanswered hold back the export's next connections. */
   closed(): void {
     if (this.#phase === 'closed') return;

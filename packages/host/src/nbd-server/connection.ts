@@ -56,6 +56,11 @@ export class Connection implements SessionPort {
     this.session.shutdown();
   }
 
+  /** Nothing more is read; the connection ends when everything is answered. */
+  drain(): void {
+    this.session.drain();
+  }
+
   destroy(): void {
     this.#socket.destroy();
   }

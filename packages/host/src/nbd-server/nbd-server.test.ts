@@ -209,6 +209,30 @@ describe('an NBD server and its client', () => {
     expect(nbd.reconnections).toBe(1);
   });
 
+  it('share the room of an export that two servers show', async () => {
+    const backend = new HeldBackend(MIB, { requestsMax: 3, bytesMax: MIB });
+    const first = new NbdServer();
+    const second = new NbdServer();
+    const shown = first.addExport('volume', backend);
+    second.addExport('volume', shown);
+    const uris = await Promise.all([first, second].map(async (server) => {
+      const bound = await server.listen({ host: '127.0.0.1', port: 0 });
+      closers.push(() => server.close(0));
+      return `nbd://127.0.0.1:${'port' in bound ? bound.port : 0}/volume`;
+    }));
+    const [one, two] = [await client(uris[0]!), await client(uris[1]!)];
+    const reads = Promise.all([one, two].flatMap((nbd) => Array.from({ length: 4 }, () => nbd.read(0, 4096))));
+    let done = false;
+    void reads.then(() => (done = true));
+    await backend.until(3);
+    while (!done) {
+      expect(backend.heldRequests).toBeLessThanOrEqual(3);
+      backend.answer();
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    expect(shown.unansweredRequests).toBe(0);
+  });
+
   it('show a new size at the next connection', async () => {
     const backend = new MemoryBackend({ sizeBytes: MIB });
     const { uri } = await serve(backend);
@@ -235,7 +259,7 @@ describe('an NBD server and its client', () => {
     await expect(client(uri)).rejects.toMatchObject({ code: 'not-found' });
   });
 
-  it('move to the successor of a server that shuts down', async () => {
+  it('refuse nothing when the server only ends: what was not read is asked of its successor', async () => {
     const backend = new HeldBackend(MIB);
     const { server, uri, path } = await serve(backend);
     const nbd = await client(uri);

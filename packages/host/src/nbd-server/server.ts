@@ -38,18 +38,24 @@ export class NbdServer implements ExportDirectory {
     return this.#connections.size;
   }
 
-  addExport(name: string, backend: NbdBackend): void {
+  /** An export that two servers show is made by the one and given to the other: its connections then share its bounds and their order. */
+  addExport(name: string, behind: NbdBackend | NbdExport): NbdExport {
     if (this.#exports.has(name)) throw new AshlarError('already-exists', `export "${name}" exists`);
-    this.#exports.set(name, new NbdExport(name, backend));
+    const added = behind instanceof NbdExport ? behind : new NbdExport(name, behind);
+    this.#exports.set(name, added);
+    return added;
   }
 
-  /** Refuses new requests (ESHUTDOWN), lets unanswered ones be answered for a while, and closes the export's connections. */
+  /**
+   * The export is gone for good: refuses new requests (ESHUTDOWN), lets unanswered ones be answered for a while, and closes the export's
+   * connections. Without a grace they are cut at once, and nobody gets an error: a client that reconnects asks again.
+   */
   async removeExport(name: string, graceMs: number = SHUTDOWN_GRACE_MS): Promise<void> {
     const target = this.#exports.get(name);
     if (!target) return;
     target.closing = true;
     this.#exports.delete(name);
-    await this.#finish((connection) => connection.session.target === target, graceMs);
+    await this.#finish((connection) => connection.session.target === target, (connection) => connection.shutdown(), graceMs);
   }
 
   /** The empty name is the only export's, if there is one. */
@@ -78,16 +84,22 @@ export class NbdServer implements ExportDirectory {
     return typeof bound === 'object' && bound !== null ? { host: bound.address, port: bound.port } : address;
   }
 
-  /** Orderly: no new connections, ESHUTDOWN to new requests, unanswered ones are answered; after the grace the rest is cut. */
+  /**
+   * The server ends, and may come back: no new connections, nothing more is read, what was asked is answered, then connections close; after
+   * the grace the rest is cut. No request is refused: a client that reconnects sends again what was not answered.
+   */
   async close(graceMs: number = SHUTDOWN_GRACE_MS): Promise<void> {
     for (const listener of this.#listeners) listener.close();
     this.#listeners.clear();
-    await this.#finish(() => true, graceMs);
+    await this.#finish(() => true, (connection) => connection.drain(), graceMs);
   }
 
-  async #finish(concerns: (connection: Connection) => boolean, graceMs: number): Promise<void> {
+  async #finish(concerns: (connection: Connection) => boolean, finish: (connection: Connection) => void, graceMs: number): Promise<void> {
     const left = (): Connection[] => [...this.#connections].filter(concerns);
-    for (const connection of left()) connection.shutdown();
+    for (const connection of left()) {
+      if (graceMs === 0) connection.destroy();
+      else finish(connection);
+    }
     let cut = false;
     const timer = setTimeout(() => {
       cut = true;

@@ -417,6 +417,14 @@ describe('the time limit', () => {
     expect(rig.lease.released).toBe(1);
   });
 
+  test('gives nothing up in the moment in which a frozen host wakes up: the answers may be there', () => {
+    const rig = new Rig({ limits: { ioTimeoutMs: 2000, iops: 0, bandwidthBytes: 0, priority: 5 } }).open().write(1).pass(100);
+    rig.nowMs += 5000;
+    rig.timerAtMs = Number.POSITIVE_INFINITY;
+    rig.input({ kind: 'timer' }).reply(rig.requests()[0]).write(2).pass(3000);
+    expect([...rig.client.answers]).toEqual([[1, Status.ok], [2, Status.ioError]]);
+  });
+
   test('0 means for ever', () => {
     const rig = new Rig({ limits: { ioTimeoutMs: 0, iops: 0, bandwidthBytes: 0, priority: 5 } }).open().write(1).pass(600_000);
     expect(rig.answered()).toEqual([]);
@@ -462,7 +470,7 @@ describe('the end', () => {
   test.each([['old-attach', 'taken-over'], ['deleted', 'deleted']] as const)('comes with a refusal for %s', (refusal, reason) => {
     const rig = new Rig().open().write(1).refuse(refusal).write(2).pass(10_000);
     expect([...rig.client.answers]).toEqual([[1, Status.ioError], [2, Status.ioError]]);
-    expect(rig.events.at(-1)).toEqual({ name: 'ended', detail: { reason, unanswered: 1 } });
+    expect(rig.events.at(-1)).toEqual({ name: 'ended', detail: { reason } });
     expect(rig.opens()).toHaveLength(1);
     rig.link(true).configure(configurationOf(9)).alive();
     expect(rig.opens()).toHaveLength(1);
@@ -519,6 +527,13 @@ describe('a request that crashes copies', () => {
     expect(rig.core.view()).toMatchObject({ quarantinedRequests: 1, inFlight: 0, queued: 0 });
     expect(rig.core.usage.failedRequests).toBe(1);
     expect(rig.lease.released).toBe(3);
+  });
+
+  test('is alone also when nothing else waits', () => {
+    const rig = new Rig().open().write(1).crash().pass(0).opened().write(2);
+    expect(rig.requests()).toHaveLength(2);
+    rig.reply(rig.requests()[1]);
+    expect(rig.requests().map((frame) => frame.requestNumber(0) - HIGH)).toEqual([1, 1, 2]);
   });
 
   test('and was the last of its frame', () => {

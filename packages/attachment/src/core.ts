@@ -1,13 +1,9 @@
-import { primaryOf, Status, volumeTag, type AttachmentSpec, type Configuration, type Frame, type SessionReply, type Usage, type VolumeLimits, type VolumeTag } from '@ashlar/protocol';
+import { primaryOf, volumeTag, type AttachmentSpec, type Configuration, type Frame, type SessionReply, type Usage, type VolumeLimits } from '@ashlar/protocol';
 import { assert, unreachable, type ServerId } from '@ashlar/words';
-import { Figures, toClient } from './answers.ts';
-import type { AttachmentClient, AttachmentEffects, AttachmentInput, PayloadLease, Reservation } from './effects.ts';
-import { FlightPool, type Flight } from './flight.ts';
-import {
-  ASK_MS, BUSY_RETRY_MS, PROBE_MS, REOPEN_MS_MAX, REOPEN_MS_MIN, REOPEN_SOON_FOR_MS, REOPEN_SOON_MS, REPEAT_MS, REQUESTS_PER_RESTART, RESEND_MS_MAX, RESEND_MS_MIN,
-  SESSIONS_RESERVED,
-} from './limits.ts';
-import { Outbox } from './outbox.ts';
+import { Delivery, type DeliveryPort, type Line } from './delivery.ts';
+import type { AttachmentClient, AttachmentEffects, AttachmentInput, PayloadLease, Reservation, SendOutcome } from './effects.ts';
+import { ASK_MS, BUSY_RETRY_MS, LATE_MS, PROBE_MS, REOPEN_MS_MAX, REOPEN_MS_MIN, REOPEN_SOON_FOR_MS, REOPEN_SOON_MS, REPEAT_MS, RESEND_MS_MAX, RESEND_MS_MIN } from './limits.ts';
+import { Numbers } from './numbers.ts';
 import { NEVER, PrimaryWatch } from './primary-watch.ts';
 import { RateLimit } from './rate-limit.ts';
 
@@ -46,15 +42,15 @@ export interface AttachmentView {
  * never be sent, every lower one. A request that was given up (`io-timeout`) has an unknown outcome: it is not sent again, and what an older
  * session may still do of it is fenced off before anything newer is done.
  */
-export class AttachmentCore {
+export class AttachmentCore implements DeliveryPort {
   readonly #spec: AttachmentSpec;
-  readonly #tag: VolumeTag;
-  readonly #figures = new Figures();
-  readonly #pool = new FlightPool();
+  readonly #numbers: Numbers;
+  readonly #delivery: Delivery;
+  readonly #watch = new PrimaryWatch();
+  /** Of the present session. */
+  readonly #line: Line;
   #configuration: Configuration;
   #limits: VolumeLimits;
-  #rate: RateLimit | null;
-  #reservation: Reservation;
   #fx: AttachmentEffects = undefined as unknown as AttachmentEffects;
   #nowMs = 0;
   #running = false;
@@ -62,17 +58,8 @@ export class AttachmentCore {
 
   #phase: AttachmentPhase = 'waiting';
   #sizeBytes: number;
-  /** Operations numbered in this restartCount. */
-  #numbered: number;
-  #sessionCount: number;
-  /** Epoch of the present session. */
-  #epoch = 0;
-  #server: ServerId;
-  #nextFrame = 1;
-  readonly #outbox = new Outbox();
-  readonly #watch = new PrimaryWatch();
-
   #wakeAtMs = NEVER;
+  #wasLate = false;
   #reopenAtMs = 0;
   /** Sessions since the last progress. */
   #attempts = 0;
@@ -81,42 +68,33 @@ export class AttachmentCore {
   #askedMs = -NEVER;
   #resendAfterMs = RESEND_MS_MIN;
   #sessions = 0;
-  #resentFrames = 0;
-  /** Flights that are sent alone, operation by operation. They come before all others. */
-  #suspects = 0;
-  #timedOutRequests = 0;
-  #quarantinedRequests = 0;
   readonly #refusals: Record<string, number> = {};
 
   /** `reservation`: from `nextReservation`, stable before this. `numbered`: tests begin near the end of a reservation. */
   constructor(spec: AttachmentSpec, configuration: Configuration, reservation: Reservation, numbered = 0) {
-    assert(reservation.restartCount >= 1 && reservation.sessionCount >= SESSIONS_RESERVED, 'a reservation was made for this life');
     assert(spec.volumeId === configuration.volumeId, 'the configuration is of this volume');
     this.#spec = spec;
-    this.#tag = volumeTag(spec.volumeId);
     this.#configuration = configuration;
     this.#limits = spec.limits;
-    this.#rate = null;
-    this.#numbered = numbered;
-    this.#reservation = reservation;
-    this.#sessionCount = reservation.sessionCount - SESSIONS_RESERVED;
     this.#sizeBytes = configuration.sizeBytes;
-    this.#server = this.#target();
+    this.#numbers = new Numbers(reservation, numbered);
+    this.#line = { server: this.#target(), epoch: 0, sessionCount: this.#numbers.sessionCount, nextFrame: 1, open: false };
+    this.#delivery = new Delivery(spec, volumeTag(spec.volumeId), this.#line, this);
   }
 
   get phase(): AttachmentPhase { return this.#phase; }
   get configuration(): Configuration { return this.#configuration; }
   /** Grows; never shrinks. */
   get sizeBytes(): number { return this.#sizeBytes; }
-  get usage(): Usage { return this.#figures.usage(); }
-  get idle(): boolean { return this.#outbox.idle; }
+  get usage(): Usage { return this.#delivery.usage; }
+  get idle(): boolean { return this.#delivery.outbox.idle; }
 
   view(): AttachmentView {
+    const { outbox, resentFrames, timedOutRequests, quarantinedRequests, usage } = this.#delivery;
+    const { epoch, server, sessionCount } = this.#line;
     return {
-      phase: this.#phase, epoch: this.#epoch, server: this.#server, sizeBytes: this.#sizeBytes, sessionCount: this.#sessionCount, inFlight: this.#outbox.inFlight.size,
-      queued: this.#outbox.queued, held: this.#outbox.held, sessions: this.#sessions, resentFrames: this.#resentFrames, timedOutRequests: this.#timedOutRequests,
-      quarantinedRequests: this.#quarantinedRequests,
-      refusals: { ...this.#refusals }, usage: this.usage,
+      phase: this.#phase, epoch, server, sizeBytes: this.#sizeBytes, sessionCount, inFlight: outbox.inFlight.size, queued: outbox.queued, held: outbox.held,
+      sessions: this.#sessions, resentFrames, timedOutRequests, quarantinedRequests, refusals: { ...this.#refusals }, usage,
     };
   }
 
@@ -156,138 +134,54 @@ export class AttachmentCore {
   #onSubmit(frame: Frame, client: AttachmentClient, lease: PayloadLease): void {
     const { count } = frame;
     if (count === 0) return lease.release();
-    if (this.#numbered + count >= REQUESTS_PER_RESTART) this.#reserve({ ...this.#reservation, restartCount: this.#reservation.restartCount + 1 });
-    const flight = this.#pool.take(frame, client, lease, this.#reservation.restartCount * REQUESTS_PER_RESTART + this.#numbered + 1);
-    this.#numbered += count;
+    const firstNumber = this.#numbers.requests(count, this.#reserve);
     this.#watch.submitted(this.#nowMs);
-    if (this.#phase === 'ended') return this.#fail(flight);
+    const ended = this.#phase === 'ended';
     // The next tick may be seconds away on an idle attachment.
-    this.#wakeBy(this.#nowMs + PROBE_MS);
-    if (this.#rate === null) return this.#admit(flight);
-    this.#outbox.hold(flight);
-    this.#releaseHeld();
-  }
-
-  #admit(flight: Flight): void {
-    flight.startMs = this.#nowMs;
-    if (this.#phase === 'open' && this.#outbox.queued === 0 && this.#suspects === 0 && this.#send(flight, flight.frame)) return;
-    this.#outbox.push(flight);
-  }
-
-  /** False: it was not sent, and must wait in the queue. */
-  #send(flight: Flight, frame: Frame): boolean {
-    frame.setVolumeTag(this.#tag);
-    frame.attachNumber = this.#spec.attachNumber;
-    frame.traceId = flight.firstNumber;
-    frame.epoch = this.#epoch;
-    frame.sessionCount = this.#sessionCount;
-    frame.number = this.#nextFrame;
-    frame.seal();
-    const outcome = this.#fx.send(this.#server, { kind: 'requests', sessionId: this.#sessionCount, frame });
-    if (outcome === 'ok') {
-      flight.sent = true;
-      flight.sentMs = this.#nowMs;
-      this.#outbox.inFlight.set(this.#nextFrame++, flight);
-      this.#watch.asked(this.#nowMs);
-      return true;
-    }
-    if (outcome === 'busy') this.#wakeBy(this.#nowMs + BUSY_RETRY_MS);
-    else this.#lost('unreachable');
-    return false;
-  }
-
-  #sendQueued(): void {
-    for (let next = this.#outbox.first; next !== undefined && this.#phase === 'open'; next = this.#outbox.first) {
-      if (this.#suspects > 0 && this.#outbox.inFlight.size > 0) return; // alone, so that a crash shows who it was
-      if (!next.sent) {
-        if (!this.#send(next, next.frame)) return;
-      } else {
-        next.clean = false;
-        if (!this.#send(next, next.again())) return;
-        this.#resentFrames++;
-      }
-      this.#outbox.shift();
-    }
-  }
-
-  #releaseHeld(): void {
-    for (let next = this.#outbox.release(this.#rate, this.#nowMs); next !== 0; next = this.#outbox.release(this.#rate, this.#nowMs)) {
-      if (typeof next === 'number') return this.#wakeBy(this.#nowMs + next);
-      this.#admit(next);
-    }
+    if (!ended) this.#wakeBy(this.#nowMs + PROBE_MS);
+    this.#delivery.submit(frame, client, lease, firstNumber, ended, this.#nowMs);
   }
 
   #onReplies(frame: Frame): void {
-    if (frame.epoch !== this.#epoch || frame.sessionCount !== this.#sessionCount) return;
-    const { number } = frame;
-    const { inFlight } = this.#outbox;
-    const flight = inFlight.get(number);
-    const reply = flight === undefined ? null : toClient(frame, flight, this.#figures, this.#spec.copy !== null);
-    if (flight === undefined || reply === null) return this.#heard();
-    const { client, startMs } = flight;
-    const stallMs = this.#nowMs - startMs;
-    if (stallMs > this.#figures.longestStallMs) this.#figures.longestStallMs = stallMs;
-    if (flight.left === 0) {
-      inFlight.delete(number);
-      this.#finish(flight);
+    const line = this.#line;
+    if (frame.epoch !== line.epoch || frame.sessionCount !== line.sessionCount) return;
+    const answer = this.#delivery.replies(frame, this.#nowMs);
+    this.#heard();
+    if (answer === null) return;
+    if (answer.done) {
       this.#attempts = 0;
       this.#resendAfterMs = RESEND_MS_MIN;
-    } else if (flight.suspect) this.#outbox.recallOne(number, flight);
-    this.#heard();
-    client.replied(reply);
-    if (inFlight.size === 0 && this.#outbox.queued > 0) this.#sendQueued();
+    }
+    answer.client.replied(answer.reply);
+    const { outbox } = this.#delivery;
+    if (outbox.inFlight.size === 0 && outbox.queued > 0) this.#delivery.sendQueued(this.#nowMs);
   }
+
+  readonly #reserve = (reservation: Reservation): void => this.#fx.reserve(reservation);
+
+  // ---- DeliveryPort
+
+  sendFrame(frame: Frame): SendOutcome {
+    const outcome = this.#fx.send(this.#line.server, { kind: 'requests', sessionId: this.#line.sessionCount, frame });
+    if (outcome === 'ok') this.#watch.asked(this.#nowMs);
+    else if (outcome === 'busy') this.#wakeBy(this.#nowMs + BUSY_RETRY_MS);
+    else this.#lost('unreachable');
+    return outcome;
+  }
+
+  waitFor(ms: number): void { this.#wakeBy(this.#nowMs + ms); }
 
   /** A learner may still have to journal what everybody else has. */
-  #finish(flight: Flight): void {
-    if (flight.clean && (!flight.sent || this.#configuration.learners.length === 0)) flight.lease.release();
-    if (flight.suspect) this.#suspects--;
-    this.#pool.give(flight);
-  }
+  settledEverywhere(): boolean { return this.#configuration.learners.length === 0; }
 
-  /** Answers what is left of it with an I/O error. */
-  #fail(flight: Flight): void {
-    const { client } = flight;
-    const reply = flight.fail(Status.ioError);
-    if (flight.sent) flight.clean = false;
-    this.#finish(flight);
-    if (reply === null) return;
-    this.#figures.failedRequests += reply.count;
-    client.replied(reply);
-  }
-
-  /**
-   * The copy crashed with these in hand. Each is sent alone in the next session; one that was alone has ended two copies, and is refused for
-   * good rather than sent to a third.
-   */
-  #suspect(): void {
-    for (const [number, flight] of this.#outbox.inFlight) {
-      if (!flight.suspect) {
-        flight.suspect = true;
-        this.#suspects++;
-        continue;
-      }
-      const reply = flight.fail(Status.ioError, 1);
-      if (reply === null) continue;
-      this.#figures.failedRequests++;
-      this.#quarantinedRequests++;
-      this.#fx.event('request-quarantined', { op: reply.op(0), offsetBytes: reply.offsetBytes(0), lengthBytes: reply.lengthBytes(0), epoch: this.#epoch, server: this.#server });
-      const { client } = flight;
-      if (flight.left === 0) {
-        this.#outbox.inFlight.delete(number);
-        flight.clean = false;
-        this.#finish(flight);
-      }
-      client.replied(reply);
-    }
-  }
+  event(name: string, detail: Readonly<Record<string, string | number | boolean>>): void { this.#fx.event(name, detail); }
 
   // ---- session
 
   #target(): ServerId { return this.#spec.copy ?? primaryOf(this.#configuration); }
 
   #onStart(): void {
-    this.#rate = RateLimit.of(this.#limits, this.#nowMs);
+    this.#delivery.limit(RateLimit.of(this.#limits, this.#nowMs), this.#nowMs);
     this.#watch.begin(this.#nowMs);
     if (!this.#fenced(this.#configuration)) this.#open();
   }
@@ -300,13 +194,11 @@ export class AttachmentCore {
   }
 
   #open(): void {
-    if (this.#sessionCount === this.#reservation.sessionCount) {
-      this.#reserve({ ...this.#reservation, sessionCount: this.#reservation.sessionCount + SESSIONS_RESERVED });
-    }
-    this.#sessionCount++;
+    const line = this.#line;
+    line.sessionCount = this.#numbers.nextSession(this.#reserve);
+    line.server = this.#target();
+    line.epoch = this.#spec.copy === null ? this.#configuration.epoch : 0;
     this.#sessions++;
-    this.#server = this.#target();
-    this.#epoch = this.#spec.copy === null ? this.#configuration.epoch : 0;
     this.#phase = 'opening';
     this.#watch.asked(this.#nowMs);
     this.#sendOpen();
@@ -314,8 +206,9 @@ export class AttachmentCore {
 
   #sendOpen(): void {
     this.#openSentMs = this.#nowMs;
-    const generation = { attachNumber: this.#spec.attachNumber, count: this.#sessionCount };
-    const outcome = this.#fx.send(this.#server, { kind: 'open', sessionId: this.#sessionCount, epoch: this.#epoch, generation, readOnly: this.#spec.readOnly });
+    const { server, epoch, sessionCount } = this.#line;
+    const generation = { attachNumber: this.#spec.attachNumber, count: sessionCount };
+    const outcome = this.#fx.send(server, { kind: 'open', sessionId: sessionCount, epoch, generation, readOnly: this.#spec.readOnly });
     if (outcome === 'unreachable') return this.#lost('unreachable');
     if (outcome === 'busy') this.#openSentMs += BUSY_RETRY_MS - REPEAT_MS;
     this.#wakeBy(this.#openSentMs + REPEAT_MS);
@@ -323,15 +216,16 @@ export class AttachmentCore {
 
   /** The session is over; another is opened after a wait that grows until there is progress. What was under way comes first in it. */
   #lost(reason: string): void {
-    const opened = this.#phase === 'open';
+    const { server, epoch, open } = this.#line;
     this.#phase = 'waiting';
-    this.#outbox.recall();
+    this.#line.open = false;
+    this.#delivery.outbox.recall();
     const most = this.#nowMs - this.#configuredMs < REOPEN_SOON_FOR_MS ? REOPEN_SOON_MS : REOPEN_MS_MAX;
     const waitMs = this.#attempts === 0 ? 0 : Math.min(most, REOPEN_MS_MIN * 2 ** (this.#attempts - 1));
     this.#attempts = Math.min(this.#attempts + 1, 16);
     this.#reopenAtMs = this.#nowMs + waitMs;
     this.#wakeBy(this.#reopenAtMs);
-    if (opened) this.#fx.event('session-lost', { reason, epoch: this.#epoch, server: this.#server, unanswered: this.#outbox.queued });
+    if (open) this.#fx.event('session-lost', { reason, epoch, server, unanswered: this.#delivery.outbox.queued });
   }
 
   #onConfiguration(configuration: Configuration): void {
@@ -348,7 +242,7 @@ export class AttachmentCore {
 
   #onLink(serverId: ServerId, up: boolean, crashed: boolean): void {
     if (serverId !== this.#target() || this.#phase === 'ended') return;
-    if (crashed) this.#suspect();
+    if (crashed) this.#delivery.suspectAll();
     if (!up && this.#phase !== 'waiting') this.#lost(crashed ? 'crashed' : 'link-down');
     if (!up || this.#phase !== 'waiting') return;
     this.#attempts = 0;
@@ -356,7 +250,7 @@ export class AttachmentCore {
   }
 
   #onReply(from: ServerId, message: SessionReply): void {
-    if (message.sessionId !== this.#sessionCount || from !== this.#server || (this.#phase !== 'open' && this.#phase !== 'opening')) return;
+    if (message.sessionId !== this.#line.sessionCount || from !== this.#line.server || (this.#phase !== 'open' && this.#phase !== 'opening')) return;
     switch (message.kind) {
       case 'replies': return this.#onReplies(message.frame);
       case 'opened': return this.#onOpened(message);
@@ -365,29 +259,31 @@ export class AttachmentCore {
         this.#heard();
         return this.#grown(message.sizeBytes);
       case 'alive':
-        if (message.epoch === this.#epoch) this.#heard();
+        if (message.epoch === this.#line.epoch) this.#heard();
         return;
       default: return unreachable(message);
     }
   }
 
   #heard(): void {
-    this.#watch.heard(this.#nowMs, this.#phase !== 'open' || this.#outbox.inFlight.size > 0);
+    this.#watch.heard(this.#nowMs, this.#phase !== 'open' || this.#delivery.outbox.inFlight.size > 0);
   }
 
   #onOpened(message: SessionReply & { readonly kind: 'opened' }): void {
-    if (this.#phase !== 'opening' || message.epoch !== this.#epoch || message.generation.count !== this.#sessionCount) return;
+    const line = this.#line;
+    if (this.#phase !== 'opening' || message.epoch !== line.epoch || message.generation.count !== line.sessionCount) return;
     // Somebody used our numbers (a host's directory was lost): whatever we send would be taken for done.
-    if (message.appliedThrough > this.#reservation.restartCount * REQUESTS_PER_RESTART + this.#numbered) return this.#end('numbers-used');
-    const oldest = this.#outbox.first;
+    if (message.appliedThrough > this.#numbers.highest) return this.#end('numbers-used');
+    const { outbox } = this.#delivery;
+    const oldest = outbox.first;
     this.#phase = 'open';
-    this.#nextFrame = 1;
+    line.open = true;
+    line.nextFrame = 1;
     this.#heard();
     this.#grown(message.sizeBytes);
-    this.#fx.event('session-opened', {
-      epoch: this.#epoch, server: this.#server, resent: this.#outbox.queued, stalledMs: oldest === undefined ? 0 : Math.round(this.#nowMs - oldest.startMs),
-    });
-    this.#sendQueued();
+    const stalledMs = oldest === undefined ? 0 : Math.round(this.#nowMs - oldest.startMs);
+    this.#fx.event('session-opened', { epoch: line.epoch, server: line.server, resent: outbox.queued, stalledMs });
+    this.#delivery.sendQueued(this.#nowMs);
   }
 
   #onRefused(message: SessionReply & { readonly kind: 'refused' }): void {
@@ -417,24 +313,18 @@ export class AttachmentCore {
 
   #end(reason: 'detached' | 'taken-over' | 'deleted' | 'numbers-used'): void {
     if (this.#phase === 'ended') return;
-    if (this.#phase === 'open' || this.#phase === 'opening') this.#fx.send(this.#server, { kind: 'close', sessionId: this.#sessionCount });
+    const { server, sessionCount } = this.#line;
+    if (this.#phase === 'open' || this.#phase === 'opening') this.#fx.send(server, { kind: 'close', sessionId: sessionCount });
     this.#phase = 'ended';
+    this.#line.open = false;
     this.#wakeAtMs = NEVER;
-    const unanswered = this.#outbox.takeAll();
-    this.#fx.event('ended', { reason, unanswered: unanswered.length });
-    for (const flight of unanswered) this.#fail(flight);
+    this.#fx.event('ended', { reason });
+    this.#delivery.failEverything();
   }
 
   #onLimits(limits: VolumeLimits): void {
     this.#limits = limits;
-    this.#rate = RateLimit.of(limits, this.#nowMs);
-    this.#releaseHeld();
-  }
-
-  #reserve(reservation: Reservation): void {
-    this.#fx.reserve(reservation);
-    if (reservation.restartCount > this.#reservation.restartCount) this.#numbered = 0;
-    this.#reservation = reservation;
+    this.#delivery.limit(RateLimit.of(limits, this.#nowMs), this.#nowMs);
   }
 
   // ---- time
@@ -447,16 +337,20 @@ export class AttachmentCore {
 
   #onTimer(): void {
     if (this.#phase === 'ended') return;
-    this.#watch.late(this.#nowMs, this.#nowMs - this.#wakeAtMs);
+    const lateMs = this.#nowMs - this.#wakeAtMs;
     this.#wakeAtMs = NEVER;
-    this.#giveUpOld();
-    this.#releaseHeld();
-    this.#tickSession();
+    this.#watch.late(this.#nowMs, lateMs);
+    // Who comes late may have answers waiting: they are taken before anything is given up. Not twice, or a busy machine would make requests hang.
+    const late = lateMs > LATE_MS && !this.#wasLate;
+    this.#wasLate = late;
+    if (!late && this.#limits.ioTimeoutMs > 0) this.#delivery.giveUpOlder(this.#nowMs - this.#limits.ioTimeoutMs, this.#nowMs);
+    this.#delivery.releaseHeld(this.#nowMs);
+    this.#tickSession(late);
     this.#tellSilence();
     this.#setNextTimer();
   }
 
-  #tickSession(): void {
+  #tickSession(late: boolean): void {
     switch (this.#phase) {
       case 'waiting':
         if (this.#nowMs >= this.#reopenAtMs) this.#open();
@@ -467,11 +361,11 @@ export class AttachmentCore {
         if (this.#phase === 'opening') this.#probe();
         return;
       case 'open':
-        if (this.#resendDue()) {
+        if (!late && this.#resendDue()) {
           this.#resendAfterMs = Math.min(RESEND_MS_MAX, this.#resendAfterMs * 2);
           return this.#lost('unanswered');
         }
-        this.#sendQueued();
+        this.#delivery.sendQueued(this.#nowMs);
         if (this.#phase === 'open' && this.#nowMs >= this.#watch.probeDueMs(this.#nowMs)) this.#probe();
         return;
       case 'ended': return;
@@ -480,13 +374,14 @@ export class AttachmentCore {
   }
 
   #resendDue(): boolean {
-    for (const flight of this.#outbox.inFlight.values()) return this.#nowMs - flight.sentMs >= this.#resendAfterMs;
+    for (const flight of this.#delivery.outbox.inFlight.values()) return this.#nowMs - flight.sentMs >= this.#resendAfterMs;
     return false;
   }
 
   #probe(): void {
+    const { server, epoch, sessionCount } = this.#line;
     this.#watch.probed(this.#nowMs);
-    const outcome = this.#fx.send(this.#server, { kind: 'probe', sessionId: this.#sessionCount, epoch: this.#epoch, sentAtMs: this.#nowMs });
+    const outcome = this.#fx.send(server, { kind: 'probe', sessionId: sessionCount, epoch, sentAtMs: this.#nowMs });
     if (outcome === 'unreachable') this.#lost('unreachable');
   }
 
@@ -496,8 +391,9 @@ export class AttachmentCore {
     if (complaint === 'no') return;
     const silentMs = this.#watch.silentMs(this.#nowMs);
     const { epoch } = this.#configuration;
-    if (complaint === 'first') this.#fx.event('primary-silent', { epoch, server: this.#server, silentMs: Math.round(silentMs) });
-    this.#fx.tell({ kind: 'primary-silent', volumeId: this.#spec.volumeId, epoch, serverId: this.#server, silentMs });
+    const { server } = this.#line;
+    if (complaint === 'first') this.#fx.event('primary-silent', { epoch, server, silentMs: Math.round(silentMs) });
+    this.#fx.tell({ kind: 'primary-silent', volumeId: this.#spec.volumeId, epoch, serverId: server, silentMs });
     this.#ask();
   }
 
@@ -505,20 +401,6 @@ export class AttachmentCore {
     if (this.#nowMs - this.#askedMs < ASK_MS || this.#spec.copy !== null) return;
     this.#askedMs = this.#nowMs;
     this.#fx.tell({ kind: 'ask-configuration', volumeId: this.#spec.volumeId, epoch: this.#configuration.epoch });
-  }
-
-  #giveUpOld(): void {
-    const { ioTimeoutMs } = this.#limits;
-    if (ioTimeoutMs === 0) return;
-    let requests = 0;
-    for (const flight of this.#outbox.takeOlder(this.#nowMs - ioTimeoutMs)) {
-      requests += flight.left;
-      this.#figures.longestStallMs = Math.max(this.#figures.longestStallMs, this.#nowMs - flight.startMs);
-      this.#fail(flight);
-    }
-    if (requests === 0) return;
-    this.#timedOutRequests += requests;
-    this.#fx.event('requests-timed-out', { requests, ioTimeoutMs, phase: this.#phase, epoch: this.#epoch, server: this.#server });
   }
 
   #setNextTimer(): void {
@@ -530,7 +412,7 @@ export class AttachmentCore {
         this.#wakeBy(this.#openSentMs + REPEAT_MS);
         break;
       case 'open':
-        this.#wakeBy(this.#outbox.idle ? this.#watch.probeDueMs(this.#nowMs) : this.#nowMs + PROBE_MS);
+        this.#wakeBy(this.#delivery.outbox.idle ? this.#watch.probeDueMs(this.#nowMs) : this.#nowMs + PROBE_MS);
         break;
       case 'ended': return;
       default: unreachable(this.#phase);

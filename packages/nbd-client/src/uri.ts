@@ -21,7 +21,8 @@ export function parseNbdUri(text: string): NbdTarget {
     const host = url.hostname.replace(/^\[(.*)\]$/, '$1');
     return { exportName, tls, address: { host, port: url.port === '' ? DEFAULT_PORT : Number(url.port) } };
   }
-  const path = url.searchParams.get('socket');
-  if (path === null || path === '') throw new AshlarError('invalid-argument', `"${text}" names no socket`);
+  // Not searchParams: they take a plus sign for a space.
+  const path = url.search.slice(1).split('&').filter((pair) => pair.startsWith('socket=')).map((pair) => decodeURIComponent(pair.slice('socket='.length)))[0];
+  if (path === undefined || path === '') throw new AshlarError('invalid-argument', `"${text}" names no socket`);
   return { exportName, tls, address: { path } };
 }

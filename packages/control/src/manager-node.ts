@@ -11,8 +11,8 @@ import { SqliteStore } from './sqlite-store.ts';
 /** What can be asked of the supervisor of this machine's processes. */
 export interface ProcessControl {
   has(name: string): boolean;
-  /** Ends it in order, and leaves it down. */
-  hold(name: string): Promise<void>;
+  /** Ends it, in order or by force, and leaves it down. */
+  hold(name: string, kill?: boolean): Promise<void>;
   resume(name: string): Promise<void>;
 }
 
@@ -91,7 +91,7 @@ function toActor(runtime: Runtime, principal: Principal, command: ApiCommand, an
 async function control(processes: ProcessControl, command: Extract<ApiCommand, { readonly kind: 'server-stop' | 'server-start' }>, answer: (answer: ApiAnswer) => void): Promise<void> {
   const { serverId } = command;
   try {
-    await (command.kind === 'server-stop' ? processes.hold(serverId) : processes.resume(serverId));
+    await (command.kind === 'server-stop' ? processes.hold(serverId, command.kill) : processes.resume(serverId));
     answer({ ok: true, value: { serverId } });
   } catch (error) {
     answer({ ok: false, code: errorCode(error), message: error instanceof AshlarError ? error.message : String(error) });

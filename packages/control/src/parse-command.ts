@@ -39,9 +39,9 @@ export function parseCommand(raw: unknown): ApiCommand {
     case 'volume-detach': return { kind: 'volume-detach', volumeId: aVolume(c), ...aHost(c), ...aServer(c, 'copy') };
     case 'volume-failover': return { kind: 'volume-failover', volumeId: aVolume(c), ...aServer(c, 'to'), ...aServer(c, 'giveUp') };
     case 'server-lost':
-    case 'server-stop':
     case 'server-start':
       return { kind: c['kind'], serverId: serverId(text(c, 'serverId')) };
+    case 'server-stop': return { kind: 'server-stop', serverId: serverId(text(c, 'serverId')), kill: flag(c, 'kill') };
     default: throw new AshlarError('invalid-argument', 'there is no such command');
   }
 }

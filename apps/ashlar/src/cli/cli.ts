@@ -1,6 +1,7 @@
 import { ApiClient, type ApiCommand } from '@ashlar/control';
 import { AshlarError, ERROR_CODES, errorCode } from '@ashlar/words';
 import type { Command } from 'commander';
+import { defaultSite } from '../daemon/layout.ts';
 
 export interface GlobalOptions {
   readonly json?: boolean;
@@ -18,11 +19,15 @@ export class Cli {
     this.#env = env;
   }
 
+  /** By SIGINT: what fails from then on is not an error. */
+  interrupted = false;
+
   get options(): GlobalOptions { return this.#program.opts<GlobalOptions>(); }
 
   async connect(): Promise<ApiClient> {
-    const endpoint = this.options.endpoint ?? this.#env['ASHLAR_ENDPOINT'];
-    const token = this.options.token ?? this.#env['ASHLAR_TOKEN'];
+    const known = defaultSite(this.#env);
+    const endpoint = this.options.endpoint ?? this.#env['ASHLAR_ENDPOINT'] ?? known?.endpoint;
+    const token = this.options.token ?? this.#env['ASHLAR_TOKEN'] ?? (endpoint === known?.endpoint ? known?.token : undefined);
     if (endpoint === undefined || endpoint === '') throw new AshlarError('invalid-argument', 'say which site: ASHLAR_ENDPOINT and ASHLAR_TOKEN as `ashlar up` prints them, or --endpoint and --token');
     return ApiClient.connect(endpoint, token ?? '');
   }
@@ -41,11 +46,16 @@ export class Cli {
     process.stdout.write(`${this.options.json === true ? JSON.stringify(value) : show(value)}\n`);
   }
 
+  printError(error: unknown): void {
+    const code = errorCode(error);
+    process.stdout.write(`${JSON.stringify({ error: { code, message: error instanceof Error ? error.message : String(error), ...ERROR_CODES[code] } })}\n`);
+  }
+
   /** What happened, what it means for the data, what to do. The exit code is 1; 2 for bad arguments. */
   fail(error: unknown): number {
     const code = errorCode(error);
     const message = error instanceof Error ? error.message : String(error);
-    if (this.options.json === true) process.stdout.write(`${JSON.stringify({ error: { code, message, ...ERROR_CODES[code] } })}\n`);
+    if (this.options.json === true) this.printError(error);
     else process.stderr.write(`${error instanceof AshlarError ? `ashlar: ${error.explain()}` : `ashlar: ${message}`}\n`);
     return code === 'invalid-argument' ? 2 : 1;
   }

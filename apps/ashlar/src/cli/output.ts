@@ -1,5 +1,5 @@
 import Table from 'cli-table3';
-import type { EventRecord, ServerView, VolumeView } from '@ashlar/control';
+import type { EventRecord, HostView, ServerView, VolumeView } from '@ashlar/control';
 import { showSize } from './sizes.ts';
 
 const BORDERLESS = {
@@ -18,6 +18,11 @@ export function showServers(servers: readonly ServerView[]): string {
   return table(['SERVER', 'STATE', 'PID', 'USED', 'CAPACITY', 'COPIES', 'ADDRESS'], servers.map((server) => [
     server.serverId, server.state, String(server.pid), showSize(server.usedBytes), showSize(server.capacityBytes), String(server.copies), server.address,
   ]));
+}
+
+export function showHosts(hosts: readonly HostView[]): string {
+  if (hosts.length === 0) return 'no hosts';
+  return table(['HOST', 'STATE', 'PID', 'ATTACHMENTS'], hosts.map((host) => [host.hostId, host.state, String(host.pid), String(host.attachments)]));
 }
 
 export function showVolumes(volumes: readonly VolumeView[]): string {

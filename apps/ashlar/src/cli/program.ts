@@ -1,25 +1,29 @@
-import type { EventRecord, ServerView } from '@ashlar/control';
+import type { EventRecord } from '@ashlar/control';
+import { AshlarError } from '@ashlar/words';
 import { Command, CommanderError } from 'commander';
 import { Cli } from './cli.ts';
 import { addLoad } from './load.ts';
-import { showEvent, showServers } from './output.ts';
+import { showEvent } from './output.ts';
+import { addServerCommands } from './server-commands.ts';
 import { parseCount } from './sizes.ts';
 import { addUp } from './up.ts';
 import { addVolumeCommands } from './volume-commands.ts';
+
+/** As shells report it: 128 + SIGINT. */
+const INTERRUPTED = 130;
 
 /** Runs one command line; resolves with the exit code. */
 export async function run(argv: readonly string[], env: Readonly<Record<string, string | undefined>>): Promise<number> {
   const program = new Command('ashlar').description('block storage that loses nothing')
     .option('--json', 'one JSON document instead of text; one a line for up and events --follow')
-    .option('--endpoint <url>', 'which site (default: ASHLAR_ENDPOINT)')
+    .option('--endpoint <url>', 'which site (default: ASHLAR_ENDPOINT, else the one in the default directory)')
     .option('--token <token>', 'its token (default: ASHLAR_TOKEN)')
     .exitOverride();
   const cli = new Cli(program, env);
   addUp(program, cli);
   addVolumeCommands(program, cli);
   addLoad(program, cli);
-  program.command('server').description('storage servers').command('list').description('all of them')
-    .action(async () => cli.call({ kind: 'server-list' }, (value) => showServers(value as ServerView[])));
+  addServerCommands(program, cli);
   program.command('events').description('what happened to whom, when, why')
     .option('--follow', 'go on as things happen')
     .option('--subject <id>', 'only about this volume or server')
@@ -28,10 +32,14 @@ export async function run(argv: readonly string[], env: Readonly<Record<string, 
   acceptEverywhere(program);
   try {
     await program.parseAsync([...argv], { from: 'user' });
-    return 0;
+    return cli.interrupted ? INTERRUPTED : 0;
   } catch (error) {
-    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
-    return cli.fail(error);
+    if (cli.interrupted) return INTERRUPTED;
+    if (!(error instanceof CommanderError)) return cli.fail(error);
+    if (error.exitCode === 0) return 0;
+    // Commander has explained it on standard error.
+    if (argv.includes('--json')) cli.printError(new AshlarError('invalid-argument', error.message.replace(/^error: /, '')));
+    return 2;
   }
 }
 
@@ -58,7 +66,10 @@ async function events(cli: Cli, options: { follow?: boolean; subject?: string; m
     if (follow) cli.print(event, showEvent);
     else seen.push(event);
   };
-  process.once('SIGINT', () => client.close());
+  process.once('SIGINT', () => {
+    cli.interrupted = true;
+    client.close();
+  });
   try {
     await client.events({ follow, max: parseCount(options.max, '--max', 1, 10_000), ...(options.subject === undefined ? {} : { subject: options.subject }) }, emit);
     cli.print(seen, (all) => all.map(showEvent).join('\n'));

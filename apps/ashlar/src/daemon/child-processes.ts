@@ -68,14 +68,14 @@ export class ChildProcesses implements Workers {
 
   has(name: string): boolean { return this.#children.has(name); }
 
-  /** Ends this one in order, and leaves it down until `resume`. */
-  async hold(name: string): Promise<void> {
+  /** Ends this one, in order or by SIGKILL, and leaves it down until `resume`. */
+  async hold(name: string, kill = false): Promise<void> {
     const child = this.#children.get(name);
     if (!child) return;
     child.held = true;
     if (child.restart) clearTimeout(child.restart);
     child.restart = null;
-    await this.#end(child);
+    await this.#end(child, kill);
   }
 
   /** Starts one that was held; resolves when it is ready. */
@@ -156,14 +156,14 @@ export class ChildProcesses implements Workers {
     }
   }
 
-  async #end(child: Child): Promise<void> {
+  async #end(child: Child, kill = false): Promise<void> {
     const { process } = child;
     if (!process) return;
     const ended = new Promise<void>((resolve) => process.once('exit', () => resolve()));
     this.#send(child, { kind: 'stop' });
     const late = setTimeout(() => process.kill('SIGKILL'), STOP_MS);
     // A frozen child cannot be asked.
-    if (child.missed > 2) process.kill('SIGKILL');
+    if (kill || child.missed > 2) process.kill('SIGKILL');
     await ended;
     clearTimeout(late);
   }

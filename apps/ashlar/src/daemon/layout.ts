@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { chmodSync, mkdirSync, statSync } from 'node:fs';
+import { chmodSync, mkdirSync, readFileSync, statSync } from 'node:fs';
 import { homedir, tmpdir, userInfo } from 'node:os';
 import { join, resolve } from 'node:path';
 import { AshlarError } from '@ashlar/words';
@@ -25,6 +25,18 @@ export interface SiteLayout {
 export function defaultRoot(env: Readonly<Record<string, string | undefined>> = process.env): string {
   const dataHome = env['XDG_DATA_HOME'] || join(homedir(), '.local', 'share');
   return join(dataHome, 'ashlar');
+}
+
+/** The site in the default directory, as it was when it was last started; null if there is none, or it is somebody else's. */
+export function defaultSite(env: Readonly<Record<string, string | undefined>>): { readonly endpoint: string; readonly token: string } | null {
+  const root = defaultRoot(env);
+  try {
+    return { endpoint: readFileSync(join(root, 'endpoint'), 'utf8').trim(), token: readFileSync(join(root, 'token'), 'utf8').trim() };
+  } catch (error) {
+    const { code } = error as { code?: unknown };
+    if (code === 'ENOENT' || code === 'EACCES' || code === 'ENOTDIR') return null;
+    throw error;
+  }
 }
 
 export function siteLayout(directory: string): SiteLayout {

@@ -6,8 +6,8 @@ export interface Workers {
   start(argument: ChildArgument): Promise<void>;
   /** Has one of this name that can be stopped on its own. */
   has(name: string): boolean;
-  /** Ends it in order, and leaves it down. */
-  hold(name: string): Promise<void>;
+  /** Ends it, in order or by SIGKILL, and leaves it down. */
+  hold(name: string, kill?: boolean): Promise<void>;
   /** Starts one that was held. */
   resume(name: string): Promise<void>;
   /** Ends all of them in order, those started last first. */

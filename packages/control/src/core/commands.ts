@@ -31,8 +31,8 @@ export type ApiCommand =
   | { readonly kind: 'host-list' }
   /** The server's disks are lost for good: rebuild at once, without the delay. */
   | { readonly kind: 'server-lost'; readonly serverId: ServerId }
-  /** Ends the server's process in order and leaves it down, until `server-start`. Carried out by the supervisor of processes. */
-  | { readonly kind: 'server-stop'; readonly serverId: ServerId }
+  /** Ends the server's process, in order or by SIGKILL, and leaves it down until `server-start`. Carried out by the supervisor of processes. */
+  | { readonly kind: 'server-stop'; readonly serverId: ServerId; readonly kill?: boolean }
   | { readonly kind: 'server-start'; readonly serverId: ServerId };
 
 export type ApiAnswer = { readonly ok: true; readonly value: unknown } | { readonly ok: false; readonly code: ErrorCode; readonly message: string };

@@ -19,6 +19,8 @@ export interface ConnectionOptions {
   readonly pool: SlabPool;
   readonly tls: NbdTls | null;
   readonly handshakeDeadlineMs?: number;
+  /** Told when the handshake is over. */
+  readonly onAgreed: (connection: Connection) => void;
   /** Told once, when the connection is gone and why, if the client was at fault. */
   readonly onClosed: (connection: Connection, fault: string | null) => void;
 }
@@ -61,7 +63,8 @@ export class Connection implements SessionPort {
     this.session.drain();
   }
 
-  destroy(): void {
+  destroy(fault: string | null = null): void {
+    this.#fault ??= fault;
     this.#socket.destroy();
   }
 
@@ -98,6 +101,7 @@ export class Connection implements SessionPort {
 
   agreed(_target: NbdExport): void {
     this.#clearTimer();
+    this.#options.onAgreed(this);
   }
 
   end(): void {

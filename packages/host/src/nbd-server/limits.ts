@@ -8,3 +8,9 @@ export const WRITE_QUEUE_BYTES_MAX = 4 * 1024 * 1024;
 export const LINGER_MS = 5_000;
 /** How long unanswered requests may hold up an orderly shutdown. */
 export const SHUTDOWN_GRACE_MS = 5_000;
+/**
+ * Connections in the handshake at a time; one more, and the oldest of them is closed: a flood of silent connections then shuts nobody out who negotiates
+ * at once. More than the backlog, so that none is closed in the turn in which it was accepted.
+ */
+export const HANDSHAKES_MAX = 2048;
+export const BACKLOG = 1024;

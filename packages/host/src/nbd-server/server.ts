@@ -4,13 +4,14 @@ import { connect, createServer, type ListenOptions, type Server, type Socket } f
 import { AshlarError } from '@ashlar/words';
 import { type ExportDirectory, type NbdBackend, NbdExport, SlabPool } from '@ashlar/nbd';
 import { Connection, type NbdTls } from './connection.ts';
-import { CONNECTIONS_MAX, SHUTDOWN_GRACE_MS } from './limits.ts';
+import { BACKLOG, CONNECTIONS_MAX, HANDSHAKES_MAX, SHUTDOWN_GRACE_MS } from './limits.ts';
 
 export interface NbdServerOptions {
   readonly tls?: NbdTls;
   /** Names are told to clients that ask (default); otherwise they must know the name. */
   readonly listExports?: boolean;
   readonly connectionsMax?: number;
+  readonly handshakesMax?: number;
   readonly handshakeDeadlineMs?: number;
   /** Receive memory; shared memory if frames are to pass to other threads. */
   readonly allocate?: (bytes: number) => Uint8Array;
@@ -25,6 +26,8 @@ export class NbdServer implements ExportDirectory {
   readonly #options: NbdServerOptions;
   readonly #exports = new Map<string, NbdExport>();
   readonly #connections = new Set<Connection>();
+  /** Those of them that have not agreed on an export yet, oldest first. */
+  readonly #handshakes = new Set<Connection>();
   readonly #listeners = new Set<Server>();
   readonly #pool: SlabPool;
   #changed: (() => void)[] = [];
@@ -75,7 +78,7 @@ export class NbdServer implements ExportDirectory {
     // Accepted sockets are left unread, so that their first read already goes into our memory.
     const listener = createServer({ pauseOnConnect: true, allowHalfOpen: true });
     const options: ListenOptions = 'path' in address ? { path: address.path } : { host: address.host, port: address.port };
-    listener.listen({ ...options, backlog: 511 });
+    listener.listen({ ...options, backlog: BACKLOG });
     await once(listener, 'listening');
     listener.on('connection', (socket) => this.#accept(socket));
     listener.on('error', (error) => this.#fault(`listener: ${error.message}`));
@@ -111,19 +114,32 @@ export class NbdServer implements ExportDirectory {
   }
 
   #accept(socket: Socket): void {
-    if (this.#connections.size >= (this.#options.connectionsMax ?? CONNECTIONS_MAX)) {
+    if (this.#connections.size - this.#handshakes.size >= (this.#options.connectionsMax ?? CONNECTIONS_MAX)) {
       this.#fault('too many connections');
       socket.destroy();
       return;
     }
-    this.#connections.add(new Connection(socket, {
+    if (this.#handshakes.size >= (this.#options.handshakesMax ?? HANDSHAKES_MAX)) this.#dropOldestHandshake();
+    const connection = new Connection(socket, {
       exports: this, pool: this.#pool, tls: this.#options.tls ?? null, handshakeDeadlineMs: this.#options.handshakeDeadlineMs,
-      onClosed: (connection, fault) => this.#gone(connection, fault),
-    }));
+      onAgreed: (agreed) => this.#handshakes.delete(agreed),
+      onClosed: (closed, fault) => this.#gone(closed, fault),
+    });
+    this.#connections.add(connection);
+    this.#handshakes.add(connection);
+  }
+
+  #dropOldestHandshake(): void {
+    for (const oldest of this.#handshakes) {
+      this.#handshakes.delete(oldest);
+      oldest.destroy('too many handshakes at a time');
+      return;
+    }
   }
 
   #gone(connection: Connection, fault: string | null): void {
     this.#connections.delete(connection);
+    this.#handshakes.delete(connection);
     if (fault !== null) this.#fault(fault);
     const changed = this.#changed;
     this.#changed = [];

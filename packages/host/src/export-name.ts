@@ -8,7 +8,7 @@ export function exportName({ volumeId, readOnly, copy }: { readonly volumeId: Vo
 }
 
 /** https://github.com/NetworkBlockDevice/nbd/blob/master/doc/uri.md */
-export function nbdUri(spec: AttachmentSpec, socketPath: string, tcpPort: number): string {
+export function nbdUri(spec: AttachmentSpec, socketPath: string, tcpPort: number, tls: boolean): string {
   const name = exportName(spec);
-  return spec.tcp ? `nbd://127.0.0.1:${tcpPort}/${name}` : `nbd+unix:///${name}?socket=${encodeURI(socketPath)}`;
+  return spec.tcp ? `${tls ? 'nbds' : 'nbd'}://127.0.0.1:${tcpPort}/${name}` : `nbd+unix:///${name}?socket=${encodeURI(socketPath)}`;
 }

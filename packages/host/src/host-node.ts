@@ -10,7 +10,7 @@ import { exportName, nbdUri } from './export-name.ts';
 import { HostActor, type HostHouse } from './host-actor.ts';
 import { HostState } from './host-state.ts';
 import { DETACH_GRACE_MS, RESTARTS_MAX, RESTARTS_MS, SAVE_DELAY_MS, SHUTDOWN_MS, SOCKET_PATH_BYTES_MAX, STOP_GRACE_MS } from './limits.ts';
-import { NbdServer } from './nbd-server/index.ts';
+import { NbdServer, type NbdTls } from './nbd-server/index.ts';
 import { addUsage, NO_USAGE } from './usage.ts';
 
 export interface HostNodeOptions {
@@ -21,6 +21,8 @@ export interface HostNodeOptions {
   readonly socketDirectory: string;
   readonly runtime: Runtime;
   readonly managerAddress: Address;
+  /** Given: nothing is served over TCP without TLS. The unix socket's directory is its protection. */
+  readonly tls?: NbdTls;
 }
 
 /** Started before the attachments and so stopped after them: what they leave behind is saved, then the file is closed. */
@@ -51,6 +53,7 @@ export class HostNode implements AttachmentHouse, HostHouse {
   readonly #open = new Map<string, AttachmentActor>();
   /** What is being done with one attachment, one after the other. */
   readonly #work = new Map<string, Promise<unknown>>();
+  readonly #tls: boolean;
   #tcpListening: Promise<void> | null = null;
   #tcpPort: number;
   #saveTimer: NodeJS.Timeout | null = null;
@@ -62,7 +65,8 @@ export class HostNode implements AttachmentHouse, HostHouse {
     this.#runtime = runtime;
     const onFault = (fault: string): void => runtime.log.warn({ hostId, fault }, 'an NBD connection was closed');
     this.#unixServer = new NbdServer({ onFault });
-    this.#tcpServer = new NbdServer({ onFault });
+    this.#tls = options.tls !== undefined;
+    this.#tcpServer = new NbdServer({ onFault, tls: options.tls });
     for (const path of [directory, socketDirectory]) {
       mkdirSync(path, { recursive: true, mode: 0o700 });
       chmodSync(path, 0o700);
@@ -101,7 +105,7 @@ export class HostNode implements AttachmentHouse, HostHouse {
   // ---- HostHouse
 
   specs(): readonly AttachmentSpec[] { return this.#state.all().map(({ spec }) => spec); }
-  nbd(spec: AttachmentSpec): string { return nbdUri(spec, this.socketPath, this.#tcpPort); }
+  nbd(spec: AttachmentSpec): string { return nbdUri(spec, this.socketPath, this.#tcpPort, this.#tls); }
 
   attach(spec: AttachmentSpec, configuration: Configuration): Promise<string> {
     const name = exportName(spec);

@@ -1,2 +1,2 @@
 export * from './host-node.ts';
-export { DroppingBackend, MemoryBackend, type NbdAddress, NbdServer, type NbdServerOptions } from './nbd-server/index.ts';
+export { DroppingBackend, MemoryBackend, type NbdAddress, NbdServer, type NbdServerOptions, type NbdTls } from './nbd-server/index.ts';

@@ -4,6 +4,7 @@ import { HostNode } from '@ashlar/host';
 import { DirectoryLock, type LinkAddress, type Runtime } from '@ashlar/runtime';
 import { StorageNode } from '@ashlar/storage';
 import { errorCode, hostId, serverId } from '@ashlar/words';
+import { nbdTls } from './nbd-tls.ts';
 
 /** What one thread hosts: plain data, so that it can be handed to a thread or to another process. */
 export interface PartiesArgument {
@@ -27,7 +28,7 @@ export async function place(runtime: Runtime, { managerAddress, listen, connect,
     StorageNode.start({ serverId: serverId(server.serverId), directories: server.directories, address: server.address, runtime, managerAddress });
   }
   for (const host of hosts) {
-    await HostNode.start({ hostId: hostId(host.hostId), directory: host.directory, socketDirectory: host.socketDirectory, runtime, managerAddress });
+    await HostNode.start({ hostId: hostId(host.hostId), directory: host.directory, socketDirectory: host.socketDirectory, runtime, managerAddress, tls: nbdTls(process.env) });
   }
   for (const { party, address } of connect) runtime.links.connect(party, address);
 }

@@ -15,8 +15,11 @@ export interface DiskFile {
   readonly sizeBytes: number;
   /** Fills `into` from `position`; bytes beyond the end of the file read as zeros. Null, or why nothing can be said about the bytes. */
   read(into: Uint8Array, position: number): DiskError | null;
-  /** Writes the buffers one after another at `position`: all of them, or an error, after which any part may have been written. */
-  write(buffers: readonly Uint8Array[], position: number): DiskError | null;
+  /**
+   * Writes the buffers one after another at `position`: all of them, or an error, after which any part may have been written.
+   * `essential`: frees space or keeps a promise (destaging, trims, superblocks); a driver may use a reserve for it when the disk is full.
+   */
+  write(buffers: readonly Uint8Array[], position: number, essential: boolean): DiskError | null;
   truncate(sizeBytes: number): DiskError | null;
   /** fdatasync, with the size: covers every write that returned before the call. */
   sync(done: (error: DiskError | null) => void): void;

@@ -3,3 +3,5 @@ export * from './copy-store.ts';
 export * from './disk.ts';
 export * from './limits.ts';
 export { DestageBuffer, PageCache } from './resources.ts';
+export { MemoryDisk, type DiskFault, type DiskOperation, type RecordedChange } from './memory-disk.ts';
+export { MemoryImage } from './memory-file.ts';

@@ -1,6 +1,6 @@
 /** Bounds of the on-disk copy. */
 
-/** One journal segment. 16 MiB: a round of destaging covers a few, a trimmed volume keeps one. */
+/** One journal segment. 16 MiB: a round of destaging covers two, a trimmed volume keeps one. */
 export const SEGMENT_BYTES = 16 * 2 ** 20;
 /** Journal of one volume, history kept for catch-up included. */
 export const JOURNAL_BYTES_MAX = 512 * 2 ** 20;
@@ -12,11 +12,11 @@ export const DATA_FILE_BYTES = 2 ** 40;
 export const PAGE_CACHE_PAGES = 16_384;
 /** Journal bytes one round of destaging reads into memory, shared by the copies of one thread. */
 export const ROUND_BYTES = 32 * 2 ** 20;
+/** Without `eager`, destaging begins when this part of the journal is in use: more of it overwrites what it holds, less of it is read at opening. */
+export const BACKLOG_PART = 1 / 4;
 /** Zeroing or trimming more than this is remembered as a range of extents instead of block by block. */
 export const RANGE_BLOCKS_MIN = 1024;
-/** Ranges remembered before destaging must catch up: each lookup passes over all of them. */
+/** Ranges remembered before destaging must catch up: each lookup passes over all of them. One frame may go past it by FRAME_REQUESTS_MAX. */
 export const RANGES_MAX = 256;
 /** First sequence numbers of epochs kept. A copy that was away for more epochs than that is compared extent by extent. */
 export const EPOCH_STARTS_MAX = 128;
-/** Journal segments only trims, zeroes and destaging may use, so that a full journal can always be worked off. */
-export const RESERVED_SEGMENTS = 2;

@@ -38,6 +38,7 @@ export class PageCache {
 
 /** Journal bytes of the one round of destaging that runs at a time in this thread. */
 export class DestageBuffer {
+  /** What a round should stay within; a segment with one very large record may need more. */
   readonly maxBytes: number;
   #bytes: Uint8Array | null = null;
   #owner: object | null = null;
@@ -48,10 +49,10 @@ export class DestageBuffer {
   }
 
   /** The memory, or null while another copy has it; `wake` is then called when it is free. */
-  acquire(owner: object, wake: () => void): Uint8Array | null {
+  acquire(owner: object, bytes: number, wake: () => void): Uint8Array | null {
     if (this.#owner === null || this.#owner === owner) {
       this.#owner = owner;
-      this.#bytes ??= new Uint8Array(this.maxBytes);
+      if (this.#bytes === null || this.#bytes.length < bytes) this.#bytes = new Uint8Array(Math.max(bytes, this.maxBytes));
       return this.#bytes;
     }
     if (!this.#waiting.some((waiter) => waiter.owner === owner)) this.#waiting.push({ owner, wake });

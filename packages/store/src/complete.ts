@@ -1,0 +1,136 @@
+import { BLOCK_BYTES, checksum } from '@ashlar/words';
+import { Frame, FRAME_HEADER_BYTES, frameHeadBytes, Op, OPERATION_BYTES } from '@ashlar/protocol';
+import { edgeBlocks } from './record.ts';
+
+/** Fills `into` with the block as it is before the frame; false if its bytes are corrupt. */
+export type ReadBlock = (block: number, into: Uint8Array) => boolean;
+
+/** True if some operation touches only a part of a block, so that the rest has to be read first. */
+export function touchesParts(frame: Frame): boolean {
+  for (let i = 0; i < frame.count; i++) {
+    const op = frame.op(i);
+    if (op !== Op.write && op !== Op.zero && op !== Op.trim) continue;
+    if (frame.offsetBytes(i) % BLOCK_BYTES !== 0 || frame.lengthBytes(i) % BLOCK_BYTES !== 0) return true;
+  }
+  return false;
+}
+
+/**
+ * Completes a primary's record: afterwards each write covers whole blocks; a zero that covers parts of blocks carries those blocks whole, as they
+ * become; a trim is shortened to the blocks that it covers whole. So that copies apply the same bytes without reading. The frame gets a new head and payload.
+ * False if a block that must be read is corrupt; the frame is then as it was.
+ */
+export function completeFrame(frame: Frame, read: ReadBlock): boolean {
+  const { count } = frame;
+  const completed: (Map<number, Uint8Array> | undefined)[] = [];
+  for (let i = 0; i < count; i++) {
+    const op = frame.op(i);
+    if (op !== Op.write && op !== Op.zero) continue;
+    const edges = edgeBlocks(frame.offsetBytes(i), frame.lengthBytes(i));
+    if (edges.length === 0) continue;
+    const blocks = new Map<number, Uint8Array>();
+    for (const block of edges) {
+      const bytes = new Uint8Array(BLOCK_BYTES);
+      if (!overlay(frame, completed, i, block, bytes) && !read(block, bytes)) return false;
+      applyPart(frame, i, block, bytes);
+      blocks.set(block, bytes);
+    }
+    completed[i] = blocks;
+  }
+  rebuild(frame, completed);
+  return true;
+}
+
+/** The block as an earlier operation of the same frame left it; false if none touched it. */
+function overlay(frame: Frame, completed: readonly (Map<number, Uint8Array> | undefined)[], before: number, block: number, into: Uint8Array): boolean {
+  for (let i = before - 1; i >= 0; i--) {
+    const bytes = completed[i]?.get(block);
+    if (bytes !== undefined) {
+      into.set(bytes);
+      return true;
+    }
+    const from = block * BLOCK_BYTES - frame.offsetBytes(i);
+    if (from < 0 || from + BLOCK_BYTES > frame.lengthBytes(i)) continue;
+    const op = frame.op(i);
+    if (op === Op.write) {
+      into.set(frame.bytes(i).subarray(from, from + BLOCK_BYTES));
+      return true;
+    }
+    // All of `into` is zeros already.
+    if (op === Op.zero || op === Op.trim) return true;
+  }
+  return false;
+}
+
+function applyPart(frame: Frame, i: number, block: number, bytes: Uint8Array): void {
+  const offset = frame.offsetBytes(i);
+  const start = block * BLOCK_BYTES;
+  const from = Math.max(offset, start);
+  const until = Math.min(offset + frame.lengthBytes(i), start + BLOCK_BYTES);
+  if (frame.op(i) === Op.write) bytes.set(frame.bytes(i).subarray(from - offset, until - offset), from - start);
+  else bytes.fill(0, from - start, until - start);
+}
+
+/** Layout of what is added: the whole bytes of each completed write, or the edges of each zero, behind the old payload. */
+function rebuild(frame: Frame, completed: readonly (Map<number, Uint8Array> | undefined)[]): void {
+  let added = 0;
+  let crcs = frame.blockCount;
+  for (let i = 0; i < frame.count; i++) {
+    const blocks = completed[i];
+    if (blocks === undefined) continue;
+    added += frame.op(i) === Op.write ? wholeBytes(frame, i) : blocks.size * BLOCK_BYTES;
+    if (frame.op(i) === Op.zero) crcs += blocks.size;
+  }
+  const payload = new Uint8Array(frame.payload.length + added);
+  payload.set(frame.payload);
+  const head = new Uint8Array(frameHeadBytes(frame.count, crcs));
+  head.set(frame.head.subarray(0, FRAME_HEADER_BYTES + frame.count * OPERATION_BYTES + frame.blockCount * 4));
+  const made = new Frame(head, payload);
+  made.view.setUint32(16, crcs, true);
+  made.view.setUint32(20, payload.length, true);
+  let at = frame.payload.length;
+  let crc = frame.blockCount;
+  for (let i = 0; i < frame.count; i++) {
+    const blocks = completed[i];
+    const op = frame.op(i);
+    if (op === Op.trim) shorten(made, i);
+    if (blocks === undefined) continue;
+    if (op === Op.write) at = placeWrite(frame, made, i, blocks, at);
+    else {
+      made.setOperation(i, frame.requestNumber(i), op, frame.opFlags(i), frame.offsetBytes(i), frame.lengthBytes(i), at, crc);
+      for (const bytes of blocks.values()) {
+        payload.set(bytes, at);
+        made.setCrc(crc++, checksum(bytes));
+        at += BLOCK_BYTES;
+      }
+    }
+  }
+  frame.head = made.head;
+  frame.view = made.view;
+  frame.payload = payload;
+}
+
+function placeWrite(frame: Frame, made: Frame, i: number, blocks: ReadonlyMap<number, Uint8Array>, at: number): number {
+  const offset = frame.offsetBytes(i);
+  const first = Math.floor(offset / BLOCK_BYTES);
+  const whole = wholeBytes(frame, i);
+  made.payload.set(frame.bytes(i), at + offset - first * BLOCK_BYTES);
+  for (const [block, bytes] of blocks) {
+    made.payload.set(bytes, at + (block - first) * BLOCK_BYTES);
+    made.setCrc(frame.crcIndex(i) + block - first, checksum(bytes));
+  }
+  made.setOperation(i, frame.requestNumber(i), Op.write, frame.opFlags(i), first * BLOCK_BYTES, whole, at, frame.crcIndex(i));
+  return at + whole;
+}
+
+function wholeBytes(frame: Frame, i: number): number {
+  const offset = frame.offsetBytes(i);
+  return (Math.ceil((offset + frame.lengthBytes(i)) / BLOCK_BYTES) - Math.floor(offset / BLOCK_BYTES)) * BLOCK_BYTES;
+}
+
+/** A trim is advice: parts of blocks keep their bytes. */
+function shorten(frame: Frame, i: number): void {
+  const first = Math.ceil(frame.offsetBytes(i) / BLOCK_BYTES);
+  const end = Math.floor((frame.offsetBytes(i) + frame.lengthBytes(i)) / BLOCK_BYTES);
+  frame.setOperation(i, frame.requestNumber(i), Op.trim, frame.opFlags(i), first * BLOCK_BYTES, Math.max(0, end - first) * BLOCK_BYTES, 0, 0);
+}

@@ -1,0 +1,284 @@
+import { assert } from '@ashlar/words';
+import { Frame, type VolumeTag } from '@ashlar/protocol';
+import type { Disk, DiskError, DiskFile } from './disk.ts';
+import { PAGE_BYTES } from './limits.ts';
+import type { LogSnapshot } from './log-tail.ts';
+import { headMatches, marksBefore, parseRecordHeader, recordBytes, RECORD_HEADER_BYTES, sealRecord, type JournalMark } from './record.ts';
+import { Segment, SEGMENT_HEADER_BYTES, writeSegmentHeader } from './segment.ts';
+
+/** Every so many records their position is remembered, for finding history. */
+const MARK_RECORDS = 32;
+const PADDING = new Uint8Array(PAGE_BYTES);
+/** Files are named by slot, not by serial number: a file is used again for another segment. */
+const NAME = /^journal-([0-9]{4,})$/;
+
+export interface JournalLimits {
+  readonly segmentBytes: number;
+  readonly bytesMax: number;
+}
+
+/** A record as read back; `payloadPosition` is where its payload lies in the segment. */
+export interface StoredRecord {
+  readonly frame: Frame;
+  readonly position: number;
+  readonly payloadPosition: number;
+  readonly nextPosition: number;
+  readonly durable: JournalMark;
+}
+
+export function isJournalName(name: string): boolean {
+  return NAME.test(name);
+}
+
+/** The segments of one copy: history (in the extents already), what is to be destaged, and the one that is written to. */
+export class Journal {
+  readonly #disk: Disk;
+  readonly #tag: VolumeTag;
+  readonly limits: JournalLimits;
+  /** By serial number, rising, without gaps. */
+  readonly segments: Segment[] = [];
+  /** The last segment while it may be written to. */
+  current: Segment | null = null;
+  /** Segments up to this serial are in the extents. */
+  destagedSerial: number;
+  /** Everything before this place is on stable storage. */
+  durable: JournalMark;
+  /** A file was made since the directory was last synced. */
+  directoryDirty = false;
+  restarts: number;
+  #nextSlot = 0;
+  #recordsSinceMark = 0;
+  readonly #headerBytes = new Uint8Array(RECORD_HEADER_BYTES);
+  readonly #header = new DataView(this.#headerBytes.buffer);
+  readonly #buffers: Uint8Array[] = [];
+
+  constructor(disk: Disk, tag: VolumeTag, limits: JournalLimits, destagedSerial: number, durable: JournalMark, restarts: number) {
+    this.#disk = disk;
+    this.#tag = tag;
+    this.limits = limits;
+    this.destagedSerial = destagedSerial;
+    this.durable = durable;
+    this.restarts = restarts;
+    for (const name of disk.list()) {
+      const match = NAME.exec(name);
+      if (match) this.#nextSlot = Math.max(this.#nextSlot, Number(match[1]) + 1);
+    }
+  }
+
+  get last(): Segment | null { return this.segments[this.segments.length - 1] ?? null; }
+  get end(): JournalMark { return this.last?.end ?? { serial: this.destagedSerial, position: 0 }; }
+  get totalBytes(): number { return sum(this.segments); }
+  get live(): readonly Segment[] { return this.segments.filter((segment) => segment.serial > this.destagedSerial); }
+
+  get liveBytes(): number {
+    let bytes = 0;
+    for (const segment of this.segments) if (segment.serial > this.destagedSerial) bytes += segment.capacityBytes;
+    return bytes;
+  }
+
+  /** Bytes of records that the extents do not have yet. */
+  get backlogBytes(): number {
+    let bytes = 0;
+    for (const segment of this.segments) if (segment.serial > this.destagedSerial) bytes += segment.endPosition - SEGMENT_HEADER_BYTES;
+    return bytes;
+  }
+
+  bySerial(serial: number): Segment | null {
+    const first = this.segments[0];
+    return first === undefined ? null : (this.segments[serial - first.serial] ?? null);
+  }
+
+  /** True if a record of so many bytes has a place, in this segment or in another that may be begun. */
+  hasRoom(bytes: number): boolean {
+    const record = Math.ceil((bytes + RECORD_HEADER_BYTES) / PAGE_BYTES) * PAGE_BYTES;
+    return this.#fitsCurrent(record) || this.#mayBegin(this.#capacityFor(record));
+  }
+
+  #fitsCurrent(record: number): boolean {
+    return this.current !== null && this.current.endPosition + record <= this.current.capacityBytes;
+  }
+
+  #capacityFor(record: number): number {
+    return Math.max(this.limits.segmentBytes, SEGMENT_HEADER_BYTES + record);
+  }
+
+  /** One record must always find a place in a journal that holds nothing else. */
+  #mayBegin(capacity: number): boolean {
+    const live = this.liveBytes;
+    return live === 0 || live + capacity <= this.limits.bytesMax;
+  }
+
+  /** Journals one frame with one write. `log`: the log as it is before the frame. The position of its payload, `busy`, or an error. */
+  append(frame: Frame, log: LogSnapshot): { readonly segment: Segment; readonly payloadPosition: number } | 'busy' | DiskError {
+    const bytes = recordBytes(frame.head.length, frame.payload.length);
+    if (!this.#fitsCurrent(bytes)) {
+      if (!this.#mayBegin(this.#capacityFor(bytes))) return 'busy';
+      const error = this.begin(log, this.#capacityFor(bytes));
+      if (error !== null) return error;
+    }
+    const segment = this.current as Segment;
+    const at = segment.endPosition;
+    sealRecord(this.#header, this.#headerBytes, frame, { serial: segment.serial, position: at }, this.durable);
+    const used = RECORD_HEADER_BYTES + frame.head.length + frame.payload.length;
+    const error = this.#write(segment, frame, bytes - used, at);
+    if (error !== null) return error;
+    segment.dirty = true;
+    segment.endPosition = at + bytes;
+    return { segment, payloadPosition: at + RECORD_HEADER_BYTES + frame.head.length };
+  }
+
+  /** Remembers where a log record lies, now and then. */
+  mark(segment: Segment, seq: number, position: number): void {
+    if (this.#recordsSinceMark++ % MARK_RECORDS === 0) segment.marks.push(seq, position);
+  }
+
+  #write(segment: Segment, frame: Frame, padding: number, at: number): DiskError | null {
+    const buffers = this.#buffers;
+    buffers.length = 0;
+    buffers.push(this.#headerBytes, frame.head);
+    if (frame.payload.length > 0) buffers.push(frame.payload);
+    if (padding > 0) buffers.push(PADDING.subarray(0, padding));
+    const error = segment.file.write(buffers, at, false);
+    if (error?.code !== 'ENOSPC' || !this.dropHistory()) return error;
+    return segment.file.write(buffers, at, false);
+  }
+
+  /** Ends the current segment. The next record begins another. */
+  close(): void {
+    this.current = null;
+  }
+
+  /** Begins a segment: in the file of the oldest history if the journal has reached its bound, else in a new one. */
+  begin(log: LogSnapshot, capacity: number): DiskError | null {
+    const header = {
+      serial: this.end.serial + 1, restarts: this.restarts, start: log, previousEnd: this.end.position, durable: this.durable,
+    };
+    let file = this.#recycle(capacity);
+    if (file === null) {
+      const created = this.#disk.create(`journal-${String(this.#nextSlot++).padStart(4, '0')}`);
+      if ('code' in created) return created;
+      file = created;
+      this.directoryDirty = true;
+    }
+    let error = writeSegmentHeader(file, this.#tag, header);
+    if (error?.code === 'ENOSPC' && this.dropHistory()) error = writeSegmentHeader(file, this.#tag, header);
+    if (error !== null) {
+      this.#discard(file);
+      return error;
+    }
+    const segment = new Segment(file, header, capacity);
+    segment.dirty = true;
+    this.segments.push(segment);
+    this.current = segment;
+    this.#recordsSinceMark = 0;
+    return null;
+  }
+
+  #recycle(capacity: number): DiskFile | null {
+    const oldest = this.segments[0];
+    if (oldest === undefined || oldest.serial > this.destagedSerial || this.totalBytes + capacity <= this.limits.bytesMax) return null;
+    // The last one stays: the serial numbers and the end of the journal are known from it.
+    if (this.segments.length === 1) return null;
+    this.segments.shift();
+    if (oldest.capacityBytes === capacity) return oldest.file;
+    this.#discard(oldest.file);
+    return this.#recycle(capacity);
+  }
+
+  #discard(file: DiskFile): void {
+    file.close();
+    // A file that cannot be removed is only in the way: its segment is known to be destaged, or its header to be invalid.
+    this.#disk.remove(file.name);
+  }
+
+  /** Gives the files of destaged segments back to the disk. True if there were any. */
+  dropHistory(): boolean {
+    let dropped = false;
+    while (this.segments.length > 1 && (this.segments[0] as Segment).serial <= this.destagedSerial) {
+      this.#discard((this.segments.shift() as Segment).file);
+      dropped = true;
+    }
+    return dropped;
+  }
+
+  /** Forgets all segments; their serial numbers are not used again. */
+  clear(): void {
+    const { serial } = this.end;
+    for (const segment of this.segments.splice(0)) this.#discard(segment.file);
+    this.current = null;
+    this.destagedSerial = serial;
+    this.durable = { serial, position: 0 };
+  }
+
+  /** The record at this place, or null if none is. */
+  read(segment: Segment, position: number, withPayload: boolean): StoredRecord | DiskError | null {
+    const page = new Uint8Array(PAGE_BYTES);
+    const error = segment.file.read(page, position);
+    if (error !== null) return error;
+    const header = parseRecordHeader(page, 0, { serial: segment.serial, position });
+    if (header === null) return null;
+    const wanted = withPayload ? header.headBytes + header.payloadBytes : header.headBytes;
+    const bytes = new Uint8Array(wanted);
+    const inPage = Math.min(wanted, PAGE_BYTES - RECORD_HEADER_BYTES);
+    bytes.set(page.subarray(RECORD_HEADER_BYTES, RECORD_HEADER_BYTES + inPage));
+    if (wanted > inPage) {
+      const rest = segment.file.read(bytes.subarray(inPage), position + PAGE_BYTES);
+      if (rest !== null) return rest;
+    }
+    const frame = new Frame(bytes.subarray(0, header.headBytes), bytes.subarray(header.headBytes));
+    if (!headMatches(frame, header)) return null;
+    return {
+      frame, position, payloadPosition: position + RECORD_HEADER_BYTES + header.headBytes,
+      nextPosition: position + recordBytes(header.headBytes, header.payloadBytes), durable: header.durable,
+    };
+  }
+
+  /** Makes what was appended so far stable; the mark in `done` is what was covered. */
+  sync(done: (error: DiskError | null) => void): void {
+    const covered = this.end;
+    const dirty = this.segments.filter((segment) => segment.dirty);
+    let left = dirty.length + 1;
+    let failed: DiskError | null = null;
+    const one = (error: DiskError | null): void => {
+      failed ??= error;
+      left -= 1;
+      if (left > 0) return;
+      if (failed === null && marksBefore(this.durable, covered)) this.durable = covered;
+      done(failed);
+    };
+    for (const segment of dirty) {
+      segment.dirty = false;
+      segment.file.sync(one);
+    }
+    if (!this.directoryDirty) return one(null);
+    this.directoryDirty = false;
+    this.#disk.syncDirectory(one);
+  }
+
+  /** The same, blocking. */
+  syncNow(): DiskError | null {
+    for (const segment of this.segments) {
+      if (!segment.dirty) continue;
+      const error = segment.file.syncNow();
+      if (error !== null) return error;
+      segment.dirty = false;
+    }
+    const error = this.directoryDirty ? this.#disk.syncDirectoryNow() : null;
+    if (error !== null) return error;
+    this.directoryDirty = false;
+    assert(!marksBefore(this.end, this.durable), 'nothing beyond the end of the journal is durable');
+    this.durable = this.end;
+    return null;
+  }
+
+  closeFiles(): void {
+    for (const segment of this.segments) segment.file.close();
+    this.current = null;
+  }
+}
+
+function sum(segments: readonly Segment[]): number {
+  let bytes = 0;
+  for (const segment of segments) bytes += segment.capacityBytes;
+  return bytes;
+}

@@ -1,0 +1,117 @@
+import { BLOCK_BYTES, EXTENT_BLOCKS } from '@ashlar/words';
+import { FrameKind, Op, type Frame } from '@ashlar/protocol';
+import { BlockIndex } from './block-index.ts';
+import { BlockState } from './blocks.ts';
+import { RANGE_BLOCKS_MIN } from './limits.ts';
+import { edgeBlocks } from './record.ts';
+import { ZeroRanges } from './zero-ranges.ts';
+
+/** Bit in an entry's state: the block came by a fill, whose version says nothing about whether its record is durable. */
+export const FILLED = 4;
+export const STATE_MASK = 3;
+
+/** What records say about blocks: the index of single blocks, and the ranges that were zeroed as whole extents. */
+export class LiveBlocks {
+  readonly index = new BlockIndex();
+  readonly ranges = new ZeroRanges();
+  #extents = new Set<number>();
+  #sorted: readonly number[] | null = [];
+
+  get isEmpty(): boolean { return this.index.count === 0 && this.ranges.count === 0; }
+
+  /** The block's entry in the index if it is newer than every range over it; -1 if there is none, or a range is newer (see rangeSeq). */
+  find(block: number): number {
+    const at = this.index.find(block);
+    if (at < 0 || this.ranges.count === 0) return at;
+    return this.index.seq(at) < this.ranges.seqOf(Math.floor(block / EXTENT_BLOCKS)) ? -1 : at;
+  }
+
+  /** The version at which a range zeroed this extent; 0 if none did. */
+  rangeSeq(extent: number): number {
+    return this.ranges.count === 0 ? 0 : this.ranges.seqOf(extent);
+  }
+
+  /** Takes in one record. `payloadAt`: position of its payload's first byte. Operations with versions beyond `maxSeq` were cut off. */
+  apply(frame: Frame, serial: number, payloadAt: number, maxSeq: number): void {
+    const fill = frame.kind === FrameKind.fill;
+    const flag = fill ? FILLED : 0;
+    for (let i = 0; i < frame.count; i++) {
+      const seq = fill ? frame.requestNumber(i) : frame.firstSeq + i;
+      if (seq > maxSeq) continue;
+      const op = frame.op(i);
+      if (op === Op.write) this.#write(frame, i, serial, payloadAt, seq, flag);
+      else if (op === Op.zero || op === Op.trim) this.#zero(frame, i, serial, payloadAt, seq, flag);
+    }
+  }
+
+  #write(frame: Frame, i: number, serial: number, payloadAt: number, seq: number, flag: number): void {
+    const first = frame.offsetBytes(i) / BLOCK_BYTES;
+    const count = frame.lengthBytes(i) / BLOCK_BYTES;
+    const at = payloadAt + frame.payloadAt(i);
+    const crcs = frame.crcIndex(i);
+    for (let k = 0; k < count; k++) this.index.put(first + k, serial, at + k * BLOCK_BYTES, frame.crc(crcs + k), seq, BlockState.written | flag);
+    this.#touch(first, count);
+  }
+
+  #zero(frame: Frame, i: number, serial: number, payloadAt: number, seq: number, flag: number): void {
+    const offset = frame.offsetBytes(i);
+    const length = frame.lengthBytes(i);
+    const edges = frame.op(i) === Op.zero ? edgeBlocks(offset, length) : [];
+    edges.forEach((block, k) => {
+      this.index.put(block, serial, payloadAt + frame.payloadAt(i) + k * BLOCK_BYTES, frame.crc(frame.crcIndex(i) + k), seq, BlockState.written | flag);
+      this.#touch(block, 1);
+    });
+    const first = Math.ceil(offset / BLOCK_BYTES);
+    const end = Math.floor((offset + length) / BLOCK_BYTES);
+    if (end - first < RANGE_BLOCKS_MIN) return this.#zeroBlocks(first, end, serial, seq, flag);
+    const firstExtent = Math.ceil(first / EXTENT_BLOCKS);
+    const endExtent = Math.floor(end / EXTENT_BLOCKS);
+    this.ranges.add({ firstExtent, endExtent, seq, serial });
+    this.#zeroBlocks(first, firstExtent * EXTENT_BLOCKS, serial, seq, flag);
+    this.#zeroBlocks(endExtent * EXTENT_BLOCKS, end, serial, seq, flag);
+  }
+
+  #zeroBlocks(first: number, end: number, serial: number, seq: number, flag: number): void {
+    for (let block = first; block < end; block++) this.index.put(block, serial, 0, 0, seq, BlockState.zero | flag);
+    if (end > first) this.#touch(first, end - first);
+  }
+
+  #touch(first: number, count: number): void {
+    for (let extent = Math.floor(first / EXTENT_BLOCKS); extent * EXTENT_BLOCKS < first + count; extent++) {
+      if (this.#extents.has(extent)) continue;
+      this.#extents.add(extent);
+      this.#sorted = null;
+    }
+  }
+
+  /** The first extent at or after `from` of which the journal holds single blocks; -1 if there is none. */
+  nextExtent(from: number): number {
+    this.#sorted ??= [...this.#extents].sort((a, b) => a - b);
+    let low = 0;
+    let high = this.#sorted.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if ((this.#sorted[middle] as number) < from) low = middle + 1;
+      else high = middle;
+    }
+    return this.#sorted[low] ?? -1;
+  }
+
+  /** The extents have everything up to this segment. */
+  destaged(serial: number): void {
+    this.index.destagedSerial = serial;
+    this.index.compact();
+    this.ranges.dropThrough(serial);
+    const left = new Set<number>();
+    for (const block of this.index.blocksThrough(0xffffffff)) left.add(Math.floor(block / EXTENT_BLOCKS));
+    this.#extents = left;
+    this.#sorted = null;
+  }
+
+  clear(): void {
+    this.index.clear();
+    this.ranges.clear();
+    this.#extents.clear();
+    this.#sorted = null;
+  }
+}

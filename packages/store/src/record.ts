@@ -1,0 +1,115 @@
+import { BLOCK_BYTES, checksum } from '@ashlar/words';
+import { blocksTouched, Frame, FRAME_HEADER_BYTES, FrameKind, Op, OPERATION_BYTES, frameHeadBytes } from '@ashlar/protocol';
+import { PAGE_BYTES } from './limits.ts';
+
+/**
+ * One record of the journal: a header that binds it to its place, then the frame's head and payload, padded to a whole page.
+ * Byte by byte in docs/formats/journal.md.
+ */
+export const RECORD_MAGIC = 0x52485341; // "ASHR"
+export const RECORD_HEADER_BYTES = 40;
+
+/** A place in the journal: a segment's serial number and a byte position in it. */
+export interface JournalMark {
+  readonly serial: number;
+  readonly position: number;
+}
+
+export function marksBefore(a: JournalMark, b: JournalMark): boolean {
+  return a.serial < b.serial || (a.serial === b.serial && a.position < b.position);
+}
+
+/** Bytes that a frame takes in a segment. */
+export function recordBytes(headBytes: number, payloadBytes: number): number {
+  return Math.ceil((RECORD_HEADER_BYTES + headBytes + payloadBytes) / PAGE_BYTES) * PAGE_BYTES;
+}
+
+export function sealRecord(header: DataView, bytes: Uint8Array, frame: Frame, at: JournalMark, durable: JournalMark): void {
+  header.setUint32(0, RECORD_MAGIC, true);
+  header.setUint32(8, at.serial, true);
+  header.setUint32(12, at.position, true);
+  header.setUint32(16, frame.head.length, true);
+  header.setUint32(20, frame.payload.length, true);
+  header.setUint32(24, frame.view.getUint32(4, true), true);
+  header.setUint32(28, durable.serial, true);
+  header.setUint32(32, durable.position, true);
+  header.setUint32(36, 0, true);
+  header.setUint32(4, checksum(bytes.subarray(8, RECORD_HEADER_BYTES)), true);
+}
+
+export interface RecordHeader {
+  readonly headBytes: number;
+  readonly payloadBytes: number;
+  readonly frameChecksum: number;
+  readonly durable: JournalMark;
+}
+
+/** The header at `at` of `bytes` if it is one that was written to this place in this life of the segment. */
+export function parseRecordHeader(bytes: Uint8Array, at: number, place: JournalMark): RecordHeader | null {
+  if (at + RECORD_HEADER_BYTES > bytes.length) return null;
+  const view = new DataView(bytes.buffer, bytes.byteOffset + at, RECORD_HEADER_BYTES);
+  if (view.getUint32(0, true) !== RECORD_MAGIC || view.getUint32(8, true) !== place.serial || view.getUint32(12, true) !== place.position) return null;
+  if (view.getUint32(4, true) !== checksum(bytes.subarray(at + 8, at + RECORD_HEADER_BYTES))) return null;
+  const header: RecordHeader = {
+    headBytes: view.getUint32(16, true), payloadBytes: view.getUint32(20, true), frameChecksum: view.getUint32(24, true),
+    durable: { serial: view.getUint32(28, true), position: view.getUint32(32, true) },
+  };
+  return header.headBytes >= FRAME_HEADER_BYTES ? header : null;
+}
+
+/** True if the head is the one that the record's header names, whole and consistent. */
+export function headMatches(frame: Frame, header: RecordHeader): boolean {
+  return frame.view.getUint32(4, true) === header.frameChecksum && frame.headIntact && frame.payloadBytes === header.payloadBytes
+    && frameHeadBytes(frame.count, frame.blockCount) === header.headBytes && fits(frame);
+}
+
+/** Nothing that the frame's operations name lies beyond its payload or its checksums. */
+function fits(frame: Frame): boolean {
+  if (frame.kind !== FrameKind.log && frame.kind !== FrameKind.fill) return false;
+  for (let i = 0; i < frame.count; i++) {
+    const blocks = checksummedBlocks(frame, i);
+    if (blocks === 0) continue;
+    const bytes = frame.op(i) === Op.write ? frame.lengthBytes(i) : blocks * BLOCK_BYTES;
+    if (frame.payloadAt(i) + bytes > frame.payloadBytes || frame.crcIndex(i) + blocks > frame.blockCount) return false;
+  }
+  return FRAME_HEADER_BYTES + frame.count * OPERATION_BYTES + frame.blockCount * 4 <= frame.head.length;
+}
+
+export { fits as frameFits };
+
+/** Blocks of an operation that have bytes and checksums in the record: all of a write's, the partly zeroed ones of a zero's. */
+export function checksummedBlocks(frame: Frame, i: number): number {
+  if (frame.op(i) === Op.write) return blocksTouched(frame.offsetBytes(i), frame.lengthBytes(i));
+  return frame.op(i) === Op.zero ? edgeBlocks(frame.offsetBytes(i), frame.lengthBytes(i)).length : 0;
+}
+
+/** The blocks of which a range covers only a part: none, the first, the last or both. */
+export function edgeBlocks(offsetBytes: number, lengthBytes: number): number[] {
+  if (lengthBytes === 0) return [];
+  const end = offsetBytes + lengthBytes;
+  const first = Math.floor(offsetBytes / BLOCK_BYTES);
+  const last = Math.floor((end - 1) / BLOCK_BYTES);
+  const edges: number[] = [];
+  if (offsetBytes % BLOCK_BYTES !== 0 || (first === last && end % BLOCK_BYTES !== 0)) edges.push(first);
+  if (last !== first && end % BLOCK_BYTES !== 0) edges.push(last);
+  return edges;
+}
+
+/** True if every byte that the frame's operations carry matches its checksum. */
+export function payloadIntact(frame: Frame): boolean {
+  for (let i = 0; i < frame.count; i++) {
+    const op = frame.op(i);
+    const blocks = checksummedBlocks(frame, i);
+    const offset = op === Op.write ? frame.offsetBytes(i) : 0;
+    const end = offset + (op === Op.write ? frame.lengthBytes(i) : blocks * BLOCK_BYTES);
+    let at = frame.payloadAt(i);
+    let from = offset;
+    for (let k = 0; k < blocks; k++) {
+      const until = Math.min(end, (Math.floor(from / BLOCK_BYTES) + 1) * BLOCK_BYTES);
+      if (checksum(frame.payload.subarray(at, at + until - from)) !== frame.crc(frame.crcIndex(i) + k)) return false;
+      at += until - from;
+      from = until;
+    }
+  }
+  return true;
+}

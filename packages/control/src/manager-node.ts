@@ -9,7 +9,7 @@ import { MANAGER_ADDRESS, MANAGER_PARTY, ManagerActor, type CommandMessage } fro
 import { SqliteStore } from './sqlite-store.ts';
 
 /** What can be asked of the supervisor of this machine's processes. */
-export interface ProcessControl {
+interface ProcessControl {
   has(name: string): boolean;
   /** Ends it, in order or by force, and leaves it down. */
   hold(name: string, kill?: boolean): Promise<void>;

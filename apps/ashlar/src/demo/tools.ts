@@ -8,7 +8,7 @@ const ENV = { ...process.env, PATH: PATHS.join(delimiter) };
 
 const PACKAGES: Readonly<Record<string, string>> = { 'mkfs.ext4': 'e2fsprogs', 'e2fsck': 'e2fsprogs', 'nbdfuse': 'libnbd-bin', 'fusermount3': 'fuse3', 'losetup': 'mount' };
 
-export function has(tool: string): boolean {
+function has(tool: string): boolean {
   return PATHS.some((path) => existsSync(join(path, tool)));
 }
 

@@ -5,7 +5,10 @@ import { driveAttachments } from './attachments.ts';
 import { repair } from './repair.ts';
 import { isUp } from './servers.ts';
 import { change, note, reconfigured, remove } from './store-access.ts';
-import { allInSync, changeAndPush, discardFrom, push } from './telling.ts';
+import { allInSync, changeAndPush, configure, discardFrom, involvedIn, push } from './telling.ts';
+
+/** Its primary speaks to a copy that is behind as well, so that this is seldom needed. */
+const NUDGE_REPEATS = 4;
 import { eventOf, serverOf, type Manager, type Volume } from './state.ts';
 
 /**
@@ -19,6 +22,7 @@ export function reconcile(m: Manager, v: Volume): void {
   if (isBehind(m, v)) return;
   if (drivePromotion(m, v) || v.pending) return;
   pushUntilConfirmed(m, v);
+  nudgeLaggards(m, v);
   driveAttachments(m, v);
   if (!v.pending) becomeAvailable(m, v);
   if (!v.pending) repair(m, v);
@@ -34,7 +38,7 @@ function isSettled(m: Manager, v: Volume): boolean {
   return v.record.holders.length === configuration.members.length && configuration.members.every((member) => isUp(m, serverOf(m, member.serverId)));
 }
 
-export function answerWaiters(m: Manager, v: Volume): void {
+function answerWaiters(m: Manager, v: Volume): void {
   if (v.waiters.length === 0) return;
   v.waiters = v.waiters.filter((waiter) => {
     const late = m.nowMs >= waiter.deadlineMs;
@@ -109,6 +113,16 @@ function recover(m: Manager, v: Volume, { winner, answered, givenUp }: Recovery)
 function pushUntilConfirmed(m: Manager, v: Volume): void {
   if (v.status?.epoch === v.record.configuration.epoch || m.nowMs - v.pushedMs < m.options.repeatMs) return;
   push(m, v);
+}
+
+/** The primary leads, and says of a server that is up that its copy is not in sync: its configuration may have been lost, and with it the order to make that copy. */
+function nudgeLaggards(m: Manager, v: Volume): void {
+  const { configuration } = v.record;
+  if (v.status?.epoch !== configuration.epoch || m.nowMs - Math.max(v.nudgedMs, v.pushedMs) < NUDGE_REPEATS * m.options.repeatMs) return;
+  v.nudgedMs = m.nowMs;
+  for (const { serverId, state } of v.status.copies) {
+    if (state !== 'in-sync' && involvedIn(configuration).includes(serverId) && isUp(m, serverOf(m, serverId))) configure(m, v, serverId);
+  }
 }
 
 function becomeAvailable(m: Manager, v: Volume): void {

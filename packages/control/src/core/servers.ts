@@ -8,7 +8,7 @@ import { eventOf, hostOf, serverOf, unsettle, type Manager, type Server } from '
 const ENDED_MAX = 16;
 
 /** How long it has been silent, on the attentive clock. */
-export function silenceMs(m: Manager, server: Server): number {
+function silenceMs(m: Manager, server: Server): number {
   return m.attentiveMs - server.heardMs;
 }
 
@@ -18,7 +18,7 @@ export function isUp(m: Manager, server: Server): boolean {
 }
 
 /** Silent long enough to be failed over: alone, or sooner if its link is closed or somebody else finds it silent too. */
-export function isSilent(m: Manager, server: Server): boolean {
+function isSilent(m: Manager, server: Server): boolean {
   const { options } = m;
   const silentMs = silenceMs(m, server);
   if (!server.heard) return m.nowMs - m.startedMs >= options.startGraceMs && silentMs >= options.silenceAloneMs;

@@ -5,8 +5,6 @@ import type { ManagerEffects, ManagerOptions } from './manager-messages.ts';
 import type { AnyStored, StoreSnapshot, TransactionOutcome } from './metadata-store.ts';
 import type { HostRecord, NewEvent, ServerRecord, UsageRecord, VolumeRecord } from './records.ts';
 
-/** A copy's admission before anybody has reported: a new copy's first life. */
-export const FIRST_INCARNATION = 1;
 export const NO_USAGE: Usage = { readBytes: 0, writeBytes: 0, readRequests: 0, writeRequests: 0, flushRequests: 0, failedRequests: 0, longestStallMs: 0 };
 export const DEFAULT_LIMITS: VolumeLimits = { ioTimeoutMs: 60_000, iops: 0, bandwidthBytes: 0, priority: 5 };
 
@@ -46,7 +44,7 @@ export interface Host {
   linked: boolean;
 }
 
-export interface PrimaryStatus {
+interface PrimaryStatus {
   readonly from: ServerId;
   readonly epoch: number;
   readonly serving: boolean;
@@ -85,6 +83,7 @@ export interface Volume {
   /** Members whose acknowledgements are slow, and when their primary last said so. */
   readonly slow: Map<ServerId, number>;
   discardedMs: number;
+  nudgedMs: number;
   hostToldMs: number;
   behindTold: boolean;
   stuckTold: boolean;
@@ -121,7 +120,7 @@ export interface Manager {
   readonly unsettled: Set<VolumeId>;
 }
 
-export function newServer(m: Manager, id: ServerId): Server {
+function newServer(m: Manager, id: ServerId): Server {
   const server: Server = {
     serverId: id, record: null, linked: false, heard: false, helloMs: -Infinity, heardMs: m.attentiveMs, unlinkedMs: m.attentiveMs, complainedMs: -Infinity, leaving: false, ended: false,
     lost: false, wasUp: false, endedInstances: new Set(), endedPids: new Set(), copies: 0, reports: new Map(), volumes: new Set(),
@@ -142,10 +141,10 @@ export function hostOf(m: Manager, id: HostId): Host {
   return host;
 }
 
-export function newVolume(id: VolumeId, record: VolumeRecord, revision: number): Volume {
+function newVolume(id: VolumeId, record: VolumeRecord, revision: number): Volume {
   return {
     volumeId: id, record, revision, gone: false, pending: false, status: null, served: false, reportedMs: null, complaint: null, pushedMs: -Infinity,
-    firstPushedMs: -Infinity, deficitSinceMs: null, unreachableSinceMs: new Map(), slow: new Map(), discardedMs: -Infinity, hostToldMs: -Infinity, behindTold: false, stuckTold: false, waiters: [],
+    firstPushedMs: -Infinity, deficitSinceMs: null, unreachableSinceMs: new Map(), slow: new Map(), discardedMs: -Infinity, nudgedMs: -Infinity, hostToldMs: -Infinity, behindTold: false, stuckTold: false, waiters: [],
   };
 }
 

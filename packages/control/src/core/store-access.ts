@@ -7,7 +7,7 @@ import { dropVolume, takeRecord, takeVolume, type Manager, type Volume } from '.
 export type ChangeOutcome = TransactionOutcome['kind'];
 
 /** Runs a transaction; `then` hears its outcome exactly once, unless the manager ends first. */
-export function transact(m: Manager, transaction: Transaction, then: (outcome: TransactionOutcome) => void): void {
+function transact(m: Manager, transaction: Transaction, then: (outcome: TransactionOutcome) => void): void {
   m.token += 1;
   m.transactions.set(m.token, then);
   m.fx.transact(m.token, transaction);
@@ -85,7 +85,7 @@ function takeConflict(m: Manager, v: Volume, current: readonly Parameters<typeof
   }
 }
 
-export function readBack(m: Manager, then: () => void): void {
+function readBack(m: Manager, then: () => void): void {
   m.afterLoad.push(then);
   m.loadAskedMs = m.nowMs;
   m.fx.load();

@@ -1,0 +1,96 @@
+import { once } from 'node:events';
+import type { ActorLog } from '@ashlar/actor';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { WebSocket } from 'ws';
+import { ApiClient } from './api-client.ts';
+import type { ApiResponse } from './api-messages.ts';
+import { ApiServer } from './api-server.ts';
+import { MemoryStore, type ApiAnswer, type ApiCommand, type EventRecord } from './core/index.ts';
+
+const TOKEN = 'a-token-for-tests';
+const log: ActorLog = { debug() {}, info() {}, warn() {}, error() {} };
+const store = new MemoryStore();
+let answerWith: (command: ApiCommand) => ApiAnswer = () => ({ ok: true, value: null });
+const server = new ApiServer({ token: TOKEN, store, log, carryOut: (_principal, command, answer) => answer(answerWith(command)) });
+let endpoint = '';
+
+const note = (name: string, subject = 'server-1'): void => void store.apply({ conditions: [], puts: [], deletes: [], events: [{ atMs: 1, name, subject, source: 'manager', reason: '', detail: {} }] });
+
+beforeAll(async () => { endpoint = await server.listen(0); });
+afterAll(() => server.close());
+beforeEach(() => { answerWith = () => ({ ok: true, value: null }); });
+
+describe('the API', () => {
+  const clients: ApiClient[] = [];
+  const connect = async (): Promise<ApiClient> => {
+    const client = await ApiClient.connect(endpoint, TOKEN);
+    clients.push(client);
+    return client;
+  };
+  afterEach(() => { for (const client of clients.splice(0)) client.close(); });
+
+  it('refuses a wrong token, and none', async () => {
+    for (const token of ['', 'a-token-for-test', 'A-token-for-tests']) await expect(ApiClient.connect(endpoint, token)).rejects.toMatchObject({ code: 'unauthorized' });
+  });
+
+  it('refuses pages of other sites', async () => {
+    const socket = new WebSocket(endpoint, { headers: { authorization: `Bearer ${TOKEN}` }, origin: 'https://elsewhere.example' });
+    const [, response] = (await once(socket, 'unexpected-response')) as [unknown, { statusCode: number }];
+    expect(response.statusCode).toBe(403);
+    socket.on('error', () => {});
+    socket.terminate();
+  });
+
+  it('says that nobody answers where nobody does', async () => {
+    await expect(ApiClient.connect('ws://127.0.0.1:1', TOKEN)).rejects.toMatchObject({ code: 'unavailable' });
+    await expect(ApiClient.connect('not an endpoint', TOKEN)).rejects.toMatchObject({ code: 'invalid-argument' });
+  });
+
+  it('carries commands and answers, several at a time', async () => {
+    const client = await connect();
+    answerWith = (command) => ({ ok: true, value: command.kind });
+    expect(await Promise.all([client.call({ kind: 'volume-list' }), client.call({ kind: 'server-list' })])).toEqual(['volume-list', 'server-list']);
+  });
+
+  it('carries refusals with their code', async () => {
+    const client = await connect();
+    answerWith = () => ({ ok: false, code: 'too-few-servers', message: 'no' });
+    await expect(client.call({ kind: 'volume-list' })).rejects.toMatchObject({ code: 'too-few-servers', message: 'no' });
+  });
+
+  it('answers garbage with an error, and goes on', async () => {
+    const socket = new WebSocket(endpoint, { headers: { authorization: `Bearer ${TOKEN}` } });
+    await once(socket, 'open');
+    const send = async (text: string): Promise<ApiResponse> => {
+      socket.send(text);
+      const [data] = (await once(socket, 'message')) as [Buffer];
+      return JSON.parse(data.toString()) as ApiResponse;
+    };
+    for (const [text, code] of [['{', 'protocol'], ['null', 'protocol'], ['{"id":"x"}', 'protocol'], ['{"id":1}', 'protocol'], ['{"id":1,"command":{"kind":"rm -rf"}}', 'invalid-argument'],
+      ['{"id":1,"command":{"kind":"volume-create","sizeBytes":"4GiB"}}', 'invalid-argument'], ['{"id":1,"command":{"kind":"__proto__"}}', 'invalid-argument']] as const) {
+      expect(await send(text)).toMatchObject({ ok: false, error: { code } });
+    }
+    expect(await send('{"id":9,"command":{"kind":"volume-list"}}')).toEqual({ id: 9, ok: true, value: null });
+    socket.close();
+  });
+
+  it('lists events, and follows them without a gap', async () => {
+    const client = await connect();
+    note('one');
+    note('other', 'server-2');
+    const listed: EventRecord[] = [];
+    await client.events({ follow: false, subject: 'server-2' }, (event) => listed.push(event));
+    expect(listed.map((event) => event.name)).toEqual(['other']);
+    const followed: string[] = [];
+    const enough = Promise.withResolvers<void>();
+    const following = client.events({ follow: true }, (event) => {
+      followed.push(event.name);
+      if (followed.length === 2) note('three');
+      if (followed.length === 3) enough.resolve();
+    });
+    await enough.promise;
+    expect(followed).toEqual(['one', 'other', 'three']);
+    client.close();
+    await expect(following).rejects.toMatchObject({ code: 'unavailable' });
+  });
+});

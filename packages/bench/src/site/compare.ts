@@ -1,0 +1,27 @@
+import { spawn } from 'node:child_process';
+import type { Site, VolumeDescription } from './site.ts';
+
+/** Compares two NBD devices byte by byte, through nbdcopy and cmp: tools that are not ours. Null if they are equal. */
+export async function compareDevices(first: string, second: string): Promise<string | null> {
+  const child = spawn('bash', ['-c', 'set -o pipefail; cmp <(nbdcopy "$1" -) <(nbdcopy "$2" -)', 'compare', first, second], { stdio: ['ignore', 'pipe', 'pipe'] });
+  let output = '';
+  child.stdout.setEncoding('utf8').on('data', (text: string) => { output += text; });
+  child.stderr.setEncoding('utf8').on('data', (text: string) => { output += text; });
+  const code = await new Promise<number | null>((resolve, reject) => {
+    child.once('error', reject);
+    child.once('close', resolve);
+  });
+  return code === 0 ? null : output.trim() || `cmp ended with ${code ?? 'a signal'}`;
+}
+
+/** Compares every in-sync copy of a volume with the first: each shown alone, without repair from the others. Null if all are equal. */
+export async function compareCopies(site: Site, volume: VolumeDescription): Promise<string | null> {
+  const servers = volume.copies.filter((copy) => copy.state === 'in-sync').map((copy) => copy.serverId);
+  const [first, ...others] = await Promise.all(servers.map((serverId) => site.attach(volume.volumeId, '--copy', serverId, '--read-only')));
+  if (first === undefined) return 'no copy is in sync';
+  for (const other of others) {
+    const difference = await compareDevices(first, other);
+    if (difference !== null) return difference;
+  }
+  return others.length === 0 ? 'only one copy is in sync' : null;
+}

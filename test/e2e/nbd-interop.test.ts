@@ -46,7 +46,7 @@ async function sha256(path: string): Promise<string> {
 }
 
 function fio(uri: string, ...args: readonly string[]): Promise<string> {
-  return run('fio', '--name=interop', '--ioengine=nbd', `--uri=${uri}`, '--bs=4k', '--iodepth=32', '--size=8m', '--rw=randwrite', '--verify=crc32c', '--verify_fatal=1', '--randrepeat=0', ...args);
+  return run('fio', '--name=interop', '--ioengine=nbd', `--uri=${uri}`, '--bs=4k', '--iodepth=32', '--size=8m', '--rw=randwrite', '--verify=crc32c', '--verify_fatal=1', '--verify_state_save=0', '--randrepeat=0', ...args);
 }
 
 beforeAll(() => {

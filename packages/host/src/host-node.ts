@@ -85,6 +85,7 @@ export class HostNode implements AttachmentHouse, HostHouse {
     const { runtime, hostId, managerAddress } = options;
     runtime.addParty(hostId);
     host.#startActor('state', () => new StateKeeper(() => host.#close()));
+    host.#state.beginAll();
     for (const { name } of host.#state.all()) host.#startAttachment(name);
     await host.#unixServer.listen({ path: host.socketPath });
     if (host.#state.all().some(({ spec }) => spec.tcp)) await host.#listenTcp();

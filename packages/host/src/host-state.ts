@@ -27,6 +27,8 @@ export class HostState {
   readonly #database: DatabaseSync;
   readonly #saved = new Map<string, SavedAttachment>();
   readonly #dirty = new Set<string>();
+  /** Numbers for their next life are reserved already. */
+  readonly #begun = new Set<string>();
   readonly #put: StatementSync;
 
   private constructor(database: DatabaseSync) {
@@ -67,17 +69,29 @@ export class HostState {
   all(): readonly SavedAttachment[] { return [...this.#saved.values()]; }
   get(name: string): SavedAttachment | undefined { return this.#saved.get(name); }
 
-  /** A new attachment, or the same again with other limits. Stable when it returns. */
+  /** A new attachment, or the same again with other limits, with numbers for its next life. Stable when it returns. */
   attach(name: string, spec: AttachmentSpec, configuration: Configuration): void {
     const known = this.#saved.get(name);
     const same = known?.spec.attachNumber === spec.attachNumber ? known : undefined;
-    this.#save({ name, spec, configuration, reservation: same?.reservation ?? { restartCount: 0, sessionCount: 0 }, usage: same?.usage ?? NO_USAGE });
+    this.#save({ name, spec, configuration, reservation: nextReservation(same?.reservation ?? null), usage: same?.usage ?? NO_USAGE });
+    this.#begun.add(name);
+  }
+
+  /** Reserves numbers for the next life of every attachment, in one durable write: the host starts, and there may be a thousand. */
+  beginAll(): void {
+    if (this.#saved.size === 0) return;
+    this.#database.exec('BEGIN');
+    for (const saved of this.#saved.values()) {
+      this.#save({ ...saved, reservation: nextReservation(saved.reservation) });
+      this.#begun.add(saved.name);
+    }
+    this.#database.exec('COMMIT');
   }
 
   /** Before a life of the attachment begins. Stable when it returns. */
   beginLife(name: string): SavedAttachment {
     const saved = this.#known(name);
-    return this.#save({ ...saved, reservation: nextReservation(saved.reservation) });
+    return this.#begun.delete(name) ? saved : this.#save({ ...saved, reservation: nextReservation(saved.reservation) });
   }
 
   /** Stable when it returns. */
@@ -89,6 +103,7 @@ export class HostState {
   detach(name: string): void {
     this.#saved.delete(name);
     this.#dirty.delete(name);
+    this.#begun.delete(name);
     this.#database.prepare('DELETE FROM attachment WHERE name = ?').run(name);
   }
 

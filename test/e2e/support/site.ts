@@ -1,0 +1,126 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { setTimeout as delay } from 'node:timers/promises';
+
+const MAIN = join(import.meta.dirname, '../../../apps/ashlar/src/main.ts');
+const READY_MS = 60_000;
+
+export interface Outcome {
+  readonly code: number | null;
+  /** The one JSON document on standard output. */
+  readonly json: unknown;
+  readonly errors: string;
+}
+
+export interface Copy { readonly serverId: string; readonly role: 'primary' | 'mirror' | 'learner'; readonly state: string }
+export interface Volume {
+  readonly volumeId: string;
+  readonly state: string;
+  readonly health: string;
+  readonly epoch: number;
+  readonly sizeBytes: number;
+  readonly copies: readonly Copy[];
+  readonly attachments: readonly { readonly host: string; readonly nbd: string | null }[];
+  readonly io: Readonly<Record<string, number>>;
+}
+export interface Server { readonly serverId: string; readonly state: string; readonly pid: number; readonly copies: number }
+
+/** Runs one command line to its end. */
+export async function cli(args: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<Outcome> {
+  const child = spawn(process.execPath, [MAIN, ...args, '--json'], { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...env } });
+  let output = '';
+  let errors = '';
+  child.stdout.setEncoding('utf8').on('data', (text: string) => { output += text; });
+  child.stderr.setEncoding('utf8').on('data', (text: string) => { errors += text; });
+  const code = await new Promise<number | null>((resolve, reject) => {
+    child.once('error', reject);
+    child.once('close', resolve);
+  });
+  return { code, json: output.trim() === '' ? null : JSON.parse(output), errors };
+}
+
+/** A site started with `ashlar up`, driven as a user's script would. */
+export class Site {
+  readonly #process: ChildProcess;
+  readonly #env: Readonly<Record<string, string>>;
+
+  private constructor(child: ChildProcess, env: Readonly<Record<string, string>>) {
+    this.#process = child;
+    this.#env = env;
+  }
+
+  static async up(directory: string, ...options: readonly string[]): Promise<Site> {
+    const child = spawn(process.execPath, [MAIN, 'up', '--json', '--dir', directory, ...options], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const line = await new Promise<string>((resolve, reject) => {
+      const late = setTimeout(() => {
+        child.kill('SIGKILL');
+        reject(new Error(`the site was not up after ${READY_MS / 1000} s`));
+      }, READY_MS);
+      child.once('exit', (code) => reject(new Error(`ashlar up ended with ${code ?? 'a signal'}`)));
+      createInterface({ input: child.stdout }).once('line', (text) => {
+        clearTimeout(late);
+        resolve(text);
+      });
+    });
+    const { endpoint, token } = JSON.parse(line) as { endpoint: string; token: string };
+    return new Site(child, { ASHLAR_ENDPOINT: endpoint, ASHLAR_TOKEN: token });
+  }
+
+  get pid(): number { return this.#process.pid as number; }
+
+  run(...args: readonly string[]): Promise<Outcome> { return cli(args, this.#env); }
+
+  /** The answer of a command that must succeed. */
+  async ask<T>(...args: readonly string[]): Promise<T> {
+    const { code, json, errors } = await this.run(...args);
+    if (code !== 0) throw new Error(`ashlar ${args.join(' ')} ended with ${code ?? 'a signal'}: ${errors} ${JSON.stringify(json)}`);
+    return json as T;
+  }
+
+  /** Exit code and error code of a command that must be refused. */
+  async refused(...args: readonly string[]): Promise<readonly [number | null, unknown]> {
+    const { code, json } = await this.run(...args);
+    return [code, (json as { error?: { code?: unknown } } | null)?.error?.code];
+  }
+
+  volume(id: string): Promise<Volume> { return this.ask<Volume>('volume', 'describe', id); }
+  servers(): Promise<readonly Server[]> { return this.ask<readonly Server[]>('server', 'list'); }
+
+  async primary(id: string): Promise<Server> {
+    const primary = (await this.volume(id)).copies.find((copy) => copy.role === 'primary');
+    return (await this.servers()).find((server) => server.serverId === primary?.serverId) as Server;
+  }
+
+  async until(id: string, condition: (volume: Volume) => boolean, withinMs: number): Promise<Volume> {
+    for (const endMs = performance.now() + withinMs; ;) {
+      const volume = await this.volume(id);
+      if (condition(volume)) return volume;
+      if (performance.now() >= endMs) throw new Error(`after ${withinMs} ms: ${JSON.stringify(volume)}\n${JSON.stringify((await this.ask<unknown[]>('events')).slice(-30), null, 1)}`);
+      await delay(100);
+    }
+  }
+
+  healthy(id: string, withinMs = 30_000): Promise<Volume> {
+    return this.until(id, (volume) => volume.health === 'healthy' && volume.copies.every((copy) => copy.role !== 'learner' && copy.state === 'in-sync'), withinMs);
+  }
+
+  /** Resolves with the exit code. */
+  end(signal: 'SIGTERM' | 'SIGINT' | 'SIGKILL' = 'SIGTERM'): Promise<number | null> {
+    const { exitCode, signalCode } = this.#process;
+    if (exitCode !== null || signalCode !== null) return Promise.resolve(exitCode);
+    const ended = new Promise<number | null>((resolve) => this.#process.once('exit', (code) => resolve(code)));
+    this.#process.kill(signal);
+    return ended;
+  }
+}
+
+/** Not even a zombie. */
+export function isAlive(pid: number): boolean {
+  try {
+    return !/^State:\s+[ZX]/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
+  } catch {
+    return false;
+  }
+}

@@ -181,6 +181,41 @@ describe("the host's own restart", () => {
   });
 });
 
+describe('an attachment that crashes', () => {
+  /** A reason that nobody knows: a defect for whoever has to handle it. */
+  function poke(): void {
+    const sessionId = site.copy(S1).opens.at(-1)!.generation.count;
+    site.runtime.turn(() => {
+      site.runtime.send(`host-1/attachment/${VOLUME}`, { kind: 'refused', sessionId, epoch: 1, reason: 'planted' } as never, `${S1}/copy/${VOLUME}`);
+    });
+  }
+
+  test('is started again with new numbers, and its clients come back', async () => {
+    const client = await connect(await site.attach());
+    await client.write(0, pattern(8));
+    const before = site.copy(S1).opens.at(-1)!.generation.count;
+    poke();
+    await client.write(8192, pattern(9));
+    expect(await client.read(0, 16_384)).toEqual(Uint8Array.from([...pattern(8), ...pattern(9)]));
+    expect(site.copy(S1).opens.at(-1)!.generation.count).toBeGreaterThan(before + 1000);
+    expect(client.reconnections).toBe(1);
+  });
+
+  test('again and again stays down, and the manager is told', async () => {
+    const uri = await site.attach();
+    for (let i = 0; i < 7 && site.attachment(VOLUME) !== undefined; i++) {
+      poke();
+      await new Promise((done) => { setImmediate(done); });
+    }
+    while (!site.manager.of('host-event').some(({ name }) => name === 'attachment-faulted')) await new Promise((done) => { setImmediate(done); });
+    await expect(NbdClient.connect(uri)).rejects.toThrow();
+    // Attached again by the manager, it lives again.
+    site.command({ kind: 'detach', volumeId: VOLUME, readOnly: false, copy: null });
+    await site.manager.until('detached');
+    await (await connect(await site.attach(specOf({ attachNumber: 2 }), configurationOf(1, S1)))).read(0, 512);
+  });
+});
+
 describe('the host actor', () => {
   test('greets a manager that comes late, and again after it was away', async () => {
     await site.restart(false);

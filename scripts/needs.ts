@@ -29,6 +29,10 @@ const DEBIAN_PACKAGES: Readonly<Record<string, readonly string[]>> = {
   'qemu-nbd': ['qemu-utils'],
   'qemu-storage-daemon': ['qemu-system-common'],
   'qemu-system-x86_64': ['qemu-system-x86'],
+  // What test/e2e/guest/guest.sh puts a guest together with; the libraries are those of the kernel's nbd-client.
+  'busybox': ['busybox-static', 'libnl-genl-3-200'],
+  'cpio': ['cpio'],
+  'depmod': ['kmod'],
   'mkfs.ext4': ['e2fsprogs'],
   'debugfs': ['e2fsprogs'],
   'losetup': ['mount'],

@@ -10,7 +10,7 @@ import { NbdServer } from './server.ts';
  *   node memory-main.ts --size 1GiB --socket /tmp/nbd.sock [--port 0] [--name NAME] [--read-only] [--checksums]
  *                       [--tls-key K --tls-cert C [--tls-ca A] [--tls-required]] [--drop-overwrites 50]
  * --drop-overwrites N: answers one overwrite in N without carrying it out, to show that a verifier sees it.
- * Prints its URIs, one a line, when it is ready; ends on SIGINT and SIGTERM.
+ * Prints its URIs, one a line, when it is ready; ends on SIGINT and SIGTERM; cuts all connections on SIGHUP.
  */
 const { values } = parseArgs({
   options: {
@@ -42,3 +42,4 @@ if (values.port !== undefined) {
 }
 
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => void server.close());
+process.on('SIGHUP', () => server.cutConnections());

@@ -97,6 +97,11 @@ export class NbdServer implements ExportDirectory {
     await this.#finish(() => true, (connection) => connection.drain(), graceMs);
   }
 
+  /** Cuts every connection, as a failing network would. For tests of clients that reconnect. */
+  cutConnections(): void {
+    for (const connection of this.#connections) connection.destroy();
+  }
+
   async #finish(concerns: (connection: Connection) => boolean, finish: (connection: Connection) => void, graceMs: number): Promise<void> {
     const left = (): Connection[] => [...this.#connections].filter(concerns);
     for (const connection of left()) {

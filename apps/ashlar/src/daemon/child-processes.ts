@@ -24,6 +24,8 @@ const BACKOFF_MAX_MS = 5000;
 /** A child that ran for so long is restarted without delay. */
 const SETTLED_MS = 10_000;
 const STOP_MS = 25_000;
+/** A child that ends so often before it is ready will not become it. */
+const FAILURES_MAX = 5;
 
 interface Child {
   /** Its name is that under which its end is reported: `server-1`, `host-1`. */
@@ -34,6 +36,8 @@ interface Child {
   /** Pings of ours, one a second, that it has not answered. Counted in turns of our own loop, so that a machine that slept kills nobody. */
   missed: number;
   ready: PromiseWithResolvers<void>;
+  /** Ends before it was ever ready. */
+  failures: number;
   restart: NodeJS.Timeout | null;
   /** Stopped on the operator's word: not started again until told so. */
   held: boolean;
@@ -56,7 +60,7 @@ export class ChildProcesses implements Workers {
 
   /** Resolves when the child says that it is ready; it is restarted from then on until `stop`. */
   start(spec: ChildArgument): Promise<void> {
-    const child: Child = { spec, process: null, startedMs: 0, backoffMs: BACKOFF_FIRST_MS, missed: 0, ready: Promise.withResolvers<void>(), restart: null, held: false };
+    const child: Child = { spec, process: null, startedMs: 0, backoffMs: BACKOFF_FIRST_MS, missed: 0, ready: Promise.withResolvers<void>(), failures: 0, restart: null, held: false };
     this.#children.set(spec.name, child);
     this.#spawn(child);
     return child.ready.promise;
@@ -122,6 +126,7 @@ export class ChildProcesses implements Workers {
       case 'pong': return;
       case 'ready':
         this.#options.onStarted(child.spec.name, child.process?.pid ?? 0);
+        child.failures = 0;
         return child.ready.resolve();
       case 'refused': {
         const error = new AshlarError(message.code, message.message);
@@ -136,6 +141,8 @@ export class ChildProcesses implements Workers {
     this.#options.log.warn({ name: child.spec.name, pid, code, signal }, 'a process ended');
     this.#options.onEnded(child.spec.name, pid, signal, code);
     if (this.#stopping || child.held) return;
+    // Whoever waits for the first start is told; nothing happens to a child that was ready once.
+    if (++child.failures >= FAILURES_MAX) child.ready.reject(new AshlarError('unavailable', `${child.spec.name} ended ${child.failures} times before it was ready (${signal ?? `exit code ${code ?? 'unknown'}`}); see its log`));
     const settled = performance.now() - child.startedMs >= SETTLED_MS;
     child.backoffMs = settled ? BACKOFF_FIRST_MS : Math.min(child.backoffMs * 2, BACKOFF_MAX_MS);
     child.restart = setTimeout(() => this.#spawn(child), child.backoffMs);

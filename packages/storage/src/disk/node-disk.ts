@@ -1,0 +1,237 @@
+import { closeSync, existsSync, fdatasync, fsync, fsyncSync, fdatasyncSync, fstatSync, ftruncateSync, openSync, readdirSync, readSync, statfsSync, unlinkSync, writevSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Disk, DiskError, DiskErrorCode, DiskFile } from '@ashlar/store';
+import { assert } from '@ashlar/words';
+
+/** Free space that only writes which free space or keep promises may use: destaging and trims go on when a disk is full. */
+const RESERVE_BYTES = 64 * 2 ** 20;
+/** On a small disk the reserve is this part of it. */
+const RESERVE_PART = 1 / 20;
+/** After so many bytes of growth the free space is asked for again. statfs costs 2 µs. */
+const ASK_EVERY_BYTES = 2 ** 20;
+const DATA_FILE = /^data-([0-9]+)$/;
+
+/** The directories (one a disk) of one copy, as the store sees them: one flat directory. Data files are spread over all, the rest lies in the first. */
+export class NodeDisk implements Disk {
+  readonly #paths: readonly string[];
+  readonly #space: Space[];
+
+  constructor(paths: readonly string[]) {
+    assert(paths.length > 0, 'a copy has at least one directory');
+    this.#paths = paths;
+    this.#space = paths.map((path) => new Space(path));
+  }
+
+  list(): readonly string[] {
+    return this.#paths.flatMap((path) => (existsSync(path) ? readdirSync(path) : [])).sort();
+  }
+
+  open(name: string): DiskFile | DiskError {
+    return this.#file(name, 'r+');
+  }
+
+  create(name: string): DiskFile | DiskError {
+    return this.#file(name, 'wx+');
+  }
+
+  #file(name: string, flags: 'r+' | 'wx+'): DiskFile | DiskError {
+    const at = this.#indexOf(name);
+    try {
+      return new NodeFile(name, openSync(join(this.#paths[at] as string, name), flags, 0o600), this.#space[at] as Space);
+    } catch (error) {
+      return diskError(error);
+    }
+  }
+
+  remove(name: string): DiskError | null {
+    return attempt(() => unlinkSync(join(this.#paths[this.#indexOf(name)] as string, name)));
+  }
+
+  syncDirectory(done: (error: DiskError | null) => void): void {
+    let left = this.#paths.length;
+    let failed: DiskError | null = null;
+    const one = (error: DiskError | null): void => {
+      failed ??= error;
+      left -= 1;
+      if (left === 0) done(failed);
+    };
+    for (const path of this.#paths) syncPath(path, one);
+  }
+
+  syncDirectoryNow(): DiskError | null {
+    for (const path of this.#paths) {
+      const error = attempt(() => {
+        const fd = openSync(path, 'r');
+        try {
+          fsyncSync(fd);
+        } finally {
+          closeSync(fd);
+        }
+      });
+      if (error !== null) return error;
+    }
+    return null;
+  }
+
+  #indexOf(name: string): number {
+    const match = DATA_FILE.exec(name);
+    return match ? Number(match[1]) % this.#paths.length : 0;
+  }
+}
+
+function syncPath(path: string, done: (error: DiskError | null) => void): void {
+  let fd: number;
+  try {
+    fd = openSync(path, 'r');
+  } catch (error) {
+    done(diskError(error));
+    return;
+  }
+  fsync(fd, (error) => {
+    closeSync(fd);
+    done(error ? diskError(error) : null);
+  });
+}
+
+/** What a disk has free, asked for now and then. Each copy has its own; they see the same disk. */
+class Space {
+  readonly #path: string;
+  #untilAsked = 0;
+
+  constructor(path: string) {
+    this.#path = path;
+  }
+
+  /** False if a file may not grow by so many bytes without touching the reserve. */
+  mayGrow(bytes: number): boolean {
+    this.#untilAsked -= bytes;
+    if (this.#untilAsked > 0) return true;
+    const stat = statfsSync(this.#path);
+    const reserve = Math.min(RESERVE_BYTES, stat.blocks * stat.bsize * RESERVE_PART);
+    const free = stat.bavail * stat.bsize - reserve;
+    if (free < bytes) {
+      this.#untilAsked = 0;
+      return false;
+    }
+    this.#untilAsked = Math.min(ASK_EVERY_BYTES, free);
+    return true;
+  }
+}
+
+class NodeFile implements DiskFile {
+  readonly name: string;
+  readonly #fd: number;
+  readonly #space: Space;
+  #sizeBytes: number;
+  /** Syncs in the thread pool: the descriptor must not be closed, and used again for another file, under them. */
+  #syncing = 0;
+  #closed = false;
+
+  constructor(name: string, fd: number, space: Space) {
+    this.name = name;
+    this.#fd = fd;
+    this.#space = space;
+    this.#sizeBytes = fstatSync(fd).size;
+  }
+
+  get sizeBytes(): number { return this.#sizeBytes; }
+
+  read(into: Uint8Array, position: number): DiskError | null {
+    if (this.#closed) return { code: 'EIO', message: `read ${this.name}: closed` };
+    try {
+      let done = 0;
+      while (done < into.length) {
+        const count = readSync(this.#fd, into, done, into.length - done, position + done);
+        if (count === 0) break;
+        done += count;
+      }
+      if (done < into.length) into.fill(0, done);
+      return null;
+    } catch (error) {
+      return diskError(error);
+    }
+  }
+
+  write(buffers: readonly Uint8Array[], position: number, essential: boolean): DiskError | null {
+    if (this.#closed) return { code: 'EIO', message: `write ${this.name}: closed` };
+    let total = 0;
+    for (const buffer of buffers) total += buffer.length;
+    const growth = position + total - this.#sizeBytes;
+    try {
+      if (!essential && growth > 0 && !this.#space.mayGrow(growth)) return { code: 'ENOSPC', message: `write ${this.name}: only the reserve is left` };
+      this.#writeAll(buffers, position, total);
+      if (growth > 0) this.#sizeBytes = position + total;
+      return null;
+    } catch (error) {
+      this.#sizeBytes = Math.max(this.#sizeBytes, fstatSync(this.#fd).size);
+      return diskError(error);
+    }
+  }
+
+  #writeAll(buffers: readonly Uint8Array[], position: number, total: number): void {
+    let written = writevSync(this.#fd, buffers as Uint8Array[], position);
+    // A write may take less than all: at 2 GiB, or when a disk is about to be full.
+    while (written < total) {
+      const count = writevSync(this.#fd, behind(buffers, written), position + written);
+      if (count === 0) throw Object.assign(new Error(`write ${this.name}: nothing was written`), { code: 'EIO' });
+      written += count;
+    }
+  }
+
+  truncate(sizeBytes: number): DiskError | null {
+    const error = attempt(() => ftruncateSync(this.#fd, sizeBytes));
+    if (error === null) this.#sizeBytes = sizeBytes;
+    return error;
+  }
+
+  sync(done: (error: DiskError | null) => void): void {
+    if (this.#closed) {
+      done({ code: 'EIO', message: `sync ${this.name}: closed` });
+      return;
+    }
+    this.#syncing += 1;
+    fdatasync(this.#fd, (error) => {
+      this.#syncing -= 1;
+      if (this.#closed && this.#syncing === 0) closeSync(this.#fd);
+      done(error ? diskError(error) : null);
+    });
+  }
+
+  syncNow(): DiskError | null {
+    return this.#closed ? { code: 'EIO', message: `sync ${this.name}: closed` } : attempt(() => fdatasyncSync(this.#fd));
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    if (this.#syncing === 0) closeSync(this.#fd);
+  }
+}
+
+/** The rest of the buffers after so many bytes. */
+function behind(buffers: readonly Uint8Array[], bytes: number): Uint8Array[] {
+  const rest: Uint8Array[] = [];
+  let skip = bytes;
+  for (const buffer of buffers) {
+    if (skip < buffer.length) rest.push(skip === 0 ? buffer : buffer.subarray(skip));
+    skip = Math.max(0, skip - buffer.length);
+  }
+  return rest;
+}
+
+function attempt(run: () => void): DiskError | null {
+  try {
+    run();
+    return null;
+  } catch (error) {
+    return diskError(error);
+  }
+}
+
+/** Quotas and file size limits are a full disk to us; everything that is not known is a failure of the disk. */
+const CODES: Readonly<Record<string, DiskErrorCode>> = { ENOSPC: 'ENOSPC', EDQUOT: 'ENOSPC', EFBIG: 'ENOSPC', ENOENT: 'ENOENT', EEXIST: 'EEXIST' };
+
+function diskError(error: unknown): DiskError {
+  const { code, message } = error as { code?: string; message?: string };
+  return { code: CODES[code ?? ''] ?? 'EIO', message: message ?? String(error) };
+}

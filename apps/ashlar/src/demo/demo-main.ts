@@ -3,7 +3,6 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import type { VolumeView } from '@ashlar/control';
 import type { VolumeId } from '@ashlar/words';
 import { compareCopies } from './compare-copies.ts';
@@ -13,7 +12,7 @@ import { ImageVolume } from './image-volume.ts';
 import { picture, type Mark } from './picture.ts';
 import { means } from './tools.ts';
 
-const SOURCE = fileURLToPath(new URL('../../../..', import.meta.url));
+const SOURCE = join(import.meta.dirname, '../../../..');
 const SIZE_BYTES = 2 ** 30;
 const REBUILD_DELAY_S = 3;
 /** How long is written before and after a kill. */

@@ -1,0 +1,215 @@
+import { Prng } from '@ashlar/words';
+import { EventKind } from '../engine/scheduler.ts';
+import type { PlannedFault } from '../plan.ts';
+import type { FaultKind } from '../scenarios.ts';
+import type { Operator } from './operator.ts';
+import type { SimHost } from './sim-host.ts';
+import type { SimManager } from './sim-manager.ts';
+import type { SimServer } from './server.ts';
+import type { World } from './world.ts';
+
+const DURATIONS_MS = [30, 200, 700, 1_100, 2_000, 4_500];
+
+/** True: it changed a delivery, a disk, a process or what somebody asked for. */
+type Fault = (world: World, prng: Prng, operator: Operator) => boolean;
+
+/** Schedules the plan's faults. `counted` is told of each that changed something. */
+export function scheduleFaults(world: World, operator: Operator, counted: (kind: FaultKind) => void): void {
+  for (const fault of world.plan.faults) {
+    world.after(fault.atMs, () => {
+      if (!world.healed && inject(world, operator, fault)) counted(fault.kind);
+    }, EventKind.fault);
+  }
+}
+
+function inject(world: World, operator: Operator, fault: PlannedFault): boolean {
+  const run = FAULTS[fault.kind];
+  if (run === undefined) return false;
+  const done = run(world, new Prng(fault.draw), operator);
+  if (done) world.note('fault', `${fault.index}`, fault.kind);
+  return done;
+}
+
+const FAULTS: Readonly<Partial<Record<FaultKind, Fault>>> = {
+  'cut-one-way': (world, prng) => cut(world, prng, false),
+  'cut-both-ways': (world, prng) => cut(world, prng, true),
+  isolate: (world, prng) => {
+    const server = aServer(world, prng);
+    const forMs = prng.pick(DURATIONS_MS);
+    for (const other of world.sims) {
+      if (other === server) continue;
+      world.links.cut(server.process, other.process, forMs);
+      world.links.cut(other.process, server.process, forMs);
+    }
+    return true;
+  },
+  'crash-server': (world, prng) => kill(world, prng, aServer(world, prng), false),
+  'crash-primary': (world, prng) => kill(world, prng, world.primary, false),
+  'crash-host': (world, prng) => kill(world, prng, prng.pick(world.hosts), false),
+  'crash-manager': (world, prng) => kill(world, prng, world.manager, false),
+  'freeze-server': (world, prng) => freeze(world, prng, aServer(world, prng)),
+  'freeze-primary': (world, prng) => freeze(world, prng, world.primary),
+  'freeze-host': (world, prng) => freeze(world, prng, prng.pick(world.hosts)),
+  'freeze-manager': (world, prng) => freeze(world, prng, world.manager),
+  'freeze-turn': (world, prng) => {
+    const server = prng.chance(0.7) ? world.primary : aServer(world, prng);
+    if (server === null || !server.process.up) return false;
+    server.process.freezeNextMs = prng.pick(DURATIONS_MS);
+    return true;
+  },
+  'crash-at-disk-call': (world, prng) => endAtCall(world, prng, false),
+  'crash-copy': (world, prng) => {
+    const server = aServer(world, prng);
+    if (server.driver === null || server.process.held(world.scheduler.nowMs)) return false;
+    server.restartCopy(true);
+    return true;
+  },
+  poison: (world) => {
+    world.poisonNext++;
+    return true;
+  },
+  'power-one': (world, prng) => kill(world, prng, aServer(world, prng), true),
+  'power-all': (world, prng) => {
+    for (const server of world.servers) kill(world, prng, server, true);
+    return true;
+  },
+  'power-at-disk-call': (world, prng) => endAtCall(world, prng, true),
+  'clean-restart': (world, prng) => {
+    const server = aServer(world, prng);
+    if (!server.process.up || server.process.held(world.scheduler.nowMs)) return false;
+    server.close();
+    return kill(world, prng, server, false);
+  },
+  'write-fails': (world, prng) => spoil(world, prng, (server) => { server.medium.faults.failWrite = true; }),
+  'sync-fails': (world, prng) => spoil(world, prng, (server) => { server.medium.faults.failSync = true; }),
+  'disk-full': (world, prng) => {
+    const server = aServer(world, prng);
+    server.medium.faults.full = true;
+    world.after(prng.pick(DURATIONS_MS), () => { server.medium.faults.full = false; });
+    return true;
+  },
+  'bit-rot': (world, prng) => aServer(world, prng).medium.rot(prng),
+  'slow-disk': (world, prng) => {
+    const server = aServer(world, prng);
+    const before = server.syncMs;
+    server.syncMs *= prng.pick([10, 100, 1000]);
+    world.after(prng.pick(DURATIONS_MS), () => { server.syncMs = before; });
+    return true;
+  },
+  'wiped-disk': (world, prng) => {
+    const server = aServer(world, prng);
+    if (!expendable(world, server)) return false;
+    world.end(server, false);
+    server.medium.wipe();
+    world.ghost.wiped(server.serverId);
+    world.after(prng.pick(DURATIONS_MS), () => world.start(server));
+    return true;
+  },
+  'store-down': (world, prng) => {
+    world.storeDown = true;
+    world.after(prng.pick(DURATIONS_MS), () => { world.storeDown = false; });
+    return true;
+  },
+  'clock-jump': (world, prng) => {
+    world.manager.wallJumpMs = prng.between(-3_600_000, 3_600_000);
+    return true;
+  },
+  reconnect: (world) => {
+    const server = world.primary;
+    if (server === null) return false;
+    for (const host of world.hosts) world.links.reset(host.process, server.process);
+    return true;
+  },
+  takeover: (world, prng, operator) => {
+    operator.writer = prng.pick(world.hosts).hostId;
+    return true;
+  },
+  reader: (_world, _prng, operator) => {
+    operator.wantsReader = true;
+    return true;
+  },
+  grow: (world) => {
+    const size = world.ghost.configuration?.sizeBytes ?? 0;
+    if (size === 0) return false;
+    world.command({ kind: 'volume-grow', volumeId: world.volumeId, sizeBytes: size + 2 ** 20 });
+    return true;
+  },
+  'failover-command': (world) => {
+    if (world.volumeId === '') return false;
+    world.command({ kind: 'volume-failover', volumeId: world.volumeId });
+    return true;
+  },
+  scrub: (world) => {
+    if (world.volumeId === '') return false;
+    world.command({ kind: 'volume-scrub', volumeId: world.volumeId });
+    return true;
+  },
+  'late-session': (world, prng) => {
+    if (world.late.length === 0) return false;
+    const { from, message } = prng.pick(world.late);
+    const server = prng.chance(0.7) ? world.primary : aServer(world, prng);
+    if (server === null || !server.process.up) return false;
+    world.scheduler.at(world.scheduler.nowMs, EventKind.message, server, { kind: 'session', from, message }, 'late');
+    return true;
+  },
+};
+
+/** Mostly one that matters to the volume. */
+function aServer(world: World, prng: Prng): SimServer {
+  const any = prng.pick(world.servers);
+  const members = world.ghost.configuration?.members ?? [];
+  const member = members.length > 0 ? world.server(prng.pick(members).serverId) : any;
+  return prng.chance(0.75) ? member : any;
+}
+
+function kill(world: World, prng: Prng, sim: SimServer | SimHost | SimManager | null, power: boolean): boolean {
+  const backMs = prng.pick(DURATIONS_MS) * (0.5 + prng.fraction());
+  if (sim === null || !sim.process.up) return false;
+  world.end(sim, power);
+  world.after(backMs, () => world.start(sim));
+  return true;
+}
+
+function freeze(world: World, prng: Prng, sim: SimServer | SimHost | SimManager | null): boolean {
+  if (sim === null || !sim.process.up) return false;
+  sim.process.freeze(world.scheduler.nowMs + prng.pick(DURATIONS_MS) * (0.5 + prng.fraction()));
+  return true;
+}
+
+function endAtCall(world: World, prng: Prng, power: boolean): boolean {
+  const server = aServer(world, prng);
+  if (!server.process.up) return false;
+  Object.assign(server.medium.faults, { endsIn: prng.between(1, 12), endsWithPower: power });
+  // Whoever ends by it is started again by and by.
+  for (let k = 1; k <= 4; k++) world.after(k * 900, () => world.start(server));
+  return true;
+}
+
+function cut(world: World, prng: Prng, both: boolean): boolean {
+  const sims = [...world.sims];
+  const a = prng.chance(0.6) && world.primary !== null ? world.primary : prng.pick(sims);
+  const b = prng.pick(sims);
+  const forMs = prng.pick(DURATIONS_MS);
+  if (a === b) return false;
+  world.links.cut(a.process, b.process, forMs);
+  if (both) world.links.cut(b.process, a.process, forMs);
+  return true;
+}
+
+/** A disk may fail for good only while another copy holds everything. */
+function expendable(world: World, server: SimServer): boolean {
+  const { ghost } = world;
+  const members = ghost.configuration?.members ?? [];
+  const sound = members.filter((member) => {
+    const other = world.server(member.serverId);
+    return other !== server && other.process.up && !ghost.lost(member) && other.driver !== null && other.driver.core.durable.fault === null && other.driver.store.fault === null;
+  });
+  return sound.length > 0 && server.process.up;
+}
+
+function spoil(world: World, prng: Prng, run: (server: SimServer) => void): boolean {
+  const server = aServer(world, prng);
+  if (!expendable(world, server) || world.servers.some((other) => other.medium.faults.failSync || other.medium.faults.failWrite)) return false;
+  run(server);
+  return true;
+}

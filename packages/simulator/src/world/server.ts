@@ -1,0 +1,313 @@
+import type { Address } from '@ashlar/actor';
+import { FOUNDING_INCARNATION, memberOf, type ManagerCommand, type SessionMessage, type SessionReply } from '@ashlar/protocol';
+import { BEACON_INTERVAL_MS, BeaconTable, type BeaconEffects, type CopyInput } from '@ashlar/replication';
+import type { CopyStore } from '@ashlar/store';
+import type { Prng, ServerId, VolumeId } from '@ashlar/words';
+import { CopyDriver, type CopyPort } from '@ashlar/storage/copy-driver';
+import { SessionKeys } from '@ashlar/storage/session-keys';
+import { EventKind, type Receiver, type SimEvent } from '../engine/scheduler.ts';
+import type { Process } from '../engine/process.ts';
+import type { Medium } from './media.ts';
+import type { ServerMail } from './mail.ts';
+import { watchStore } from './watch.ts';
+import type { World } from './world.ts';
+
+const STATUS_INTERVAL_MS = 500;
+
+type Completion = { readonly kind: 'timer'; readonly name: string; readonly token: number } | { readonly kind: 'work' } | { readonly kind: 'run'; readonly run: () => void };
+
+/** A storage server's process with its copy of the volume: the production driver and core over a simulated disk and network. */
+export class SimServer implements Receiver {
+  readonly name: string;
+  readonly serverId: ServerId;
+  readonly process: Process;
+  readonly medium: Medium;
+  readonly traceId: number;
+  readonly #world: World;
+  readonly #prng: Prng;
+  #beacons: BeaconTable | null = null;
+  driver: CopyDriver | null = null;
+  /** Sums over all lives. */
+  readonly counts: Record<string, number> = {};
+  readonly #timers = new Map<string, number>();
+  #sessions = new SessionKeys();
+  #greeted = false;
+  /** How long a sync takes. */
+  syncMs = 0.4;
+  #token = 0;
+  #workDue = false;
+  /** Commands that fail to open the copy are told once. */
+  openFailure: string | null = null;
+
+  constructor(world: World, serverId: ServerId, process: Process, medium: Medium, prng: Prng) {
+    this.#world = world;
+    this.serverId = serverId;
+    this.name = serverId;
+    this.process = process;
+    this.medium = medium;
+    this.#prng = prng;
+    this.traceId = process.index;
+  }
+
+  get life(): number { return this.process.life; }
+  held(nowMs: number): boolean { return this.process.held(nowMs); }
+  defer(event: SimEvent): void { this.process.defer(event); }
+
+  // ------------------------------------------------------------------------------------------ lives
+
+  start(): void {
+    this.process.up = true;
+    this.#beacons = new BeaconTable(this.#prng.next32(), () => this.#setTimer('beacon', this.process.nowMs));
+    if (this.medium.holdsCopy) this.#open();
+    this.#setTimer('status', this.process.nowMs + STATUS_INTERVAL_MS);
+  }
+
+  /** First who we are, then how the copy stands. */
+  #greet(): void {
+    this.#greeted = true;
+    const address = `${this.serverId}:0`;
+    this.#tellManager({ kind: 'from-server', from: this.serverId, message: { kind: 'server-hello', serverId: this.serverId, pid: this.process.life, instance: this.instance, address } });
+    this.#input({ kind: 'manager-up' });
+  }
+
+  get instance(): string { return this.#beacons?.instance.toString(36) ?? ''; }
+
+  #open(): void {
+    const { lostPower } = this.medium;
+    const opened = this.medium.open(this.#lifeOptions());
+    if ('failed' in opened) {
+      this.openFailure = `${opened.failed}: ${opened.detail}`;
+      this.#world.note(this.serverId, 'open-failed', this.openFailure);
+      return;
+    }
+    this.#begin(opened.store, lostPower);
+  }
+
+  #lifeOptions() {
+    return this.#world.storeOptions(this.serverId, this.process.machine.bootId, () => this.#wake());
+  }
+
+  #begin(store: CopyStore, lostPower: boolean): void {
+    const { ghost } = this.#world;
+    ghost.opened(this.serverId, {
+      incarnation: store.incarnation, lastSeq: store.lastSeq, chain: store.chain, durableSeq: store.durableSeq,
+      promisedEpoch: store.state.promisedEpoch, complete: store.state.complete,
+    }, lostPower);
+    watchStore(store, this.serverId, ghost, () => this.driver?.core.role === 'primary');
+    this.driver = new CopyDriver(this.#world.volumeId, this.serverId, store, this.#beacons as BeaconTable, this.#prng.fork(), this.#port());
+    this.openFailure = null;
+    this.driver.receive({ kind: 'started' });
+    this.#want();
+  }
+
+  /** The process is gone: nothing of it happens any more. */
+  ended(): void {
+    this.#collect();
+    this.driver = null;
+    this.#beacons = null;
+    this.#sessions = new SessionKeys();
+    this.#greeted = false;
+    this.#timers.clear();
+    this.#workDue = false;
+    this.process.end();
+    this.medium.processEnded();
+  }
+
+  /** In order: files are closed, so that a restart of the machine loses nothing. */
+  close(): void {
+    this.#tellManager({ kind: 'from-server', from: this.serverId, message: { kind: 'server-leaving', serverId: this.serverId, reason: 'shutting down' } });
+    this.driver?.close(true);
+  }
+
+  /** Only the copy's actor crashed: its supervisor opens it again in the same process. */
+  restartCopy(crashed: boolean): void {
+    if (this.driver === null) return;
+    this.#collect();
+    this.driver = null;
+    this.#sessions = new SessionKeys();
+    this.#timers.delete('tick');
+    this.medium.processEnded();
+    this.#world.copyEnded(this, crashed);
+    if (this.medium.holdsCopy) this.#open();
+  }
+
+  #collect(): void {
+    const counts = this.driver?.core.counts as unknown as Record<string, number> | undefined;
+    for (const name in counts) this.counts[name] = (this.counts[name] ?? 0) + counts[name];
+  }
+
+  totals(): Record<string, number> {
+    const totals = { ...this.counts };
+    const counts = this.driver?.core.counts as unknown as Record<string, number> | undefined;
+    for (const name in counts) totals[name] = (totals[name] ?? 0) + counts[name];
+    return totals;
+  }
+
+  // ------------------------------------------------------------------------------------------ events
+
+  handle(event: SimEvent): void {
+    if (event.kind === EventKind.message) return this.#onMail(event.message as ServerMail);
+    const completion = event.message as Completion;
+    if (completion.kind === 'run') return completion.run();
+    if (completion.kind === 'work') return this.#work();
+    if (this.#timers.get(completion.name) === completion.token) this.#onTimer(completion.name);
+  }
+
+  #onMail(mail: ServerMail): void {
+    switch (mail.kind) {
+      case 'peer': return this.#input({ kind: 'peer', from: mail.from, message: mail.message });
+      case 'session': return this.#onSession(mail.from, mail.message);
+      case 'host-gone':
+        for (const key of this.#sessions.ofParty(mail.from)) this.#sessionGone(key);
+        return;
+      case 'peer-up': return this.#input({ kind: 'peer-up', peer: mail.from });
+      case 'manager-link':
+        this.#greeted = false;
+        if (mail.up) this.#greet();
+        return;
+      case 'beacon': return this.#beacon(mail);
+      case 'command': return this.#command(mail.command);
+    }
+  }
+
+  #onSession(from: Address, message: SessionMessage): void {
+    const key = this.#sessions.keyOf(from, message.sessionId);
+    if (this.driver === null) return this.#answer(key, { kind: 'refused', sessionId: key, epoch: 0, reason: 'not-primary' });
+    // One attachment has one session at a time.
+    if (message.kind === 'open') for (const other of this.#sessions.ofAddress(from)) if (other !== key) this.#sessionGone(other);
+    if (message.kind === 'requests' && this.#world.isPoisoned(message.frame)) return this.restartCopy(true);
+    this.#input({ kind: 'session', key, message });
+    if (message.kind === 'close') this.#sessions.delete(key);
+  }
+
+  #sessionGone(key: number): void {
+    this.#sessions.delete(key);
+    this.#input({ kind: 'session-gone', key });
+  }
+
+  #input(input: CopyInput): void {
+    if (this.driver === null) return;
+    this.driver.receive(input);
+  }
+
+  #beacon(mail: ServerMail & { readonly kind: 'beacon' }): void {
+    this.#beacons?.receive(this.process.nowMs, mail.from, mail.message, this.#beaconEffects);
+  }
+
+  #command(command: ManagerCommand): void {
+    if (command.kind === 'scrub') return this.driver?.scrub();
+    if (command.kind === 'discard') return this.#discard(command.epoch);
+    if (command.kind === 'configure' && this.driver === null && !this.medium.holdsCopy) this.#create(command);
+    this.#input({ kind: 'manager', command });
+  }
+
+  /** A new copy. Only while the volume is created do members hold nothing and lack nothing. */
+  #create(command: ManagerCommand & { readonly kind: 'configure' }): void {
+    const { configuration } = command;
+    const member = memberOf(configuration, this.serverId);
+    if (member === undefined && !configuration.learners.includes(this.serverId)) return;
+    const founding = command.founding && member?.incarnation === FOUNDING_INCARNATION;
+    const store = this.medium.create({
+      ...this.#lifeOptions(), sizeBytes: configuration.sizeBytes, lineage: configuration.lineage,
+      incarnation: founding ? FOUNDING_INCARNATION : this.#prng.between(2 ** 20, 2 ** 30),
+      state: { promisedEpoch: 0, configuration: null, complete: founding, fault: null },
+    });
+    this.#begin(store, false);
+  }
+
+  #discard(epoch: number): void {
+    const volumeId: VolumeId = this.#world.volumeId;
+    if (this.driver !== null) {
+      if (this.driver.state.durable.promisedEpoch > epoch) return;
+      this.#collect();
+      this.driver.remove();
+      this.driver = null;
+      this.#world.ghost.wiped(this.serverId);
+      this.medium.wipe();
+    }
+    this.#tellManager({ kind: 'from-copy', from: this.serverId, message: { kind: 'discarded', volumeId, epoch } });
+  }
+
+  // ------------------------------------------------------------------------------------------ timers and work
+
+  #setTimer(name: string, atMs: number): void {
+    const token = ++this.#token;
+    this.#timers.set(name, token);
+    this.#world.scheduler.at(this.process.machine.worldAt(atMs), EventKind.timer, this, { kind: 'timer', name, token });
+  }
+
+  #onTimer(name: string): void {
+    this.#timers.delete(name);
+    const nowMs = this.process.nowMs;
+    if (name === 'tick') return this.#input({ kind: 'timer', name });
+    if (name === 'beacon') {
+      this.#beacons?.tick(nowMs, this.#beaconEffects);
+      return this.#keepBeacons();
+    }
+    this.#setTimer('status', nowMs + STATUS_INTERVAL_MS);
+    if (!this.#greeted) return;
+    const status = { kind: 'server-status', serverId: this.serverId, capacityBytes: 2 ** 40, usedBytes: 0, copies: this.driver === null ? 0 : 1 } as const;
+    this.#tellManager({ kind: 'from-server', from: this.serverId, message: status });
+  }
+
+  #keepBeacons(): void {
+    if (this.#timers.has('beacon') || this.#beacons?.active !== true) return;
+    this.#setTimer('beacon', this.process.nowMs + BEACON_INTERVAL_MS);
+  }
+
+  #want(): void {
+    if (this.#workDue) return;
+    this.#workDue = true;
+    this.#world.scheduler.at(this.process.departsMs + 0.3, EventKind.completion, this, { kind: 'work' });
+  }
+
+  #work(): void {
+    this.#workDue = false;
+    if (this.driver?.work(this.#prng.chance(0.3)) === 'more') this.#want();
+  }
+
+  /** The store says that what it waited for may go on; never inside of its own call. */
+  #wake(): void {
+    this.#world.scheduler.at(this.process.departsMs, EventKind.completion, this, { kind: 'run', run: () => this.driver?.wake() });
+  }
+
+  // ------------------------------------------------------------------------------------------ ports
+
+  #port(): CopyPort {
+    const world = this.#world;
+    return {
+      nowMs: () => this.process.nowMs,
+      send: (to, message) => {
+        if (message.kind === 'adopt') world.ghost.acts(this.serverId, String(this.life), message.epoch);
+        if (message.kind === 'append') world.ghost.acts(this.serverId, String(this.life), message.frame.senderEpoch);
+        if (message.kind === 'adopted') world.ghost.promised(this.serverId, message.epoch);
+        world.toServer(this.process, this.name, to, { kind: 'peer', from: this.serverId, message });
+      },
+      answer: (key, reply) => this.#answer(key, reply),
+      tell: (message) => this.#tellManager({ kind: 'from-copy', from: this.serverId, message }),
+      setTimer: (name, atMs) => this.#setTimer(name, atMs),
+      wantWork: () => this.#want(),
+      event: (name, detail) => world.event(this.serverId, name, detail),
+    };
+  }
+
+  #answer(key: number, reply: SessionReply): void {
+    const session = this.#sessions.get(key);
+    if (session === undefined) return;
+    this.#world.watchReply(this.serverId, String(this.life), reply);
+    this.#world.toHost(this.process, this.name, { kind: 'reply', from: this.serverId, to: session.from, message: { ...reply, sessionId: session.sessionId } });
+    if (reply.kind === 'refused') this.#sessions.delete(key);
+  }
+
+  #tellManager(mail: Parameters<World['toManager']>[2]): void {
+    this.#world.toManager(this.process, this.name, mail);
+  }
+
+  readonly #beaconEffects: BeaconEffects = {
+    sendBeacon: (to, message) => this.#world.toServer(this.process, this.name, to, { kind: 'beacon', from: this.serverId, message }),
+    leaseGranted: (volumeIds) => { if (volumeIds.length > 0) this.#input({ kind: 'lease-granted' }); },
+    relationLost: (peer) => this.#input({ kind: 'relation-lost', peer }),
+    peerSilent: (peer) => this.#input({ kind: 'peer-silent', peer }),
+    committed: (from, point) => this.#input({ kind: 'committed', from, epoch: point.epoch, seq: point.committedSeq }),
+  };
+}

@@ -34,8 +34,10 @@ export function releaseReads(c: Copy): void {
   const later = [];
   for (const waiting of leader.reads) {
     if (!leader.sessions.has(waiting.read.sessionId)) continue;
-    if (waiting.seq <= leader.committedSeq) now.push(waiting.read);
-    else later.push(waiting);
+    // What is read is what the journal holds now, so that writes which came while it waited count as well.
+    const seq = waiting.seq > leader.committedSeq ? waiting.seq : lastOverlap(leader.pending, waiting.read);
+    if (seq <= leader.committedSeq) now.push(waiting.read);
+    else later.push({ seq, read: waiting.read });
   }
   leader.reads = later;
   if (now.length > 0) c.fx.read(now, leader.epoch);
@@ -89,7 +91,8 @@ export function onRepaired(c: Copy, leader: Leader, message: CopyMessage & { rea
   c.fx.fill(message.frame);
   const waiting = leader.repairs.filter((repair) => repair.extent === message.extent);
   leader.repairs = leader.repairs.filter((repair) => repair.extent !== message.extent);
-  for (const { read } of waiting) c.fx.read([read], leader.epoch);
+  // Time has passed: the lease may have run out, and other writes may be under way.
+  askRead(c, leader, waiting.map(({ read }) => read).filter((read) => leader.sessions.has(read.sessionId)));
 }
 
 export function retryRepairs(c: Copy, leader: Leader): void {

@@ -24,8 +24,10 @@ export class ExtentStore {
   readonly #changed = new Set<ExtentPage>();
   readonly #files = new Map<string, DiskFile>();
   readonly #dirty = new Set<DiskFile>();
-  /** A file was made since the directory was last synced. */
-  directoryDirty = false;
+  /** Files of syncs that have not come to their end. */
+  readonly #syncing = new Set<DiskFile>();
+  #directoryDirty = false;
+  #directorySyncing = false;
   /** Number of the newest round whose pages count. */
   round: number;
 
@@ -128,7 +130,8 @@ export class ExtentStore {
     const slot = page.slot === 0 ? 1 : 0;
     const generation = page.generation !== 0 && pageMark(page.generation) === pageMark(round) ? round - 1 : round;
     page.seal(this.#tag, lineage, generation);
-    const error = file.write([page.bytes], (page.extent * 2 + slot) * PAGE_BYTES, true);
+    // A new page takes both slots: what an earlier life of the extent left in the other one could bear the same mark.
+    const error = page.slot < 0 ? file.write([page.bytes, page.bytes], page.extent * 2 * PAGE_BYTES, true) : file.write([page.bytes], (page.extent * 2 + slot) * PAGE_BYTES, true);
     if (error !== null) return error;
     page.slot = slot;
     this.#dirty.add(file);
@@ -177,17 +180,35 @@ export class ExtentStore {
   sync(done: (error: DiskError | null) => void): void {
     const files = [...this.#dirty];
     this.#dirty.clear();
+    for (const file of files) this.#syncing.add(file);
     let left = files.length + 1;
     let failed: DiskError | null = null;
     const one = (error: DiskError | null): void => {
       failed ??= error;
       left -= 1;
-      if (left === 0) done(failed);
+      if (left > 0) return;
+      for (const file of files) this.#syncing.delete(file);
+      this.#directorySyncing = false;
+      done(failed);
     };
     for (const file of files) file.sync(one);
-    if (!this.directoryDirty) return one(null);
-    this.directoryDirty = false;
+    if (!this.#directoryDirty) return one(null);
+    this.#directoryDirty = false;
+    this.#directorySyncing = true;
     this.#disk.syncDirectory(one);
+  }
+
+  /** The same, blocking; also what an unfinished sync was to cover. */
+  syncNow(): DiskError | null {
+    for (const file of new Set([...this.#dirty, ...this.#syncing])) {
+      const error = file.syncNow();
+      if (error !== null) return error;
+    }
+    const error = this.#directoryDirty || this.#directorySyncing ? this.#disk.syncDirectoryNow() : null;
+    if (error !== null) return error;
+    this.#dirty.clear();
+    this.#directoryDirty = false;
+    return null;
   }
 
   /** Forgets every extent. The caller saves the empty map of presence. */
@@ -225,7 +246,7 @@ export class ExtentStore {
     const file = this.#disk.create(name);
     if ('code' in file) return file;
     this.#files.set(name, file);
-    this.directoryDirty = true;
+    this.#directoryDirty = true;
     return file;
   }
 }

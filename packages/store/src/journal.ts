@@ -2,7 +2,7 @@ import { assert } from '@ashlar/words';
 import { Frame, type VolumeTag } from '@ashlar/protocol';
 import type { Disk, DiskError, DiskFile } from './disk.ts';
 import { PAGE_BYTES } from './limits.ts';
-import type { LogSnapshot } from './log-tail.ts';
+import type { LogSnapshot, LogTail } from './log-tail.ts';
 import { headMatches, marksBefore, parseRecordHeader, recordBytes, RECORD_HEADER_BYTES, sealRecord, type JournalMark } from './record.ts';
 import { Segment, SEGMENT_HEADER_BYTES, writeSegmentHeader } from './segment.ts';
 
@@ -43,8 +43,9 @@ export class Journal {
   destagedSerial: number;
   /** Everything before this place is on stable storage. */
   durable: JournalMark;
-  /** A file was made since the directory was last synced. */
-  directoryDirty = false;
+  /** Files made so far, and how many of them the directory has on stable storage. */
+  directoryChanges = 0;
+  #directorySynced = 0;
   restarts: number;
   #nextSlot = 0;
   #recordsSinceMark = 0;
@@ -109,11 +110,11 @@ export class Journal {
   }
 
   /** Journals one frame with one write. `log`: the log as it is before the frame. The position of its payload, `busy`, or an error. */
-  append(frame: Frame, log: LogSnapshot): { readonly segment: Segment; readonly payloadPosition: number } | 'busy' | DiskError {
+  append(frame: Frame, log: LogTail): { readonly segment: Segment; readonly payloadPosition: number } | 'busy' | DiskError {
     const bytes = recordBytes(frame.head.length, frame.payload.length);
     if (!this.#fitsCurrent(bytes)) {
       if (!this.#mayBegin(this.#capacityFor(bytes))) return 'busy';
-      const error = this.begin(log, this.#capacityFor(bytes));
+      const error = this.begin(log.snapshot(), this.#capacityFor(bytes));
       if (error !== null) return error;
     }
     const segment = this.current as Segment;
@@ -122,7 +123,7 @@ export class Journal {
     const used = RECORD_HEADER_BYTES + frame.head.length + frame.payload.length;
     const error = this.#write(segment, frame, bytes - used, at);
     if (error !== null) return error;
-    segment.dirty = true;
+    segment.writes += 1;
     segment.endPosition = at + bytes;
     return { segment, payloadPosition: at + RECORD_HEADER_BYTES + frame.head.length };
   }
@@ -155,10 +156,10 @@ export class Journal {
     };
     let file = this.#recycle(capacity);
     if (file === null) {
-      const created = this.#disk.create(`journal-${String(this.#nextSlot++).padStart(4, '0')}`);
+      const created = this.#create();
       if ('code' in created) return created;
       file = created;
-      this.directoryDirty = true;
+      this.directoryChanges += 1;
     }
     let error = writeSegmentHeader(file, this.#tag, header);
     if (error?.code === 'ENOSPC' && this.dropHistory()) error = writeSegmentHeader(file, this.#tag, header);
@@ -167,11 +168,17 @@ export class Journal {
       return error;
     }
     const segment = new Segment(file, header, capacity);
-    segment.dirty = true;
+    segment.writes += 1;
     this.segments.push(segment);
     this.current = segment;
     this.#recordsSinceMark = 0;
     return null;
+  }
+
+  #create(): DiskFile | DiskError {
+    const name = `journal-${String(this.#nextSlot++).padStart(4, '0')}`;
+    const created = this.#disk.create(name);
+    return 'code' in created && created.code === 'ENOSPC' && this.dropHistory() ? this.#disk.create(name) : created;
   }
 
   #recycle(capacity: number): DiskFile | null {
@@ -236,7 +243,8 @@ export class Journal {
   /** Makes what was appended so far stable; the mark in `done` is what was covered. */
   sync(done: (error: DiskError | null) => void): void {
     const covered = this.end;
-    const dirty = this.segments.filter((segment) => segment.dirty);
+    const dirty = this.segments.filter((segment) => segment.writes > segment.synced);
+    const directory = this.directoryChanges;
     let left = dirty.length + 1;
     let failed: DiskError | null = null;
     const one = (error: DiskError | null): void => {
@@ -247,25 +255,30 @@ export class Journal {
       done(failed);
     };
     for (const segment of dirty) {
-      segment.dirty = false;
-      segment.file.sync(one);
+      const { writes } = segment;
+      segment.file.sync((error) => {
+        if (error === null) segment.synced = Math.max(segment.synced, writes);
+        one(error);
+      });
     }
-    if (!this.directoryDirty) return one(null);
-    this.directoryDirty = false;
-    this.#disk.syncDirectory(one);
+    if (directory === this.#directorySynced) return one(null);
+    this.#disk.syncDirectory((error) => {
+      if (error === null) this.#directorySynced = Math.max(this.#directorySynced, directory);
+      one(error);
+    });
   }
 
-  /** The same, blocking. */
+  /** The same, blocking; also what an unfinished sync was to cover. */
   syncNow(): DiskError | null {
     for (const segment of this.segments) {
-      if (!segment.dirty) continue;
+      if (segment.writes === segment.synced) continue;
       const error = segment.file.syncNow();
       if (error !== null) return error;
-      segment.dirty = false;
+      segment.synced = segment.writes;
     }
-    const error = this.directoryDirty ? this.#disk.syncDirectoryNow() : null;
+    const error = this.directoryChanges === this.#directorySynced ? null : this.#disk.syncDirectoryNow();
     if (error !== null) return error;
-    this.directoryDirty = false;
+    this.#directorySynced = this.directoryChanges;
     assert(!marksBefore(this.end, this.durable), 'nothing beyond the end of the journal is durable');
     this.durable = this.end;
     return null;

@@ -1,5 +1,5 @@
 import { BLOCK_BYTES, checksum } from '@ashlar/words';
-import { blocksTouched, Frame, FRAME_HEADER_BYTES, FrameKind, Op, OPERATION_BYTES, frameHeadBytes } from '@ashlar/protocol';
+import { blocksTouched, type Frame, FRAME_HEADER_BYTES, FrameKind, Op, OPERATION_BYTES, frameHeadBytes } from '@ashlar/protocol';
 import { PAGE_BYTES } from './limits.ts';
 
 /**

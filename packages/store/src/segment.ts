@@ -34,7 +34,9 @@ export class Segment {
   endSeq: number;
   /** Pairs (sequence number, position) of some records, rising, so that history need not be searched from the start. */
   readonly marks: number[] = [];
-  dirty = false;
+  /** Writes made, and how many of them are on stable storage. */
+  writes = 0;
+  synced = 0;
 
   constructor(file: DiskFile, header: SegmentHeader, capacityBytes: number) {
     this.file = file;

@@ -1,0 +1,626 @@
+import { memberOf, type CopyFault, type EpochStart, type Frame, FrameKind, type LogPosition, Op, type SessionMark, volumeTag, type VolumeTag } from '@ashlar/protocol';
+import { BLOCK_BYTES, EXTENT_BLOCKS, EXTENT_BYTES, type VolumeId } from '@ashlar/words';
+import { BlockReader } from './block-reader.ts';
+import { BlockState, EXTENT_ENTRIES_BYTES, setBlockEntry } from './blocks.ts';
+import { completeFrame, touchesParts } from './complete.ts';
+import type { CopyStore, ReadResult, ScrubResult, StatusRange, StoredState, StoreDone, StoreFigures, StoreOptions, StoreResult } from './copy-store.ts';
+import { Round, type RoundStep } from './destager.ts';
+import type { Disk, DiskError } from './disk.ts';
+import { ExtentStore, extentCount } from './extents.ts';
+import { acceptedPart, fillWellFormed, makeFill } from './fills.ts';
+import { Journal } from './journal.ts';
+import { BACKLOG_PART, JOURNAL_BYTES_MAX, RANGES_MAX, ROUND_BYTES, SEGMENT_BYTES } from './limits.ts';
+import { LiveBlocks } from './live-blocks.ts';
+import { chainAfter, LogTail, type LogSnapshot } from './log-tail.ts';
+import { frameFits, marksBefore, payloadIntact, RECORD_HEADER_BYTES } from './record.ts';
+import { DestageBuffer, PageCache } from './resources.ts';
+import { type Segment, SEGMENT_HEADER_BYTES } from './segment.ts';
+import type { Superblock, SuperblockBody } from './superblock.ts';
+
+/** Pages of a copy that shares no cache. */
+const OWN_PAGES = 256;
+
+/** A copy on a disk. What is on the disk and in which order it becomes stable is in docs/formats. */
+export class DiskCopy implements CopyStore {
+  readonly volumeId: VolumeId;
+  readonly #disk: Disk;
+  readonly #options: StoreOptions;
+  readonly #tag: VolumeTag;
+  readonly #superblock: Superblock;
+  readonly #body: SuperblockBody;
+  readonly journal: Journal;
+  readonly extents: ExtentStore;
+  readonly live = new LiveBlocks();
+  readonly tail: LogTail;
+  readonly #reader: BlockReader;
+  readonly #buffer: DestageBuffer;
+  #state: StoredState;
+  #lostCache: boolean;
+  #fault: CopyFault | null = null;
+  #committedSeq: number;
+  #durableSeq: number;
+  /** Raised when the log is cut or restarted: a sync that began before says nothing about what came after. */
+  #logLife = 0;
+  #closed = false;
+  #syncing = false;
+  #syncWaiters: StoreDone[] = [];
+  #round: Round | null = null;
+  /** What the round waits for. */
+  #roundWaits = false;
+  #wantsCommit = false;
+  #scrubAt = 0;
+  readonly #counts = { appendedBytes: 0, destagedBlocks: 0, coalescedBlocks: 0, syncs: 0 };
+
+  constructor(disk: Disk, options: StoreOptions, superblock: Superblock) {
+    const { body } = superblock;
+    this.volumeId = options.volumeId;
+    this.#disk = disk;
+    this.#options = options;
+    this.#tag = volumeTag(options.volumeId);
+    this.#superblock = superblock;
+    this.#body = body;
+    const segmentBytes = options.segmentBytes ?? SEGMENT_BYTES;
+    this.journal = new Journal(disk, this.#tag, { segmentBytes, bytesMax: options.journalBytesMax ?? JOURNAL_BYTES_MAX }, body.destagedSerial, body.durable, body.restarts);
+    this.#buffer = options.destageBuffer ?? new DestageBuffer(Math.min(ROUND_BYTES, 2 * segmentBytes));
+    this.extents = new ExtentStore(disk, this.#tag, body.dataFileBytes, options.pageCache ?? new PageCache(OWN_PAGES), body.round, body.presenceGenerations, body.restarts);
+    this.tail = new LogTail(body.destaged);
+    this.live.index.destagedSerial = body.destagedSerial;
+    this.#reader = new BlockReader(this.live, this.extents, this.journal);
+    this.#state = body.state;
+    this.#lostCache = body.lostCache;
+    this.#committedSeq = body.committedSeq;
+    this.#durableSeq = body.destaged.seq;
+  }
+
+  /** Called once by recovery, when the log is as it was found. */
+  recovered(fault: CopyFault | null): void {
+    this.#fault = fault;
+    this.#durableSeq = this.tail.seq;
+    this.#committedSeq = Math.min(Math.max(this.#committedSeq, this.#body.destaged.seq), this.tail.seq);
+  }
+
+  get lineage(): number { return this.tail.lineage; }
+  get incarnation(): number { return this.#body.incarnation; }
+  get lostCache(): boolean { return this.#lostCache; }
+  get lastSeq(): number { return this.tail.seq; }
+  get lastEpoch(): number { return this.tail.epoch; }
+  get chain(): number { return this.tail.chain; }
+  get durableSeq(): number { return this.#durableSeq; }
+  get journalStartSeq(): number { return this.journal.segments[0]?.startSeq ?? this.tail.seq; }
+  get epochStarts(): readonly EpochStart[] { return this.tail.epochStarts; }
+  get session(): SessionMark { return this.tail.session; }
+  get sizeBytes(): number { return this.#body.sizeBytes; }
+  get state(): StoredState { return this.#state; }
+  get fault(): CopyFault | null { return this.#fault; }
+  get committedSeq(): number { return this.#committedSeq; }
+
+  get figures(): StoreFigures {
+    return { ...this.#counts, journalBytes: this.journal.totalBytes, backlogBytes: this.journal.backlogBytes, indexEntries: this.live.index.count };
+  }
+
+  // ---- The log
+
+  append(frame: Frame, verify = false): StoreResult {
+    const refused = this.#refuse(frame, verify);
+    if (refused !== null) return refused;
+    if (frame.kind !== FrameKind.log || frame.firstSeq !== this.tail.seq + 1 || frame.epoch < this.tail.epoch) {
+      return { failed: 'chain', detail: `record ${frame.firstSeq} of epoch ${frame.epoch} after ${this.tail.seq} of epoch ${this.tail.epoch}` };
+    }
+    const made = frame.chain === 0;
+    if (made && touchesParts(frame) && !completeFrame(frame, this.#readBlock)) return { failed: 'corrupt-block', detail: 'the rest of a partly written block cannot be read' };
+    if (!made && (!isComplete(frame) || !frameFits(frame))) return { failed: 'damaged-frame', detail: 'operations do not fit the frame' };
+    const chain = chainAfter(this.tail.chain, frame);
+    if (!made && frame.chain !== chain) return { failed: 'chain', detail: `record ${frame.firstSeq} follows on another history` };
+    if (made) {
+      frame.chain = chain;
+      frame.durableSeq = this.#durableSeq;
+      frame.seal();
+    }
+    const failed = this.#journal(frame);
+    if (failed === null) this.tail.advance(frame, chain);
+    return failed ?? 'ok';
+  }
+
+  readonly #readBlock = (block: number, into: Uint8Array): boolean => {
+    const corrupt: number[] = [];
+    this.#reader.read(block * BLOCK_BYTES, BLOCK_BYTES, into, 0, corrupt);
+    return corrupt.length === 0;
+  };
+
+  #refuse(frame: Frame, verify: boolean): StoreResult | null {
+    if (this.#fault !== null || this.#closed) return this.#dead();
+    if (frame.lineage !== this.tail.lineage || !frame.hasVolumeTag(this.#tag)) return { failed: 'chain', detail: 'another volume or lineage' };
+    if (verify && !(frame.headIntact && frameFits(frame) && payloadIntact(frame))) return { failed: 'damaged-frame', detail: `frame of ${frame.firstSeq}` };
+    return null;
+  }
+
+  #dead(): StoreResult {
+    return { failed: this.#fault === 'sync-failed' ? 'sync-failed' : 'io-error', detail: this.#fault === null ? 'closed' : `after ${this.#fault}` };
+  }
+
+  #journal(frame: Frame): StoreResult | null {
+    if (this.live.ranges.count >= RANGES_MAX && !this.hasRoom(0)) return { failed: 'busy', detail: 'too many ranges are to be destaged' };
+    const placed = this.journal.append(frame, this.tail);
+    if (placed === 'busy') return { failed: 'busy', detail: 'the journal is full' };
+    if ('code' in placed) return this.#diskFailed(placed, 'append-failed');
+    const { segment, payloadPosition } = placed;
+    if (frame.kind === FrameKind.log) {
+      segment.endSeq = frame.lastSeq;
+      this.journal.mark(segment, frame.firstSeq, payloadPosition - frame.head.length - RECORD_HEADER_BYTES);
+    }
+    this.#counts.appendedBytes += frame.payload.length;
+    this.live.apply(frame, segment.serial, payloadPosition, Infinity);
+    return null;
+  }
+
+  #diskFailed(error: DiskError, fault: CopyFault): StoreResult {
+    if (error.code === 'ENOSPC') return { failed: 'no-space', detail: error.message };
+    this.#fault ??= fault;
+    return { failed: fault === 'sync-failed' ? 'sync-failed' : fault === 'corrupt' ? 'corrupt' : 'io-error', detail: error.message };
+  }
+
+  hasRoom(bytes: number): boolean {
+    return this.live.ranges.count < RANGES_MAX && this.journal.hasRoom(bytes);
+  }
+
+  sync(done: StoreDone): void {
+    if (this.#fault !== null || this.#closed) return done('sync-failed');
+    this.#syncWaiters.push(done);
+    if (!this.#syncing) this.#beginSync();
+  }
+
+  #beginSync(): void {
+    const waiters = this.#syncWaiters;
+    const life = this.#logLife;
+    const reached = this.tail.seq;
+    this.#syncWaiters = [];
+    this.#syncing = true;
+    this.#counts.syncs += 1;
+    this.journal.sync((error) => {
+      if (this.#closed) return;
+      this.#syncing = false;
+      if (error !== null) {
+        // What the page cache holds after a failed sync cannot be told: nothing is retried, whoever waits is told so.
+        this.#fault ??= 'sync-failed';
+        for (const done of [...waiters, ...this.#syncWaiters.splice(0)]) done('sync-failed');
+        return;
+      }
+      if (life === this.#logLife) this.#durableSeq = Math.max(this.#durableSeq, reached);
+      if (this.#syncWaiters.length > 0) this.#beginSync();
+      for (const done of waiters) done(null);
+    });
+  }
+
+  saveState(state: StoredState, done: StoreDone): void {
+    if (this.#closed) return done('io-error');
+    const me = state.configuration === null ? undefined : memberOf(state.configuration, this.#options.serverId);
+    const heals = me?.incarnation === this.#body.incarnation;
+    this.#body.state = state;
+    if (heals) this.#body.lostCache = false;
+    this.#superblock.save((error) => {
+      if (this.#closed) return;
+      if (error !== null) {
+        this.#fault ??= 'sync-failed';
+        return done('sync-failed');
+      }
+      this.#state = state;
+      if (heals) this.#lostCache = false;
+      done(null);
+    });
+  }
+
+  truncate(afterSeq: number): StoreResult {
+    if (this.#fault !== null || this.#closed) return this.#dead();
+    if (afterSeq >= this.tail.seq) return 'ok';
+    if (afterSeq < this.#body.destaged.seq || afterSeq < this.journalStartSeq || (this.#round !== null && afterSeq < this.#roundEndSeq())) {
+      return { failed: 'too-old', detail: `${afterSeq} lies below what is settled` };
+    }
+    const log = this.#logAt(afterSeq);
+    if (log === null) return { failed: 'chain', detail: `no record ends at ${afterSeq}` };
+    this.#logLife += 1;
+    this.tail.reset(log);
+    this.#durableSeq = Math.min(this.#durableSeq, afterSeq);
+    this.#committedSeq = Math.min(this.#committedSeq, afterSeq);
+    for (const segment of this.journal.segments) segment.endSeq = Math.min(segment.endSeq, afterSeq);
+    // The header of the next segment says where the log was cut; it must not come back with a power cut.
+    const error = this.journal.begin(log, this.journal.limits.segmentBytes);
+    if (error !== null) return this.#cutFailed(error);
+    const syncError = this.journal.syncNow();
+    if (syncError !== null) return this.#diskFailed(syncError, 'sync-failed');
+    this.#durableSeq = this.tail.seq;
+    return this.#replayLive();
+  }
+
+  /** The log was cut in memory and cannot be cut on disk: the copy must not go on with either. */
+  #cutFailed(error: DiskError): StoreResult {
+    this.#fault ??= 'append-failed';
+    return { failed: 'io-error', detail: error.message };
+  }
+
+  #roundEndSeq(): number {
+    const { segments } = this.#round as Round;
+    return (segments[segments.length - 1] as Segment).endSeq;
+  }
+
+  /** The log as it was at this record, from what is in the journal; null if it is not the end of a record. */
+  #logAt(seq: number): LogSnapshot | null {
+    const segment = this.journal.segments.find((candidate) => candidate.startSeq <= seq && seq <= candidate.endSeq);
+    if (segment === undefined) return null;
+    const tail = new LogTail(segment.header.start);
+    for (let position = SEGMENT_HEADER_BYTES; tail.seq < seq && position < segment.endPosition;) {
+      const record = this.journal.read(segment, position, false);
+      if (record === null || 'code' in record) return null;
+      if (record.frame.kind === FrameKind.log) tail.advance(record.frame, record.frame.chain);
+      position = record.nextPosition;
+    }
+    return tail.seq === seq ? tail.snapshot() : null;
+  }
+
+  /** Reads the index anew from what the journal holds beyond the extents. */
+  #replayLive(): StoreResult {
+    this.live.clear();
+    for (const segment of this.journal.live) {
+      for (let position = SEGMENT_HEADER_BYTES; position < segment.endPosition;) {
+        const record = this.journal.read(segment, position, false);
+        if (record === null || 'code' in record) return this.#diskFailed({ code: 'EIO', message: `journal segment ${segment.serial} at ${position}` }, 'corrupt');
+        this.live.apply(record.frame, segment.serial, record.payloadPosition, segment.endSeq);
+        position = record.nextPosition;
+      }
+    }
+    return 'ok';
+  }
+
+  restartLog(lineage: number, position: LogPosition, epochStarts: readonly EpochStart[], session: SessionMark, commonSeq: number): StoreResult {
+    if (this.#fault !== null || this.#closed) return this.#dead();
+    // Half a round has overwritten blocks of which the log, which is forgotten now, holds the rest.
+    const unfinished = this.#finishRound();
+    if (unfinished !== null) return unfinished;
+    const body = this.#body;
+    const drops = lineage !== this.tail.lineage || Math.max(body.newestSeq, body.destaged.seq) > commonSeq;
+    this.#logLife += 1;
+    body.restarts += 1;
+    body.round += 1;
+    body.lineage = lineage;
+    body.destaged = { lineage, seq: position.seq, epoch: epochStarts[epochStarts.length - 1]?.epoch ?? 0, chain: position.chain, epochStarts, session };
+    body.destagedSerial = this.journal.end.serial;
+    body.destagedEnd = 0;
+    body.durable = { serial: body.destagedSerial, position: 0 };
+    body.committedSeq = 0;
+    body.newestSeq = drops ? 0 : Math.max(body.newestSeq, commonSeq);
+    if (drops) body.presenceGenerations = [];
+    const error = this.#superblock.saveNow();
+    if (error !== null) return this.#diskFailed(error, 'sync-failed');
+    this.journal.clear();
+    this.journal.restarts = body.restarts;
+    this.live.clear();
+    this.live.index.destagedSerial = body.destagedSerial;
+    if (drops) this.extents.clear(body.round);
+    else this.extents.round = body.round;
+    this.extents.presence.restart(body.restarts);
+    this.tail.reset(body.destaged);
+    this.#durableSeq = position.seq;
+    this.#committedSeq = 0;
+    return 'ok';
+  }
+
+  commit(seq: number): void {
+    if (seq <= this.#committedSeq) return;
+    this.#committedSeq = Math.min(seq, this.tail.seq);
+    if (!this.#wantsCommit) return;
+    this.#wantsCommit = false;
+    this.#options.wake?.();
+  }
+
+  grow(sizeBytes: number): StoreResult {
+    if (this.#fault !== null || this.#closed) return this.#dead();
+    if (sizeBytes <= this.#body.sizeBytes) return 'ok';
+    this.#body.sizeBytes = sizeBytes;
+    const error = this.#superblock.saveNow();
+    return error === null ? 'ok' : this.#diskFailed(error, 'sync-failed');
+  }
+
+  // ---- Reading
+
+  read(offsetBytes: number, lengthBytes: number, into: Uint8Array, intoPosition: number): ReadResult {
+    const corrupt: number[] = [];
+    this.#reader.read(offsetBytes, lengthBytes, into, intoPosition, corrupt);
+    return corrupt.length === 0 ? 'ok' : { corrupt };
+  }
+
+  blockStatus(offsetBytes: number, lengthBytes: number): readonly StatusRange[] {
+    const ranges: { lengthBytes: number; state: StatusRange['state'] }[] = [];
+    const end = offsetBytes + lengthBytes;
+    for (let at = offsetBytes; at < end;) {
+      const block = Math.floor(at / BLOCK_BYTES);
+      const found = this.#reader.locate(block);
+      const state = found === BlockState.absent ? 'absent' : found === BlockState.zero ? 'zero' : 'written';
+      const length = Math.min((block + 1) * BLOCK_BYTES, end) - at;
+      const last = ranges[ranges.length - 1];
+      if (last?.state === state) last.lengthBytes += length;
+      else ranges.push({ lengthBytes: length, state });
+      at += length;
+    }
+    return ranges;
+  }
+
+  history(afterSeq: number, recordsMax: number, bytesMax: number): readonly Frame[] | 'gone' {
+    if (afterSeq < this.journalStartSeq) return 'gone';
+    const frames: Frame[] = [];
+    let bytes = 0;
+    let next = afterSeq + 1;
+    while (next <= this.tail.seq) {
+      const wanted = next;
+      const segment = this.journal.segments.find((candidate) => candidate.startSeq < wanted && wanted <= candidate.endSeq);
+      if (segment === undefined) return 'gone';
+      for (let position = segment.positionBefore(next - 1); position < segment.endPosition && next <= segment.endSeq;) {
+        const record = this.journal.read(segment, position, true);
+        if (record === null || 'code' in record || !payloadIntact(record.frame)) return 'gone';
+        position = record.nextPosition;
+        if (record.frame.kind !== FrameKind.log || record.frame.lastSeq < next) continue;
+        if (frames.length === recordsMax || (frames.length > 0 && bytes + record.frame.payload.length > bytesMax)) return frames;
+        frames.push(record.frame);
+        bytes += record.frame.payload.length;
+        next = record.frame.lastSeq + 1;
+      }
+      if (next <= segment.endSeq) return 'gone';
+    }
+    return frames;
+  }
+
+  listExtents(from: number, max: number): { readonly extents: readonly number[]; readonly end: boolean } {
+    const extents: number[] = [];
+    let at = from;
+    while (extents.length < max) {
+      const extent = this.#nextExtent(at);
+      if (extent < 0) return { extents, end: true };
+      extents.push(extent);
+      at = extent + 1;
+    }
+    return { extents, end: this.#nextExtent(at) < 0 };
+  }
+
+  /** The next extent of which single blocks are held, in the extents or in the journal; -1 if there is none. */
+  #nextExtent(from: number): number {
+    const count = extentCount(this.sizeBytes);
+    const settled = this.extents.presence.nextWithPage(from);
+    const journaled = this.live.nextExtent(from);
+    const next = settled < 0 ? journaled : journaled < 0 ? settled : Math.min(settled, journaled);
+    return next < count ? next : -1;
+  }
+
+  extentBlocks(extent: number, verify: boolean): Uint8Array {
+    const entries = new Uint8Array(EXTENT_ENTRIES_BYTES);
+    const bad = new Set(verify ? this.#checkExtent(extent) : []);
+    for (let i = 0; i < EXTENT_BLOCKS; i++) {
+      const block = extent * EXTENT_BLOCKS + i;
+      const state = this.#reader.locate(block);
+      setBlockEntry(entries, i, bad.has(block) ? BlockState.corrupt : state, this.#reader.seq, this.#reader.crc);
+    }
+    return entries;
+  }
+
+  #checkExtent(extent: number): readonly number[] {
+    const corrupt: number[] = [];
+    this.#reader.read(extent * EXTENT_BYTES, EXTENT_BYTES, checkBuffer, 0, corrupt);
+    return corrupt;
+  }
+
+  readFill(extent: number, blocks: readonly number[]): Frame | { readonly corrupt: readonly number[] } {
+    return makeFill(this.#reader, this.#tag, this.tail.lineage, this.tail.seq, extent, blocks);
+  }
+
+  applyFill(frame: Frame, verify = false): StoreResult {
+    const refused = this.#refuse(frame, verify);
+    if (refused !== null) return refused;
+    if (!fillWellFormed(frame) || !frameFits(frame)) return { failed: 'damaged-frame', detail: 'not a fill' };
+    const part = acceptedPart(frame, this.#reader, { lastSeq: this.tail.seq, settledSeq: this.#body.destaged.seq, viewOf: (extent) => this.extents.view(extent) });
+    return (part === null ? null : this.#journal(part)) ?? 'ok';
+  }
+
+  // ---- Background work
+
+  destageStep(budgetBlocks: number, eager: boolean): 'idle' | 'more' | 'waiting' {
+    if (this.#fault !== null || this.#closed) return 'idle';
+    if (this.#roundWaits) return 'waiting';
+    if (this.#round === null) {
+      const begun = this.#beginRound(eager);
+      if (begun !== 'more') return begun;
+    }
+    return this.#stepRound(this.#round as unknown as Round, budgetBlocks);
+  }
+
+  #beginRound(eager: boolean): 'idle' | 'more' | 'waiting' {
+    const { journal } = this;
+    const live = journal.live;
+    if (live.length === 0 || (!eager && journal.liveBytes < journal.limits.bytesMax * BACKLOG_PART)) return 'idle';
+    const oldest = live[0] as Segment;
+    if (oldest.endSeq > this.#committedSeq) {
+      this.#wantsCommit = true;
+      return 'idle';
+    }
+    if (oldest === journal.current) {
+      if (!eager || oldest.endPosition === SEGMENT_HEADER_BYTES) return 'idle';
+      journal.close();
+    }
+    if (marksBefore(journal.durable, oldest.end)) {
+      this.sync((failed) => {
+        if (failed === null) this.#options.wake?.();
+      });
+      return 'waiting';
+    }
+    const segments = this.#eligible(live);
+    const bytes = segments.reduce((total, segment) => total + segment.endPosition, 0);
+    const buffer = this.#buffer.acquire(this, bytes, () => this.#options.wake?.());
+    if (buffer === null) return 'waiting';
+    this.#round = new Round(this.#body.round + 1, segments, buffer, this.extents, this.live, this.tail.lineage, Math.min(this.#committedSeq, this.#durableSeq));
+    return 'more';
+  }
+
+  /** The oldest segments, closed, committed and durable, as far as the buffer holds them. */
+  #eligible(live: readonly Segment[]): Segment[] {
+    const segments: Segment[] = [];
+    let bytes = 0;
+    for (const segment of live) {
+      bytes += segment.endPosition;
+      if (segment === this.journal.current || segment.endSeq > this.#committedSeq || marksBefore(this.journal.durable, segment.end)) break;
+      if (segments.length > 0 && bytes > this.#buffer.maxBytes) break;
+      segments.push(segment);
+    }
+    return segments;
+  }
+
+  #stepRound(round: Round, budgetBlocks: number): 'idle' | 'more' | 'waiting' {
+    const outcome = round.step(budgetBlocks);
+    if (outcome === 'more') return 'more';
+    if (typeof outcome === 'object') return this.#roundFailed(outcome);
+    this.#roundWaits = true;
+    const done = (error: DiskError | null): void => {
+      if (this.#closed || this.#round !== round) return;
+      this.#roundWaits = false;
+      if (error !== null) this.#fault ??= 'sync-failed';
+      else if (outcome === 'record') this.#settle(round);
+      this.#options.wake?.();
+    };
+    if (outcome !== 'record') this.extents.sync(done);
+    else {
+      this.#record(round);
+      this.#superblock.save(done);
+    }
+    return this.#roundWaits ? 'waiting' : 'more';
+  }
+
+  #roundFailed(outcome: Exclude<RoundStep, string>): 'idle' | 'waiting' {
+    if ('corrupt' in outcome) {
+      this.#fault ??= 'corrupt';
+      return 'idle';
+    }
+    if (outcome.code === 'ENOSPC') {
+      // History gives way; then the step is tried again when there is work again.
+      this.journal.dropHistory();
+      return 'waiting';
+    }
+    this.#fault ??= 'append-failed';
+    return 'idle';
+  }
+
+  /** What the round made stable takes effect with the superblock. */
+  #record(round: Round): void {
+    const body = this.#body;
+    const last = round.segments[round.segments.length - 1] as Segment;
+    const next = this.journal.bySerial(last.serial + 1);
+    body.destagedSerial = last.serial;
+    body.destagedEnd = last.endPosition;
+    body.destaged = next?.header.start ?? this.tail.snapshot();
+    body.newestSeq = Math.max(body.newestSeq, body.destaged.seq, round.newestSeq);
+    body.round = round.number;
+    body.presenceGenerations = this.extents.presence.generations;
+    body.committedSeq = this.#committedSeq;
+    body.durable = this.journal.durable;
+  }
+
+  #settle(round: Round): void {
+    this.journal.destagedSerial = round.lastSerial;
+    this.live.destaged(round.lastSerial);
+    this.extents.settled(round.number);
+    this.#counts.destagedBlocks += round.destagedBlocks;
+    this.#counts.coalescedBlocks += round.coalescedBlocks;
+    this.#round = null;
+    this.#buffer.release(this);
+  }
+
+  /** Carries a round that is under way to its end, blocking. */
+  #finishRound(): StoreResult | null {
+    const round = this.#round;
+    if (round === null) return null;
+    for (;;) {
+      const outcome = round.step(EXTENT_BLOCKS);
+      if (outcome === 'more') continue;
+      if (typeof outcome === 'object') {
+        this.#roundFailed(outcome);
+        return 'corrupt' in outcome ? { failed: 'corrupt', detail: outcome.corrupt } : this.#diskFailed(outcome, 'append-failed');
+      }
+      if (outcome === 'record') this.#record(round);
+      const error = outcome === 'record' ? this.#superblock.saveNow() : this.extents.syncNow();
+      if (error !== null) return this.#diskFailed(error, 'sync-failed');
+      if (outcome !== 'record') continue;
+      this.#settle(round);
+      this.#roundWaits = false;
+      return null;
+    }
+  }
+
+  shrinkJournal(): void {
+    this.journal.dropHistory();
+  }
+
+  scrubStep(budgetBlocks: number): ScrubResult {
+    const corrupt: number[] = [];
+    let checkedBlocks = 0;
+    while (checkedBlocks < Math.max(1, budgetBlocks)) {
+      const extent = this.#nextExtent(this.#scrubAt);
+      if (extent < 0) {
+        this.#scrubAt = 0;
+        return { checkedBlocks, corrupt, wrapped: true };
+      }
+      corrupt.push(...this.#checkExtent(extent));
+      checkedBlocks += EXTENT_BLOCKS;
+      this.#scrubAt = extent + 1;
+    }
+    return { checkedBlocks, corrupt, wrapped: false };
+  }
+
+  // ---- The end
+
+  close(clean: boolean): StoreResult {
+    if (this.#closed) return 'ok';
+    const result = clean && this.#fault === null ? this.#recordClose() : 'ok';
+    this.#closeFiles();
+    return result;
+  }
+
+  #recordClose(): StoreResult {
+    const body = this.#body;
+    const error = this.journal.syncNow();
+    if (error !== null) return this.#diskFailed(error, 'sync-failed');
+    body.durable = this.journal.end;
+    body.committedSeq = this.#committedSeq;
+    body.clean = true;
+    const saved = this.#superblock.saveNow();
+    return saved === null ? 'ok' : this.#diskFailed(saved, 'sync-failed');
+  }
+
+  #closeFiles(): void {
+    this.#closed = true;
+    this.#buffer.forget(this);
+    this.journal.closeFiles();
+    this.extents.closeFiles();
+    this.#superblock.close();
+  }
+
+  remove(): StoreResult {
+    if (!this.#closed) this.#closeFiles();
+    const error = removeFiles(this.#disk);
+    return error === null ? 'ok' : { failed: 'io-error', detail: error.message };
+  }
+}
+
+const checkBuffer = new Uint8Array(EXTENT_BYTES);
+
+/** Records of others are complete already; only a zero may touch parts of blocks, and then carries them. */
+function isComplete(frame: Frame): boolean {
+  for (let i = 0; i < frame.count; i++) {
+    const op = frame.op(i);
+    if ((op === Op.write || op === Op.trim) && (frame.offsetBytes(i) % BLOCK_BYTES !== 0 || frame.lengthBytes(i) % BLOCK_BYTES !== 0)) return false;
+  }
+  return true;
+}
+
+/** The superblock first: without it there is no copy, whatever else is left. */
+export function removeFiles(disk: Disk): DiskError | null {
+  const names = [...disk.list()].sort((a, b) => Number(b === 'superblock') - Number(a === 'superblock'));
+  for (const name of names) {
+    const error = disk.remove(name);
+    if (error !== null && error.code !== 'ENOENT') return error;
+  }
+  return disk.syncDirectoryNow();
+}

@@ -1,0 +1,85 @@
+import { BLOCK_BYTES, EXTENT_BLOCKS } from '@ashlar/words';
+import { Frame, FrameKind, Op, type VolumeTag } from '@ashlar/protocol';
+import type { BlockReader } from './block-reader.ts';
+import { BlockState } from './blocks.ts';
+import type { ExtentView } from './extents.ts';
+
+/** The blocks (0..255) of an extent as they are now: one write or zero each, with its version as request number. */
+export function makeFill(reader: BlockReader, tag: VolumeTag, lineage: number, lastSeq: number, extent: number, blocks: readonly number[]): Frame | { readonly corrupt: readonly number[] } {
+  const first = extent * EXTENT_BLOCKS;
+  const written = blocks.filter((i) => reader.locate(first + i) === BlockState.written).length;
+  const frame = Frame.create(FrameKind.fill, blocks.length, written, new Uint8Array(written * BLOCK_BYTES));
+  frame.setVolumeTag(tag);
+  frame.lineage = lineage;
+  frame.firstSeq = lastSeq;
+  const corrupt: number[] = [];
+  let k = 0;
+  blocks.forEach((i, n) => {
+    const block = first + i;
+    const state = reader.locate(block);
+    const { seq, crc } = reader;
+    if (state === BlockState.corrupt) corrupt.push(block);
+    if (state !== BlockState.written) return frame.setOperation(n, seq, Op.zero, 0, block * BLOCK_BYTES, BLOCK_BYTES, 0, k);
+    reader.read(block * BLOCK_BYTES, BLOCK_BYTES, frame.payload, k * BLOCK_BYTES, corrupt);
+    frame.setOperation(n, seq, Op.write, 0, block * BLOCK_BYTES, BLOCK_BYTES, k * BLOCK_BYTES, k);
+    frame.setCrc(k++, crc);
+  });
+  if (corrupt.length > 0) return { corrupt };
+  frame.seal();
+  return frame;
+}
+
+/** What the rule of fills needs to know besides the block itself. */
+export interface FillView {
+  readonly lastSeq: number;
+  /** Up to here everything is in the extents. */
+  readonly settledSeq: number;
+  viewOf(extent: number): ExtentView;
+}
+
+/**
+ * The part of a fill that applies, as a frame of its own, or null if none does. A block takes it if it is absent, or not newer than the fill.
+ * A block of which not even the version is known was not newer than what is settled. Versions that our log does not reach yet come by the log.
+ */
+export function acceptedPart(frame: Frame, reader: BlockReader, view: FillView): Frame | null {
+  const accepted: number[] = [];
+  let crcs = 0;
+  for (let i = 0; i < frame.count; i++) {
+    if (!accepts(frame, i, reader, view)) continue;
+    accepted.push(i);
+    if (frame.op(i) === Op.write) crcs += 1;
+  }
+  if (accepted.length === 0) return null;
+  const part = Frame.create(FrameKind.fill, accepted.length, crcs, frame.payload);
+  part.head.set(frame.head.subarray(24, 104), 24);
+  let k = 0;
+  accepted.forEach((i, n) => {
+    const write = frame.op(i) === Op.write;
+    part.setOperation(n, frame.requestNumber(i), frame.op(i), 0, frame.offsetBytes(i), BLOCK_BYTES, write ? frame.payloadAt(i) : 0, k);
+    if (write) part.setCrc(k++, frame.crc(frame.crcIndex(i)));
+  });
+  part.seal();
+  return part;
+}
+
+function accepts(frame: Frame, i: number, reader: BlockReader, view: FillView): boolean {
+  const version = frame.requestNumber(i);
+  if (version > view.lastSeq) return false;
+  const block = frame.offsetBytes(i) / BLOCK_BYTES;
+  const state = reader.locate(block);
+  if (state === BlockState.absent) return true;
+  if (state === BlockState.corrupt) return frame.firstSeq >= view.settledSeq;
+  // Zeroed as a whole extent since the log began: the version is not kept, but nothing that is older may come back.
+  if (state === BlockState.zero && reader.seq === 0) return view.viewOf(Math.floor(block / EXTENT_BLOCKS)) !== 'zero';
+  return reader.seq <= frame.firstSeq;
+}
+
+/** True if every operation of a fill is one whole block within the volume. */
+export function fillWellFormed(frame: Frame): boolean {
+  if (frame.kind !== FrameKind.fill) return false;
+  for (let i = 0; i < frame.count; i++) {
+    const op = frame.op(i);
+    if ((op !== Op.write && op !== Op.zero) || frame.lengthBytes(i) !== BLOCK_BYTES || frame.offsetBytes(i) % BLOCK_BYTES !== 0) return false;
+  }
+  return true;
+}

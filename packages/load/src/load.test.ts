@@ -2,7 +2,8 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
-import { DroppingBackend, MemoryBackend, NbdServer } from '@ashlar/host';
+import { DroppingBackend, MemoryBackend, type NbdBackend, NbdServer } from '@ashlar/host';
+import { Prng } from '@ashlar/words';
 import { Load, runLoad } from './load.ts';
 import { Histogram } from './histogram.ts';
 import type { LoadOptions } from './options.ts';
@@ -14,7 +15,7 @@ afterEach(async () => {
   for (const close of closers.splice(0).reverse()) await close();
 });
 
-async function serve(backend: MemoryBackend | DroppingBackend): Promise<{ uri: string; server: NbdServer; path: string }> {
+async function serve(backend: NbdBackend): Promise<{ uri: string; server: NbdServer; path: string }> {
   const folder = mkdtempSync(join(tmpdir(), 'ashlar-load-'));
   closers.push(() => rmSync(folder, { recursive: true, force: true }));
   const server = new NbdServer();
@@ -23,6 +24,32 @@ async function serve(backend: MemoryBackend | DroppingBackend): Promise<{ uri: s
   await server.listen({ path });
   closers.push(() => server.close(0));
   return { uri: `nbd+unix:///v?socket=${path}`, server, path };
+}
+
+/** Keeps frames for some turns of the event loop, and the receive memory under them for longer: what is reused too early is seen. */
+class LateBackend implements NbdBackend {
+  readonly limits = { requestsMax: 64, bytesMax: 4 * MIB };
+  readonly checksums = true;
+  readonly #inner: NbdBackend;
+  readonly #prng: Prng;
+
+  constructor(inner: NbdBackend, prng: Prng) {
+    this.#inner = inner;
+    this.#prng = prng;
+  }
+
+  device() {
+    return this.#inner.device();
+  }
+
+  submit(...[frame, client, lease]: Parameters<NbdBackend['submit']>): void {
+    let turns = this.#prng.below(8);
+    const step = (): void => {
+      if (turns-- > 0) setImmediate(step);
+      else this.#inner.submit(frame, client, lease);
+    };
+    step();
+  }
 }
 
 const mixed = (uri: string): LoadOptions => ({ targets: [{ uri, volume: 'v' }], durationMs: 0, readPercent: 30, bytesMin: 4096, bytesMax: 128 * 1024, depth: 16, seed: 5, fresh: true, connections: 2, flushEvery: 50, fuaPercent: 5 });
@@ -51,6 +78,15 @@ describe('a load', () => {
     const result = await runUntil(load, () => backend.dropped >= 20);
     expect(result.violationCount).toBeGreaterThan(0);
     expect(result.violations[0]?.found).toMatch(/^generation \d+$/);
+  });
+
+  it('finds nothing wrong with a device that answers late and out of order', async () => {
+    const { uri } = await serve(new LateBackend(new MemoryBackend({ sizeBytes: 8 * MIB }), new Prng(2)));
+    const load = await Load.open({ ...mixed(uri), depth: 48 });
+    let answered = 0;
+    const result = await runUntil(load, () => ++answered > 60);
+    expect(result).toMatchObject({ violationCount: 0, errorCount: 0 });
+    expect(result.write.count).toBeGreaterThan(0);
   });
 
   it('goes on over lost connections', async () => {

@@ -97,6 +97,11 @@ export class Load {
     return Math.max(0, ...this.#volumes.map(({ stalls }) => stalls.longestBetween(fromMs, toMs)));
   }
 
+  /** Requests that have been sent and not answered. */
+  get inFlight(): number {
+    return this.#volumes.reduce((sum, { stalls }) => sum + stalls.inFlight, 0);
+  }
+
   get violationCount(): number {
     return this.#volumes.reduce((sum, volume) => sum + volume.violationCount, 0);
   }

@@ -26,6 +26,10 @@ export class StallLog {
     this.#since = nowMs;
   }
 
+  get inFlight(): number {
+    return this.#inFlight;
+  }
+
   get longestMs(): number {
     return this.#longestMs;
   }

@@ -65,11 +65,11 @@ export class Verifier {
     return false;
   }
 
-  /** The next generation of these blocks. */
-  beginWrite(block: number, count: number): WriteTicket {
+  /** The next generation of these blocks, in memory that is given or new. */
+  beginWrite(block: number, count: number, bytes: Buffer = Buffer.allocUnsafeSlow(count * BLOCK_BYTES)): WriteTicket {
     assert(!this.isWriting(block, count), 'one write of a block at a time');
+    assert(bytes.length === count * BLOCK_BYTES, 'memory for as many blocks');
     const generations = new Uint32Array(count);
-    const bytes = Buffer.allocUnsafeSlow(count * BLOCK_BYTES);
     for (let i = 0; i < count; i++) {
       const generation = (this.#issued[block + i] as number) + 1;
       this.#issued[block + i] = generation;

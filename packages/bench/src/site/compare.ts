@@ -1,8 +1,9 @@
 import { spawn } from 'node:child_process';
-import type { Site, VolumeDescription } from './site.ts';
+import type { VolumeView } from '@ashlar/control';
+import type { Site } from './site.ts';
 
 /** Compares two NBD devices byte by byte, through nbdcopy and cmp: tools that are not ours. Null if they are equal. */
-export async function compareDevices(first: string, second: string): Promise<string | null> {
+async function compareDevices(first: string, second: string): Promise<string | null> {
   const child = spawn('bash', ['-c', 'set -o pipefail; cmp <(nbdcopy "$1" -) <(nbdcopy "$2" -)', 'compare', first, second], { stdio: ['ignore', 'pipe', 'pipe'] });
   let output = '';
   child.stdout.setEncoding('utf8').on('data', (text: string) => { output += text; });
@@ -15,13 +16,13 @@ export async function compareDevices(first: string, second: string): Promise<str
 }
 
 /** Compares every in-sync copy of a volume with the first: each shown alone, without repair from the others. Null if all are equal. */
-export async function compareCopies(site: Site, volume: VolumeDescription): Promise<string | null> {
+export async function compareCopies(site: Site, volume: VolumeView): Promise<string | null> {
   const servers = volume.copies.filter((copy) => copy.state === 'in-sync').map((copy) => copy.serverId);
   const [first, ...others] = await Promise.all(servers.map((serverId) => site.attach(volume.volumeId, '--copy', serverId, '--read-only')));
   if (first === undefined) return 'no copy is in sync';
-  for (const other of others) {
-    const difference = await compareDevices(first, other);
-    if (difference !== null) return difference;
-  }
+  let found: string | null = null;
+  for (const other of others) found ??= await compareDevices(first, other);
+  for (const serverId of servers) await site.run('volume', 'detach', volume.volumeId, '--copy', serverId);
+  if (found !== null) return found;
   return others.length === 0 ? 'only one copy is in sync' : null;
 }

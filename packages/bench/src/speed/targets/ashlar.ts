@@ -1,3 +1,4 @@
+import type { VolumeView } from '@ashlar/control';
 import { compareCopies } from '../../site/compare.ts';
 import { processTree } from '../../site/machine.ts';
 import { primaryServer, Site } from '../../site/site.ts';
@@ -62,7 +63,6 @@ async function makePrimary(site: Site, volumeId: string, serverId: string): Prom
   throw new Error(`the primary of ${volumeId} did not move to ${serverId}`);
 }
 
-function noteOf(io: Readonly<Record<string, number>> | undefined): string | null {
-  if (io === undefined) return null;
-  return Object.entries(io).map(([name, value]) => `${name} ${value}`).join(', ');
+function noteOf(io: VolumeView['io']): string {
+  return Object.entries(io).map(([name, value]) => `${name} ${Math.round(value)}`).join(', ');
 }

@@ -1,0 +1,90 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { parseSizeBytes } from '@ashlar/words';
+import { compareCopies } from '../site/compare.ts';
+import { ROOT, Site } from '../site/site.ts';
+import { runDescription } from './describe-run.ts';
+import { flipByte } from './flipped-byte.ts';
+import { WAYS, type Way } from './harm.ts';
+import { harmAgainAndAgain, type Harm } from './kill-run.ts';
+import { killReport } from './kill-report.ts';
+import { Rig } from './rig.ts';
+
+const USAGE = `pnpm kill-run [--way ${WAYS.join('|')}] [--kills 100] [--size 4GiB] [--seed N] [--dir DIR] [--results DIR]
+  kill          SIGKILL of a server with an in-sync copy and requests in flight; every second one a primary (default)
+  freeze        the same with SIGSTOP, and SIGCONT after 0.3 to 4 seconds
+  kill-host     SIGKILL of the process with the node managers: the client reconnects and sends again
+  kill-several  both copies' servers at once, or the primary's and the host's`;
+
+const { values } = parseArgs({
+  options: {
+    way: { type: 'string', default: 'kill' }, kills: { type: 'string', default: '100' }, size: { type: 'string', default: '4GiB' },
+    seed: { type: 'string' }, dir: { type: 'string' }, results: { type: 'string' }, help: { type: 'boolean', default: false },
+  },
+});
+
+async function killRun(way: Way): Promise<boolean> {
+  const seed = values.seed === undefined ? Date.now() % 2 ** 32 : Number(values.seed);
+  const directory = values.dir ?? mkdtempSync(join(tmpdir(), 'ashlar-kill-'));
+  const sizeBytes = parseSizeBytes(values.size);
+  const startedMs = performance.now();
+  process.stderr.write(`seed ${seed}, in ${directory}\n`);
+  const rig = await Rig.start({
+    directory, servers: 3, mirrors: 1, sizeBytes, up: [],
+    load: { readPercent: 50, bytesMin: 4096, bytesMax: 131_072, depth: 32, flushEvery: 100, seed, reconnectTimeoutMs: 300_000 },
+  });
+  const harms: Harm[] = [];
+  let passed = false;
+  try {
+    let broken: string | null = null;
+    try {
+      await harmAgainAndAgain(rig, { way, kills: Number(values.kills), seed }, (harm) => {
+        harms.push(harm);
+        process.stderr.write(`${String(harms.length).padStart(4)}  ${harm.party.padEnd(9)} ${harm.role.padEnd(8)} in flight ${String(harm.inFlight).padStart(2)}  ${harm.counts ? 'counts ' : 'no harm'}  stall ${harm.stallMs.toFixed(0).padStart(5)} ms  healed after ${harm.healedMs.toFixed(0).padStart(6)} ms\n`);
+      });
+    } catch (error) {
+      // What was found so far is worth its report; the run has failed.
+      broken = error instanceof Error ? error.message : String(error);
+      process.stderr.write(`${broken}\n`);
+    }
+    const settled = await rig.settle(300_000);
+    const epochs = settled.volume.epoch;
+    await rig.site.stop();
+    const blindness = settled.difference === null ? await flippedByteIsSeen(directory, rig.volumeId, settled.volume.copies[0]?.serverId ?? '') : null;
+    passed = broken === null && settled.difference === null && settled.load.violationCount === 0 && settled.load.errorCount === 0 && blindness?.seen === true;
+    const text = killReport({ description: runDescription('kill-run', seed), way, sizeBytes, seconds: (performance.now() - startedMs) / 1000, harms, broken, load: settled.load, difference: settled.difference, blindness, epochs, passed });
+    const results = values.results ?? join(ROOT, 'docs/results');
+    mkdirSync(results, { recursive: true });
+    writeFileSync(join(results, `kill-run-${way}.md`), text);
+    process.stdout.write(`${text}\n`);
+  } finally {
+    await rig.site.stop();
+    if (values.dir === undefined && passed) rmSync(directory, { recursive: true, force: true });
+  }
+  return passed;
+}
+
+/** The comparison is believed only if it sees one byte changed in one copy's files. */
+async function flippedByteIsSeen(directory: string, volumeId: string, serverId: string): Promise<{ readonly what: string; readonly seen: boolean }> {
+  const what = flipByte(join(directory, 'servers', serverId));
+  const site = await Site.up({ directory, servers: 3, processes: true });
+  try {
+    for (;;) {
+      const volume = await site.describe(volumeId);
+      if (volume.health === 'healthy') return { what: `${serverId}: ${what}`, seen: (await compareCopies(site, volume)) !== null };
+      await new Promise((resolve) => { setTimeout(resolve, 100); });
+    }
+  } finally {
+    await site.stop();
+  }
+}
+
+const way = WAYS.find((one) => one === values.way);
+if (values.help || way === undefined) {
+  process.stdout.write(`${USAGE}\n`);
+  process.exitCode = values.help ? 0 : 2;
+} else if (!(await killRun(way))) {
+  process.exitCode = 1;
+}

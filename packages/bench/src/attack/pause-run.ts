@@ -1,0 +1,57 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type { VolumeView } from '@ashlar/control';
+import { Prng } from '@ashlar/words';
+import { primaryServer } from '../site/site.ts';
+import { signal } from './harm.ts';
+import type { Rig } from './rig.ts';
+
+export interface PauseOptions {
+  readonly signal: 'SIGKILL' | 'SIGSTOP';
+  readonly failovers: number;
+  readonly seed: number;
+}
+
+export interface Failover {
+  readonly from: string;
+  readonly to: string;
+  /** Longest silence the client saw; Infinity if a request failed. */
+  readonly stallMs: number;
+  readonly healedMs: number;
+}
+
+const HEAL_TIMEOUT_MS = 120_000;
+/** A frozen server is let go so long after its successor serves: late enough to be the past, early enough to have requests of its old epoch. */
+const WAKE_AFTER_MS = 300;
+const CALM_MS = { min: 100, max: 700 };
+
+/** Ends or freezes the primary, again and again, each time from a state in which all copies are in sync. */
+export async function failOverAgainAndAgain(rig: Rig, options: PauseOptions, onFailover: (failover: Failover) => void): Promise<void> {
+  const prng = new Prng(options.seed);
+  for (let i = 0; i < options.failovers; i++) {
+    const before = await rig.healthy(HEAL_TIMEOUT_MS);
+    await delay(CALM_MS.min + prng.below(CALM_MS.max - CALM_MS.min));
+    onFailover(await failOver(rig, before, options.signal));
+  }
+}
+
+async function failOver(rig: Rig, before: VolumeView, name: PauseOptions['signal']): Promise<Failover> {
+  const from = primaryServer(before);
+  const pid = from === undefined ? null : await rig.pidOf(from);
+  if (from === undefined || pid === null) throw new Error('no primary to fail over from');
+  const { errorCount } = rig.load;
+  const atMs = performance.now();
+  if (!signal(pid, name)) throw new Error(`${from} (${pid}) was gone already`);
+  let after: VolumeView;
+  try {
+    after = await rig.until((volume) => primaryServer(volume) !== from && volume.epoch > before.epoch && (volume.health === 'degraded' || volume.health === 'healthy'), 'a new primary that serves', HEAL_TIMEOUT_MS);
+    if (name === 'SIGSTOP') await delay(WAKE_AFTER_MS);
+  } finally {
+    if (name === 'SIGSTOP') signal(pid, 'SIGCONT');
+  }
+  await rig.healthy(HEAL_TIMEOUT_MS);
+  const endMs = performance.now();
+  return {
+    from, to: primaryServer(after) ?? '', healedMs: endMs - atMs,
+    stallMs: rig.load.errorCount > errorCount ? Infinity : rig.load.longestStallMsBetween(atMs, endMs),
+  };
+}

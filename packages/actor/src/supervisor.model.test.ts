@@ -123,7 +123,7 @@ class Driver {
   }
 
   step(event: SupervisorEvent): void {
-    for (const action of [...this.supervisor.step(event, this.nowMs)]) this.#carryOut(action);
+    for (const action of this.supervisor.step(event, this.nowMs)) this.#carryOut(action);
   }
 
   #carryOut(action: SupervisorAction): void {

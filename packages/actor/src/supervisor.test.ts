@@ -23,7 +23,7 @@ class Kernel {
   }
 
   step(event: Parameters<Supervisor['step']>[0]): void {
-    for (const action of [...this.supervisor.step(event, this.nowMs)]) this.#carryOut(action);
+    for (const action of this.supervisor.step(event, this.nowMs)) this.#carryOut(action);
   }
 
   #carryOut(action: SupervisorAction): void {

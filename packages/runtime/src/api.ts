@@ -1,4 +1,5 @@
 import type { ActorLog, Address, ChildSpec, Message, Party, SendOutcome, SpawnOutcome, TurnStage } from '@ashlar/actor';
+import type { LogOptions } from './log.ts';
 
 /**
  * Runs many actors in one thread. Made by `createRuntime`; the main thread of a small process, and each worker of a pool, has one.
@@ -59,7 +60,8 @@ export interface Links {
 export interface LinkView {
   readonly parties: readonly Party[];
   readonly incarnation: number;
-  readonly side: 'client' | 'server';
+  /** `thread`: a pair of rings to another thread of this process. */
+  readonly side: 'client' | 'server' | 'thread';
   readonly sentMessages: number;
   readonly sentBytes: number;
   readonly receivedMessages: number;
@@ -106,7 +108,7 @@ export interface PlacedActors {
   readonly id: string;
   /** `new URL('./copy-group.ts', import.meta.url).href`: exports `place(runtime: Runtime, argument: unknown): void | Promise<void>`. */
   readonly module: string;
-  /** Plain data (structured clone; SharedArrayBuffer and MessagePort allowed). */
+  /** Plain data (structured clone; SharedArrayBuffer allowed). Kept, because the group is placed again when its thread is replaced. */
   readonly argument: unknown;
   /** Parties that this group hosts: messages to them are routed to its thread. */
   readonly parties: readonly Party[];
@@ -134,4 +136,19 @@ export interface ThreadPool {
   send(to: Address, message: Message, from?: Address): SendOutcome;
   onThreadEnded(listener: (thread: ThreadView, error: unknown) => void): void;
   shutdown(): Promise<void>;
+}
+
+export interface ThreadPoolOptions {
+  /** Its threads are called `${name}/0`, `${name}/1`, … */
+  readonly name: string;
+  readonly threads: number;
+  /** The runtime of this thread, made by createRuntime: its parties and those of the threads reach each other. */
+  readonly runtime: Runtime;
+  /** Each thread makes a log of its own: functions cannot cross. */
+  readonly log: Omit<LogOptions, 'name'>;
+  /** For the threads' own WebSocket links. */
+  readonly token: string;
+  readonly policy?: PlacementPolicy;
+  /** How long a thread looks at an empty ring before it sleeps. 0 (default): never; 20–50 saves the wake-up where cores are to spare. */
+  readonly spinUs?: number;
 }

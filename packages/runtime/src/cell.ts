@@ -34,6 +34,8 @@ export class Cell implements ActorContext {
   queued = 0;
   received = 0;
   inHand: RequestInHand | null = null;
+  /** Set while the actor is being made: a crash then is a start that failed. */
+  crashedAtStart: ((error: unknown) => void) | null = null;
   /** Set while an orderly stop waits for I/O. */
   onStopped: (() => void) | null = null;
 

@@ -3,3 +3,5 @@ export * from './directory-lock.ts';
 export { newLinkToken } from './links.ts';
 export { createLog, type LogOptions } from './log.ts';
 export { createRuntime } from './runtime.ts';
+export { createThreadPool } from './thread/thread-pool.ts';
+export { placeByAffinity } from './thread/placement.ts';

@@ -7,6 +7,11 @@ export const TURN_MESSAGES_MAX = 1024;
 export const WIRE_VERSION = 1;
 /** A control message (everything that is not a block frame). The largest, a beacon for 20,000 volumes, is about 1.3 MiB. */
 export const COLD_BYTES_MAX = 4 * 2 ** 20;
+/** A role's private message, as JSON. */
+export const PLAIN_BYTES_MAX = 2 ** 20;
+export const PLAIN_DEPTH_MAX = 16;
+/** Actors elsewhere that may wait for the end of one actor here. */
+export const REMOTE_MONITORS_MAX = 4096;
 /** Entries of one list in a control message. Guards against a few bytes that decode to millions of objects. */
 export const LIST_MAX = 65_536;
 /** Parties of one process. */
@@ -30,3 +35,20 @@ export const HANDSHAKE_MS = 5000;
 export const HANDSHAKES_MAX = 64;
 /** A link from which nothing came for so long, although it was asked, is taken to be cut. Not for failover, which is the beacons' business. */
 export const LINK_SILENT_MS = 10_000;
+
+/** A ring between two threads, in each direction: two of the largest batches that are not sent through the port. A power of two. */
+export const RING_BYTES = 4 * 2 ** 20;
+/** Bytes that wait for room in a ring before senders get `busy`. As a link's. */
+export const THREAD_BUFFERED_BYTES_MAX = 64 * 2 ** 20;
+/** Batches that a thread takes from one ring before its sockets are polled. */
+export const RING_BATCHES_MAX = 64;
+/** Wait before a thread that died is replaced, and the longest, doubled in between; one that lived for THREAD_SETTLED_MS starts over. */
+export const THREAD_BACKOFF_MS_MIN = 50;
+export const THREAD_BACKOFF_MS_MAX = 5000;
+export const THREAD_SETTLED_MS = 10_000;
+/** A control call between threads without an answer. A thread that is alive answers between two turns; placing may open files. */
+export const CONTROL_CALL_MS = 30_000;
+/** How long a thread may take for its orderly end. */
+export const THREAD_STOP_MS = 25_000;
+/** Jobs that may wait for a bulk worker. */
+export const BULK_QUEUE_MAX = 256;

@@ -1,10 +1,9 @@
 import { partyOf, type Address, type Message, type Party, type SendOutcome } from '@ashlar/actor';
-import { Defect } from '@ashlar/words';
 import type { WebSocket } from 'ws';
 import type { LinkView } from './api.ts';
 import type { LinkEnd } from './links.ts';
 import { HANDSHAKE_MS, LINK_BATCH_BYTES_MAX, LINK_BUFFERED_BYTES_MAX, LINK_SILENT_MS, PARTIES_MAX, WIRE_VERSION } from './limits.ts';
-import { GrowingBatch, isWireMessage, WireDecoder, WireEncoder } from './wire/envelope.ts';
+import { GrowingBatch, WireDecoder, WireEncoder } from './wire/envelope.ts';
 import { Malformed } from './wire/shape.ts';
 
 interface LinkOwner {
@@ -77,7 +76,6 @@ export class Link {
 
   send(to: Address, from: Address, message: Message): SendOutcome {
     if (this.#closed || this.#socket.readyState !== this.#socket.OPEN) return 'unreachable';
-    if (!isWireMessage(message)) throw new Defect(`a message of kind ${message.kind} cannot cross a link`);
     if (this.#socket.bufferedAmount + (this.#batch?.at ?? 0) > LINK_BUFFERED_BYTES_MAX) {
       this.#refusedBusy++;
       return 'busy';

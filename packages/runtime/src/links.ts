@@ -2,7 +2,7 @@ import { randomBytes, timingSafeEqual } from 'node:crypto';
 import { chmodSync, rmSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server } from 'node:http';
 import type { Duplex } from 'node:stream';
-import type { ActorLog, Address, Message, Party, SendOutcome } from '@ashlar/actor';
+import type { ActorLog, Address, DownReason, Message, Party, SendOutcome } from '@ashlar/actor';
 import { AshlarError } from '@ashlar/words';
 import { WebSocket, WebSocketServer } from 'ws';
 import type { LinkAddress, LinkNotice, Links, LinkView } from './api.ts';
@@ -16,7 +16,10 @@ export interface LinkEnd {
   receive(to: Address, from: Address, message: Message): boolean;
   turn(work: () => void): void;
   atOutput(callback: () => void): void;
-  notice(notice: LinkNotice): void;
+  /** `reason`: what monitors of actors there are told when it is down. Default `unreachable`. */
+  notice(notice: LinkNotice, reason?: DownReason): void;
+  /** Numbers every link of this thread, of whatever kind. */
+  nextIncarnation(): number;
   readonly log: ActorLog;
 }
 
@@ -39,7 +42,6 @@ export class WebSocketLinks implements Links {
   readonly #byParty = new Map<Party, Link>();
   readonly #servers: { readonly http: Server; readonly path: string | null }[] = [];
   readonly #acceptor = new WebSocketServer({ noServer: true, ...SOCKET_OPTIONS });
-  #incarnation = 0;
   #closed = false;
 
   constructor(token: string, end: LinkEnd) {
@@ -127,7 +129,7 @@ export class WebSocketLinks implements Links {
   }
 
   #begin(socket: WebSocket, side: 'client' | 'server', dialled: Dialled | null): Link {
-    const link: Link = new Link(socket, side, ++this.#incarnation, this.#end, {
+    const link: Link = new Link(socket, side, this.#end.nextIncarnation(), this.#end, {
       parties: (former, now) => this.#onParties(link, former, now, dialled),
       closed: (reason) => this.#onClosed(link, dialled, reason),
     });

@@ -172,7 +172,7 @@ describe('between processes', () => {
     });
     await ra.last.until('sync', 100);
     expect(ra.last.got.map(({ message }) => message.kind).slice(0, 2)).toEqual(['append', 'sync']);
-    const received = (ra.last.got[0]?.message as unknown as { frame: Frame }).frame;
+    const received = (ra.last.got[0]!.message as unknown as { frame: Frame }).frame;
     expect(Buffer.compare(received.payload, payload)).toBe(0);
     expect(ra.last.got.slice(1).map(({ message }) => (message as unknown as { epoch: number }).epoch)).toEqual([...Array(100).keys()]);
     a.send('server-2/x', { kind: 'configure', predecessorEnded: true, founding: false, configuration: { volumeId: VOLUME, lineage: 1, epoch: 4, members: [{ serverId: serverId('server-1'), incarnation: 1 }], learners: [], attachNumber: 0, sizeBytes: 1, minCopies: 1, copiesWanted: 1, durability: 'normal' } } as Message, 'server-1/x');

@@ -2,8 +2,9 @@ import { KERNEL, partyOf, type Actor, type ActorLog, type ActorSpec, type Addres
 import { AshlarError } from '@ashlar/words';
 import type { ActorView, LinkNotice, Runtime, RuntimeOptions, RuntimeView } from './api.ts';
 import { Cell, type CellHost } from './cell.ts';
-import { TURN_MESSAGES_MAX } from './limits.ts';
+import { REMOTE_MONITORS_MAX, TURN_MESSAGES_MAX } from './limits.ts';
 import { WebSocketLinks, type LinkEnd } from './links.ts';
+import { ThreadLinks } from './thread/thread-links.ts';
 import { Timers, type Timer } from './timers.ts';
 import { Branch, type TreeHost } from './tree.ts';
 import type { KernelMessage } from './wire/messages.ts';
@@ -27,10 +28,13 @@ export function createRuntime(options: RuntimeOptions): Runtime {
   return new ThreadRuntime(options);
 }
 
-class ThreadRuntime implements Runtime, CellHost, TreeHost {
+/** The runtime of one thread, with what its own pool may do beyond `Runtime`. */
+export class ThreadRuntime implements Runtime, CellHost, TreeHost {
   readonly name: string;
   readonly log: ActorLog;
   readonly links: WebSocketLinks;
+  /** Rings to the other threads of this process. */
+  readonly threads: ThreadLinks;
   readonly #clock: () => number;
   readonly #parties = new Set<Party>();
   readonly #cells = new Map<Address, Cell>();
@@ -47,6 +51,7 @@ class ThreadRuntime implements Runtime, CellHost, TreeHost {
   #inTurn = false;
   #scheduled = false;
   #turns = 0;
+  #incarnation = 0;
   #messages = 0;
 
   constructor(options: RuntimeOptions) {
@@ -60,9 +65,11 @@ class ThreadRuntime implements Runtime, CellHost, TreeHost {
       receive: (to, from, message) => this.#fromLink(to, from, message),
       turn: (work) => this.turn(work),
       atOutput: (callback) => this.atTurnEnd('output', callback),
-      notice: (notice) => this.#onLink(notice),
+      notice: (notice, reason) => this.#onLink(notice, reason),
+      nextIncarnation: () => ++this.#incarnation,
       log: options.log,
     };
+    this.threads = new ThreadLinks(end);
     this.links = new WebSocketLinks(options.token, end);
   }
 
@@ -71,7 +78,17 @@ class ThreadRuntime implements Runtime, CellHost, TreeHost {
   addParty(party: Party): void {
     if (this.#parties.has(party)) return;
     this.#parties.add(party);
+    this.#announce();
+  }
+
+  /** The party lives elsewhere from now on. Its actors have been stopped. */
+  removeParty(party: Party): void {
+    if (this.#parties.delete(party)) this.#announce();
+  }
+
+  #announce(): void {
     this.links.announce();
+    this.threads.announce();
   }
 
   // ---- turns
@@ -82,8 +99,11 @@ class ThreadRuntime implements Runtime, CellHost, TreeHost {
     try {
       work();
     } finally {
-      this.#drain();
-      this.#inTurn = false;
+      try {
+        this.#drain();
+      } finally {
+        this.#inTurn = false;
+      }
     }
   }
 
@@ -95,7 +115,19 @@ class ThreadRuntime implements Runtime, CellHost, TreeHost {
   flushOutput(): void {
     const callbacks = this.#output;
     this.#output = [];
-    for (const callback of callbacks) callback();
+    this.#runAll(callbacks);
+  }
+
+  /** A driver's hook that throws is a defect that no supervisor owns: the others are still run, then the thread ends by it. */
+  #runAll(callbacks: readonly (() => void)[]): void {
+    for (const callback of callbacks) {
+      try {
+        callback();
+      } catch (error) {
+        this.log.error({ error }, 'a defect in a hook at the end of a turn');
+        setImmediate(() => { throw error; });
+      }
+    }
   }
 
   /** Something was queued outside of a turn: one begins when the present callback is done. */
@@ -124,7 +156,7 @@ class ThreadRuntime implements Runtime, CellHost, TreeHost {
       if (this.#work.length > 0) {
         const callbacks = this.#work;
         this.#work = [];
-        for (const callback of callbacks) callback();
+        this.#runAll(callbacks);
         if (left > 0) continue;
       }
       if (this.#head < this.#queue.length) break;
@@ -163,7 +195,20 @@ class ThreadRuntime implements Runtime, CellHost, TreeHost {
     }
     const party = partyOf(to);
     if (this.#parties.has(party)) return 'unreachable';
-    return this.links.send(party, to, from, message);
+    return this.#sendAway(party, to, from, message);
+  }
+
+  #sendAway(party: Party, to: Address, from: Address, message: Message): SendOutcome {
+    // Over there a sender must belong to a party of this side: what no actor sent comes from the kernel of one of ours.
+    const sender = from === KERNEL ? this.#kernelAddress() : from;
+    if (sender === null) return 'unreachable';
+    const thread = this.threads.of(party);
+    return thread ? thread.send(to, sender, message) : this.links.send(party, to, sender, message);
+  }
+
+  #kernelAddress(): Address | null {
+    for (const party of this.#parties) return `${party}/kernel`;
+    return null;
   }
 
   deliver(cell: Cell, message: Message | Signal, from: Address): void {
@@ -178,8 +223,9 @@ class ThreadRuntime implements Runtime, CellHost, TreeHost {
       this.#monitorFor(from, to, cell);
       return true;
     }
-    if (!cell) return true;
-    if (message.kind === 'down') this.#forgetRemote(cell, (message as KernelMessage & { kind: 'down' }).address);
+    if (!cell || message.kind === 'parties') return true;
+    // Only the kernel of the actor that ended may say so, and it says it in that actor's name.
+    if (message.kind === 'down' && ((message as KernelMessage & { kind: 'down' }).address !== from || !this.#forgetRemote(cell, from))) return true;
     if (cell.queued >= cell.mailboxMax) return false;
     this.deliver(cell, message, from);
     return true;
@@ -196,8 +242,8 @@ class ThreadRuntime implements Runtime, CellHost, TreeHost {
     const party = partyOf(address);
     if (this.#parties.has(party)) return this.#tellDown(cell, address, 'no-such-actor');
     const request: KernelMessage = { kind: 'monitor' };
-    if (this.links.send(party, address, cell.self, request) !== 'ok') return this.#tellDown(cell, address, 'unreachable');
-    const monitors = this.#remoteMonitors.get(party) ?? [];
+    if (this.#sendAway(party, address, cell.self, request) !== 'ok') return this.#tellDown(cell, address, 'unreachable');
+    const monitors = (this.#remoteMonitors.get(party) ?? []).filter((monitor) => monitor.cell.alive);
     monitors.push({ cell, address });
     this.#remoteMonitors.set(party, monitors);
   }
@@ -210,16 +256,20 @@ class ThreadRuntime implements Runtime, CellHost, TreeHost {
   #monitorFor(watcher: Address, address: Address, cell: Cell | undefined): void {
     const tell = (reason: DownReason): void => {
       const down: KernelMessage = { kind: 'down', address, reason };
-      this.links.send(partyOf(watcher), watcher, address, down);
+      this.#sendAway(partyOf(watcher), watcher, address, down);
     };
-    if (cell) cell.monitors.add({ down: tell });
+    if (cell && cell.monitors.size >= REMOTE_MONITORS_MAX) tell('unreachable');
+    else if (cell) cell.monitors.add({ down: tell });
     else tell('no-such-actor');
   }
 
-  #forgetRemote(cell: Cell, address: Address): void {
-    const party = partyOf(address);
-    const monitors = this.#remoteMonitors.get(party);
-    if (monitors) this.#remoteMonitors.set(party, monitors.filter((monitor) => monitor.cell !== cell || monitor.address !== address));
+  /** One `down` answers one `monitor`. False if none was asked for, by this life. */
+  #forgetRemote(cell: Cell, address: Address): boolean {
+    const monitors = this.#remoteMonitors.get(partyOf(address));
+    const index = monitors?.findIndex((monitor) => monitor.cell === cell && monitor.address === address) ?? -1;
+    if (index < 0) return false;
+    monitors?.splice(index, 1);
+    return true;
   }
 
   watch(cell: Cell, party: Party): void {
@@ -228,7 +278,7 @@ class ThreadRuntime implements Runtime, CellHost, TreeHost {
     const watchers = this.#watchers.get(party) ?? new Set<Cell>();
     watchers.add(cell);
     this.#watchers.set(party, watchers);
-    const incarnation = this.links.incarnationOf(party);
+    const incarnation = this.threads.of(party)?.incarnation ?? this.links.incarnationOf(party);
     if (incarnation !== null) this.deliver(cell, { kind: 'link-up', party, incarnation }, KERNEL);
   }
 
@@ -237,14 +287,14 @@ class ThreadRuntime implements Runtime, CellHost, TreeHost {
     return () => { this.#listeners.delete(listener); };
   }
 
-  #onLink(notice: LinkNotice): void {
+  #onLink(notice: LinkNotice, reason: DownReason = 'unreachable'): void {
     const { kind, party, incarnation } = notice;
     this.turn(() => {
       for (const cell of this.#watchers.get(party) ?? []) if (cell.alive) this.deliver(cell, { kind, party, incarnation }, KERNEL);
       if (kind === 'link-down') {
         const monitors = this.#remoteMonitors.get(party) ?? [];
         this.#remoteMonitors.delete(party);
-        for (const { cell, address } of monitors) this.#tellDown(cell, address, 'unreachable');
+        for (const { cell, address } of monitors) this.#tellDown(cell, address, reason);
       }
     });
     for (const listener of this.#listeners) listener(notice);
@@ -276,18 +326,23 @@ class ThreadRuntime implements Runtime, CellHost, TreeHost {
   }
 
   readonly #endOf = new Map<Branch, () => void>();
+  readonly #stopping = new Map<string, Promise<void>>();
 
   stop(id: string): Promise<void> {
     const branch = this.#branches.get(id);
     if (!branch) return Promise.resolve();
-    return new Promise((resolve) => {
-      this.#endOf.set(branch, () => {
-        this.#endOf.delete(branch);
-        this.#branches.delete(id);
-        resolve();
-      });
-      this.turn(() => branch.shutdown());
+    const stopping = this.#stopping.get(id);
+    if (stopping) return stopping;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#stopping.set(id, promise);
+    this.#endOf.set(branch, () => {
+      this.#endOf.delete(branch);
+      this.#stopping.delete(id);
+      this.#branches.delete(id);
+      resolve();
     });
+    this.turn(() => branch.shutdown());
+    return promise;
   }
 
   startActor(spec: ActorSpec, path: string, branch: Branch): Cell {
@@ -295,10 +350,15 @@ class ThreadRuntime implements Runtime, CellHost, TreeHost {
     const cell = new Cell(spec, path, this);
     this.#branchOf.set(cell, branch);
     this.#cells.set(spec.address, cell);
+    let crash: { readonly error: unknown } | null = null;
+    cell.crashedAtStart = (error) => { crash ??= { error }; };
     try {
       cell.actor = spec.start(cell);
+      if (crash !== null) throw (crash as { readonly error: unknown }).error;
+      cell.crashedAtStart = null;
     } catch (error) {
       this.#forget(cell);
+      this.#cleanUp(cell);
       throw error;
     }
     return cell;
@@ -331,14 +391,20 @@ class ThreadRuntime implements Runtime, CellHost, TreeHost {
   /** It threw, or a driver of it found a defect: this life is over. Its supervisor decides what follows. */
   crashed(cell: Cell, error: unknown): void {
     if (!cell.alive) return;
+    if (cell.crashedAtStart) return cell.crashedAtStart(error);
     this.#forget(cell);
-    try {
-      cell.actor?.stop?.('crashed');
-    } catch (second) {
-      this.log.error({ actor: cell.self, error: second }, 'an actor crashed again while it was cleaned up');
-    }
+    this.#cleanUp(cell);
     for (const monitor of cell.monitors) monitor.down('crashed');
     this.#branchOf.get(cell)?.crashed(cell, error);
+  }
+
+  /** So that a crashed life holds no files and sockets. */
+  #cleanUp(cell: Cell): void {
+    try {
+      cell.actor?.stop?.('crashed');
+    } catch (error) {
+      this.log.error({ actor: cell.self, error }, 'an actor crashed again while it was cleaned up');
+    }
   }
 
   #forget(cell: Cell): void {
@@ -357,21 +423,31 @@ class ThreadRuntime implements Runtime, CellHost, TreeHost {
   inspect(): RuntimeView {
     const actors: ActorView[] = [];
     for (const top of this.#branches.values()) {
-      for (const { cell, branch } of top.cells()) {
+      for (const { spec, path, cell, branch } of top.actors()) {
         actors.push({
-          address: cell.self, path: cell.path, state: branch.faulted ? 'faulted' : cell.onStopped ? 'stopping' : 'running', restarts: branch.restarts,
-          queued: cell.queued, received: cell.received, detail: cell.actor?.inspect(),
+          address: spec.address, path, state: cell === null ? 'faulted' : cell.onStopped ? 'stopping' : 'running', restarts: branch.restarts,
+          queued: cell?.queued ?? 0, received: cell?.received ?? 0, detail: cell && detailOf(cell),
         });
       }
     }
-    return { name: this.name, parties: [...this.#parties], actors, links: this.links.inspect(), turns: this.#turns, messages: this.#messages };
+    return { name: this.name, parties: [...this.#parties], actors, links: [...this.links.inspect(), ...this.threads.inspect()], turns: this.#turns, messages: this.#messages };
   }
 
   async shutdown(): Promise<void> {
     for (const id of [...this.#branches.keys()].reverse()) await this.stop(id);
     this.turn(() => {});
     await this.links.close();
+    this.threads.close();
     this.#timers.close();
+  }
+}
+
+/** Looking at an actor must not harm it, even where its `inspect` has a defect. */
+function detailOf(cell: Cell): unknown {
+  try {
+    return cell.actor?.inspect();
+  } catch (error) {
+    return { inspectFailed: String(error) };
   }
 }
 

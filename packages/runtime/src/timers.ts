@@ -1,3 +1,10 @@
+import { assert } from '@ashlar/words';
+
+/** setTimeout takes 31 bits of milliseconds and fires at once beyond them; what is later is looked at again then. */
+const WAIT_MS_MAX = 2 ** 30;
+/** Dead timers are cleared out when they are so many, and more than half. */
+const DEAD_MIN = 256;
+
 /** One timer of one actor; a moved or cleared one stays in the heap, dead, until its time. */
 export interface Timer {
   readonly atMs: number;
@@ -7,7 +14,8 @@ export interface Timer {
 
 /** All timers of a thread behind one of Node's, because thousands of idle actors must cost nothing. */
 export class Timers {
-  readonly #heap: Timer[] = [];
+  #heap: Timer[] = [];
+  #pushedSinceSweep = 0;
   readonly #nowMs: () => number;
   readonly #wake: (run: () => void) => void;
   #armed: NodeJS.Timeout | NodeJS.Immediate | null = null;
@@ -20,10 +28,24 @@ export class Timers {
   }
 
   set(atMs: number, fire: () => void): Timer {
+    assert(!Number.isNaN(atMs), 'a timer has a time');
     const timer: Timer = { atMs, fire, dead: false };
+    // One that is moved with every request would fill the heap with dead ones for as long as its time is ahead.
+    if (++this.#pushedSinceSweep > DEAD_MIN + this.#heap.length / 2) this.#sweep();
     this.#push(timer);
     if (atMs < this.#armedAtMs) this.#arm();
     return timer;
+  }
+
+  /** How many are kept, dead ones included. */
+  get size(): number { return this.#heap.length; }
+
+  #sweep(): void {
+    this.#pushedSinceSweep = 0;
+    const alive = this.#heap.filter((timer) => !timer.dead);
+    if (alive.length > this.#heap.length / 2) return;
+    this.#heap = [];
+    for (const timer of alive) this.#push(timer);
   }
 
   close(): void {
@@ -39,7 +61,7 @@ export class Timers {
     this.#armedAtMs = first.atMs;
     const waitMs = first.atMs - this.#nowMs();
     // setTimeout waits for a millisecond at least; what is due now goes behind the sockets that are readable.
-    this.#armed = waitMs <= 0 ? setImmediate(() => this.#run()) : setTimeout(() => this.#run(), Math.ceil(waitMs));
+    this.#armed = waitMs <= 0 ? setImmediate(() => this.#run()) : setTimeout(() => this.#run(), Math.min(Math.ceil(waitMs), WAIT_MS_MAX));
   }
 
   #disarm(): void {
@@ -55,13 +77,16 @@ export class Timers {
     this.#armed = null;
     this.#armedAtMs = Infinity;
     const nowMs = this.#nowMs();
-    this.#wake(() => {
-      for (let first = this.#heap[0]; first && (first.dead || first.atMs <= nowMs); first = this.#heap[0]) {
-        this.#pop();
-        if (!first.dead) first.fire();
-      }
-    });
-    this.#arm();
+    try {
+      this.#wake(() => {
+        for (let first = this.#heap[0]; first && (first.dead || first.atMs <= nowMs); first = this.#heap[0]) {
+          this.#pop();
+          if (!first.dead) first.fire();
+        }
+      });
+    } finally {
+      this.#arm();
+    }
   }
 
   #push(timer: Timer): void {

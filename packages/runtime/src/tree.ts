@@ -13,7 +13,11 @@ export interface TreeHost {
   reportDefect(error: unknown): void;
 }
 
-type Member = { readonly spec: ChildSpec; cell: Cell | null; branch: Branch | null };
+interface Member {
+  readonly spec: ChildSpec;
+  cell: Cell | null;
+  branch: Branch | null;
+}
 
 /** A supervisor at work: carries out what its state machine decides. */
 export class Branch {
@@ -59,18 +63,24 @@ export class Branch {
     const member = this.#members.get(id);
     if (member?.cell !== cell) return;
     member.cell = null;
-    try {
-      this.spec.onCrash?.({ supervisorId: this.spec.id, childId: id, error, inHand: cell.inHand });
-    } catch (defect) {
-      this.#host.reportDefect(defect);
-    }
+    this.#guarded(() => this.spec.onCrash?.({ supervisorId: this.spec.id, childId: id, error, inHand: cell.inHand }));
     this.#post({ kind: 'child-exited', id, reason: 'crashed', error });
   }
 
-  *cells(): IterableIterator<{ cell: Cell; branch: Branch }> {
-    for (const { cell, branch } of this.#members.values()) {
-      if (cell) yield { cell, branch: this };
-      if (branch) yield* branch.cells();
+  /** What those who made the spec do with a crash must not stop the supervision. */
+  #guarded(callback: () => void): void {
+    try {
+      callback();
+    } catch (defect) {
+      this.#host.reportDefect(defect);
+    }
+  }
+
+  /** Every actor that is up, and those that stay down because their supervisor is past its intensity. */
+  *actors(): IterableIterator<{ readonly spec: ActorSpec; readonly path: string; readonly cell: Cell | null; readonly branch: Branch }> {
+    for (const { spec, cell, branch } of this.#members.values()) {
+      if (spec.kind === 'actor' && (cell || this.faulted)) yield { spec, path: `${this.path}/${spec.id}`, cell, branch: this };
+      if (branch) yield* branch.actors();
     }
   }
 
@@ -78,10 +88,13 @@ export class Branch {
     this.#events.push(event);
     if (this.#stepping) return;
     this.#stepping = true;
-    for (let next = this.#events.shift(); next; next = this.#events.shift()) {
-      for (const action of this.#machine.step(next, this.#host.nowMs())) this.#carryOut(action);
+    try {
+      for (let next = this.#events.shift(); next; next = this.#events.shift()) {
+        for (const action of this.#machine.step(next, this.#host.nowMs())) this.#carryOut(action);
+      }
+    } finally {
+      this.#stepping = false;
     }
-    this.#stepping = false;
   }
 
   #carryOut(action: SupervisorAction): void {
@@ -103,8 +116,7 @@ export class Branch {
       case 'gave-up':
         this.faulted = true;
         if (action.mode === 'fault') {
-          this.spec.onFault?.({ supervisorId: this.spec.id, childId: action.id, error: action.error });
-          return;
+          return this.#guarded(() => this.spec.onFault?.({ supervisorId: this.spec.id, childId: action.id, error: action.error }));
         }
         return this.#notify({ kind: 'gave-up', error: action.error });
       case 'ended': return this.#notify({ kind: 'ended' });

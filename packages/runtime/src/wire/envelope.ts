@@ -3,7 +3,8 @@ import { Defect } from '@ashlar/words';
 import type { Type } from 'protobufjs';
 import { COLD_BYTES_MAX, LINK_ADDRESSES_MAX, LINK_MESSAGE_BYTES_MAX } from '../limits.ts';
 import { decodeHot, encodeHot, HOT_CODES, hotBytes, type HotMessage } from './frame.ts';
-import { COLD_MESSAGES, type ColdKind, type WireMessage } from './messages.ts';
+import { COLD_MESSAGES, type ColdKind } from './messages.ts';
+import { decodePlain, encodePlain } from './plain.ts';
 import { Malformed, type RecordShape } from './shape.ts';
 
 /**
@@ -16,6 +17,9 @@ import { Malformed, type RecordShape } from './shape.ts';
  */
 export const ENVELOPE_BYTES = 12;
 const ADDRESS_CODE = 1;
+const PLAIN_CODE = 2;
+/** What the kernel itself delivers: nobody may send it as a message of his own. */
+const SIGNALS: ReadonlySet<string> = new Set(['timer', 'down', 'link-up', 'link-down']);
 
 interface ColdEntry {
   readonly kind: ColdKind;
@@ -31,9 +35,8 @@ const COLD_ENTRIES: readonly ColdEntry[] = Object.entries(COLD_MESSAGES).map(([k
 const COLD_BY_KIND: ReadonlyMap<string, ColdEntry> = new Map(COLD_ENTRIES.map((entry) => [entry.kind, entry]));
 const COLD_BY_CODE: ReadonlyMap<number, ColdEntry> = new Map(COLD_ENTRIES.map((entry) => [entry.code, entry]));
 
-/** Can this cross a link? The compiler knows for the protocol's own messages; a role's private messages cannot. */
-export function isWireMessage(message: Message): message is WireMessage {
-  return message.kind in HOT_CODES || COLD_BY_KIND.has(message.kind);
+function isReserved(kind: string): boolean {
+  return Object.hasOwn(HOT_CODES, kind) || COLD_BY_KIND.has(kind) || SIGNALS.has(kind);
 }
 
 /** Where a batch is built. `reserve` may replace `bytes` and `view`. */
@@ -53,10 +56,12 @@ export class WireEncoder {
   #next = 0;
 
   /** Appends the message's envelope to the target. */
-  encode(to: Address, from: Address, message: WireMessage, target: BatchTarget): void {
-    const toNumber = this.#numbers.get(to) ?? this.#introduce(to, target);
+  encode(to: Address, from: Address, message: Message, target: BatchTarget): void {
+    let toNumber = this.#numbers.get(to) ?? this.#introduce(to, target);
     const fromNumber = this.#numbers.get(from) ?? this.#introduce(from, target);
-    if (message.kind in HOT_CODES) {
+    // The sender may just have been given the receiver's number, if that was the oldest.
+    if (this.#addressOf[toNumber] !== to) toNumber = this.#introduce(to, target);
+    if (Object.hasOwn(HOT_CODES, message.kind)) {
       const hot = message as HotMessage;
       const length = hotBytes(hot);
       this.#header(target, HOT_CODES[hot.kind], toNumber, fromNumber, length);
@@ -65,10 +70,14 @@ export class WireEncoder {
       return;
     }
     const entry = COLD_BY_KIND.get(message.kind);
-    if (entry === undefined) throw new Defect(`no wire form for a message of kind ${message.kind}`);
+    if (entry === undefined) return this.#body(target, PLAIN_CODE, toNumber, fromNumber, encodePlain(message));
     const body = entry.type.encode(entry.body.toWire(message) as Record<string, unknown>).finish();
     if (body.length > COLD_BYTES_MAX) throw new Defect(`a ${message.kind} message of ${body.length} bytes`);
-    this.#header(target, entry.code, toNumber, fromNumber, body.length);
+    this.#body(target, entry.code, toNumber, fromNumber, body);
+  }
+
+  #body(target: BatchTarget, code: number, to: number, from: number, body: Uint8Array): void {
+    this.#header(target, code, to, from, body.length);
     target.bytes.set(body, target.at);
     target.at += body.length;
   }
@@ -98,7 +107,7 @@ export class WireEncoder {
   }
 }
 
-export type Receive = (to: Address, from: Address, message: WireMessage) => void;
+export type Receive = (to: Address, from: Address, message: Message) => void;
 
 /** One direction of a link, at the receiving end. Frames are views of the bytes given: those must not be reused. */
 export class WireDecoder {
@@ -127,13 +136,14 @@ export class WireDecoder {
     }
   }
 
-  #message(code: number, bytes: Uint8Array, view: DataView, at: number, end: number): WireMessage {
+  #message(code: number, bytes: Uint8Array, view: DataView, at: number, end: number): Message {
+    if (code === PLAIN_CODE) return decodePlain(bytes.subarray(at, end), isReserved);
     const hot = decodeHot(code, bytes, view, at, end);
     if (hot !== undefined) return hot;
     const entry = COLD_BY_CODE.get(code);
     if (entry === undefined) throw new Malformed(`unknown code ${code}`);
     if (end - at > COLD_BYTES_MAX) throw new Malformed(`a ${entry.kind} message of ${end - at} bytes`);
-    return { kind: entry.kind, ...entry.body.fromWire(parseProtobuf(entry.type, bytes.subarray(at, end))) } as WireMessage;
+    return { kind: entry.kind, ...entry.body.fromWire(parseProtobuf(entry.type, bytes.subarray(at, end))) };
   }
 
   #learn(number: number, bytes: Uint8Array, at: number, end: number): void {
@@ -157,7 +167,7 @@ export class WireDecoder {
 }
 
 /** protobufjs reports bad bytes by exceptions of many kinds; to us they are all one. */
-export function parseProtobuf(type: Type, bytes: Uint8Array): object {
+function parseProtobuf(type: Type, bytes: Uint8Array): object {
   try {
     return type.decode(bytes);
   } catch (cause) {

@@ -1,6 +1,6 @@
 import { checksum, type Prng } from '@ashlar/words';
 import type { Disk, DiskError, DiskErrorCode, DiskFile } from './disk.ts';
-import { MemoryFileContent, MemoryImage } from './memory-file.ts';
+import { MemoryFileContent, type MemoryImage } from './memory-file.ts';
 
 /** One call that reached the disk, as the recording and the fault hook see it. */
 export type DiskOperation =

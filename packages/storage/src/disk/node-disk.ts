@@ -1,7 +1,8 @@
-import { closeSync, existsSync, fdatasync, fsync, fsyncSync, fdatasyncSync, fstatSync, ftruncateSync, openSync, readdirSync, readSync, statfsSync, unlinkSync, writevSync } from 'node:fs';
+import { closeSync, constants, existsSync, fdatasync, fsync, fsyncSync, fdatasyncSync, fstatSync, ftruncateSync, openSync, readdirSync, readSync, statfsSync, unlinkSync, writevSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Disk, DiskError, DiskErrorCode, DiskFile } from '@ashlar/store';
 import { assert } from '@ashlar/words';
+import { StripedFile } from './striped-file.ts';
 
 /** Free space that only writes which free space or keep promises may use: destaging and trims go on when a disk is full. */
 const RESERVE_BYTES = 64 * 2 ** 20;
@@ -9,9 +10,9 @@ const RESERVE_BYTES = 64 * 2 ** 20;
 const RESERVE_PART = 1 / 20;
 /** After so many bytes of growth the free space is asked for again. statfs costs 2 µs. */
 const ASK_EVERY_BYTES = 2 ** 20;
-const DATA_FILE = /^data-([0-9]+)$/;
+const STRIPED = /^data-/;
 
-/** The directories (one a disk) of one copy, as the store sees them: one flat directory. Data files are spread over all, the rest lies in the first. */
+/** The directories (one a disk) of one copy, as the store sees them: one flat directory. Data files are striped over all by extent, the rest lies in the first. */
 export class NodeDisk implements Disk {
   readonly #paths: readonly string[];
   readonly #space: Space[];
@@ -23,28 +24,36 @@ export class NodeDisk implements Disk {
   }
 
   list(): readonly string[] {
-    return this.#paths.flatMap((path) => (existsSync(path) ? readdirSync(path) : [])).sort();
+    return [...new Set(this.#paths.flatMap((path) => (existsSync(path) ? readdirSync(path) : [])))].sort();
   }
 
   open(name: string): DiskFile | DiskError {
-    return this.#file(name, 'r+');
+    // Parts that are missing although others are there were not made before a crash, or are lost: checksums tell which.
+    const exists = this.#indexesOf(name).some((at) => existsSync(join(this.#paths[at] as string, name)));
+    return exists ? this.#file(name, constants.O_RDWR | constants.O_CREAT) : { code: 'ENOENT', message: `${name} is not there` };
   }
 
   create(name: string): DiskFile | DiskError {
-    return this.#file(name, 'wx+');
+    return this.#file(name, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL);
   }
 
-  #file(name: string, flags: 'r+' | 'wx+'): DiskFile | DiskError {
-    const at = this.#indexOf(name);
-    try {
-      return new NodeFile(name, openSync(join(this.#paths[at] as string, name), flags, 0o600), this.#space[at] as Space);
-    } catch (error) {
-      return diskError(error);
+  #file(name: string, flags: number): DiskFile | DiskError {
+    const parts: NodeFile[] = [];
+    for (const at of this.#indexesOf(name)) {
+      try {
+        parts.push(new NodeFile(name, openSync(join(this.#paths[at] as string, name), flags, 0o600), this.#space[at] as Space));
+      } catch (error) {
+        for (const part of parts) part.close();
+        return diskError(error);
+      }
     }
+    return parts.length === 1 ? (parts[0] as NodeFile) : new StripedFile(name, parts);
   }
 
   remove(name: string): DiskError | null {
-    return attempt(() => unlinkSync(join(this.#paths[this.#indexOf(name)] as string, name)));
+    const errors = this.#indexesOf(name).map((at) => attempt(() => unlinkSync(join(this.#paths[at] as string, name))));
+    const failed = errors.find((error) => error !== null && error.code !== 'ENOENT') ?? null;
+    return failed ?? (errors.includes(null) ? null : (errors[0] as DiskError));
   }
 
   syncDirectory(done: (error: DiskError | null) => void): void {
@@ -73,9 +82,8 @@ export class NodeDisk implements Disk {
     return null;
   }
 
-  #indexOf(name: string): number {
-    const match = DATA_FILE.exec(name);
-    return match ? Number(match[1]) % this.#paths.length : 0;
+  #indexesOf(name: string): readonly number[] {
+    return STRIPED.test(name) ? this.#paths.map((_, at) => at) : [0];
   }
 }
 

@@ -5,22 +5,24 @@ import { protocolError } from './errors.ts';
 /** Longest item of a handshake that is waited for. */
 const ITEM_BYTES_MAX = 64 * 1024;
 
-/** Reads a socket by items of known length, for the handshake. */
+/** What a socket receives: items of known length for the handshake, then whatever comes for somebody else. */
 export class ByteSource {
-  readonly #socket: Socket;
   #held: Buffer = Buffer.alloc(0);
   #wake: (() => void) | null = null;
   #ended: Error | null = null;
-  readonly #onData = (chunk: Buffer): void => {
-    this.#held = this.#held.length === 0 ? chunk : Buffer.concat([this.#held, chunk]);
-    this.#wake?.();
-  };
-  readonly #onEnd = (): void => this.#end(new AshlarError('unavailable', 'the NBD server closed the connection', { retry: 'later' }));
-  readonly #onError = (error: Error): void => this.#end(error);
+  #sink: ((chunk: Uint8Array) => void) | null = null;
 
-  constructor(socket: Socket) {
-    this.#socket = socket;
-    socket.on('data', this.#onData).on('end', this.#onEnd).on('close', this.#onEnd).on('error', this.#onError);
+  /** The socket's end and failure are told to whoever waits. */
+  watch(socket: Socket): void {
+    const end = (): void => this.#end(new AshlarError('unavailable', 'the NBD server closed the connection', { retry: 'later' }));
+    socket.on('end', end).on('close', end).on('error', (error: Error) => this.#end(error));
+  }
+
+  /** Takes what has been received; the chunk's memory may be used again when this returns. */
+  push(chunk: Uint8Array): void {
+    if (this.#sink) return this.#sink(chunk);
+    this.#held = Buffer.concat([this.#held, chunk]);
+    this.#wake?.();
   }
 
   async take(bytes: number): Promise<Buffer> {
@@ -36,11 +38,17 @@ export class ByteSource {
     return taken;
   }
 
-  /** Stops reading; what has arrived and was not taken is the caller's. */
-  release(): Buffer {
-    this.#socket.pause();
-    this.#socket.off('data', this.#onData).off('end', this.#onEnd).off('close', this.#onEnd).off('error', this.#onError);
-    return this.#held;
+  /** Bytes that were not taken. */
+  get rest(): number {
+    return this.#held.length;
+  }
+
+  /** Everything that was not taken, and all that comes, goes there. */
+  passTo(sink: (chunk: Uint8Array) => void): void {
+    this.#sink = sink;
+    const held = this.#held;
+    this.#held = Buffer.alloc(0);
+    if (held.length > 0) sink(held);
   }
 
   #end(error: Error): void {

@@ -17,27 +17,46 @@ export interface DialOptions {
 
 interface Dialled<T> {
   readonly socket: Socket;
+  readonly source: ByteSource;
   readonly result: T;
-  readonly rest: Buffer;
+}
+
+/** Received bytes are taken at once, so one piece of memory per connection does. */
+const RECEIVE_BYTES = 256 * 1024;
+
+function connectPlain(target: NbdTarget, source: ByteSource): Socket {
+  const address = 'path' in target.address ? { path: target.address.path } : { ...target.address, noDelay: true };
+  // TLS reads the socket in its own way.
+  if (target.tls) return connectSocket(address).on('data', (chunk: Buffer) => source.push(chunk));
+  const buffer = Buffer.allocUnsafeSlow(RECEIVE_BYTES);
+  const callback = (bytes: number): boolean => {
+    source.push(buffer.subarray(0, bytes));
+    return true;
+  };
+  return connectSocket({ ...address, onread: { buffer, callback } });
 }
 
 /** Connects and negotiates, or throws; nothing is left open then. */
 async function dial<T>(target: NbdTarget, options: DialOptions, negotiate: (source: ByteSource, socket: Socket) => Promise<T>): Promise<Dialled<T>> {
-  let socket: Socket = 'path' in target.address ? connectSocket({ path: target.address.path }) : connectSocket({ ...target.address, noDelay: true });
+  let source = new ByteSource();
+  let socket = connectPlain(target, source);
+  source.watch(socket);
   const timer = setTimeout(() => socket.destroy(new AshlarError('timeout', 'no NBD connection in time', { retry: 'later' })), options.connectTimeoutMs);
   try {
-    let source = new ByteSource(socket);
     await greet(source, socket);
     if (target.tls) {
       await requestTls(source, socket);
-      if (source.release().length > 0) throw new AshlarError('protocol', 'NBD server: data in the clear after STARTTLS');
+      if (source.rest > 0) throw new AshlarError('protocol', 'NBD server: data in the clear after STARTTLS');
+      socket.removeAllListeners('data');
       const secured = connectTls({ socket, servername: 'host' in target.address ? target.address.host : undefined, ...options.tls });
       await once(secured, 'secureConnect');
       socket = secured;
-      source = new ByteSource(socket);
+      const inside = new ByteSource();
+      source = inside;
+      source.watch(socket);
+      socket.on('data', (chunk: Buffer) => inside.push(chunk));
     }
-    const result = await negotiate(source, socket);
-    return { socket, result, rest: source.release() };
+    return { socket, source, result: await negotiate(source, socket) };
   } catch (error) {
     socket.once('error', () => undefined);
     socket.destroy();
@@ -65,11 +84,11 @@ export class Connection {
   readonly closed: Promise<Error | null>;
 
   static async open(target: NbdTarget, options: DialOptions, onAnswer: (connection: Connection, request: Request) => void): Promise<Connection> {
-    const { socket, result, rest } = await dial(target, options, (source, from) => go(source, from, target.exportName));
-    return new Connection(socket, result, rest, onAnswer);
+    const { socket, result, source } = await dial(target, options, (from, over) => go(from, over, target.exportName));
+    return new Connection(socket, result, source, onAnswer);
   }
 
-  private constructor(socket: Socket, info: ExportInfo, rest: Buffer, onAnswer: (connection: Connection, request: Request) => void) {
+  private constructor(socket: Socket, info: ExportInfo, source: ByteSource, onAnswer: (connection: Connection, request: Request) => void) {
     this.info = info;
     this.#socket = socket;
     this.#onAnswer = onAnswer;
@@ -80,16 +99,13 @@ export class Connection {
     this.closed = new Promise((resolve) => socket.once('close', () => resolve(this.#error)));
     socket.on('error', (error) => this.#failed(error));
     socket.on('end', () => this.#failed(new AshlarError('unavailable', 'the NBD server closed the connection', { retry: 'later' })));
-    const read = (chunk: Buffer): void => {
+    source.passTo((chunk) => {
       try {
         reader.read(chunk);
       } catch (error) {
         this.#failed(error as Error);
       }
-    };
-    if (rest.length > 0) read(rest);
-    socket.on('data', read);
-    socket.resume();
+    });
   }
 
   get unansweredCount(): number {

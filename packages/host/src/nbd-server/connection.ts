@@ -2,7 +2,7 @@ import type { Socket } from 'node:net';
 import { createServer as createTlsServer, type TLSSocket } from 'node:tls';
 import { type ExportDirectory, type NbdExport, type PayloadLease, ServerSession, type SessionPort, type SlabPool, type TlsMode } from '@ashlar/nbd';
 import { adopt } from './adopt.ts';
-import { HANDSHAKE_DEADLINE_MS, LINGER_MS, WRITE_QUEUE_BYTES_MAX } from './limits.ts';
+import { HANDSHAKE_DEADLINE_MS, KEEPALIVE_MS, LINGER_MS, WRITE_QUEUE_BYTES_MAX } from './limits.ts';
 
 /** Certificates as PEM text. */
 export interface NbdTls {
@@ -144,6 +144,8 @@ export class Connection implements SessionPort {
 
   #listen(socket: Socket): void {
     socket.setNoDelay(true);
+    // A client whose machine is gone says nothing: its connection ends some minutes later.
+    socket.setKeepAlive(true, KEEPALIVE_MS);
     socket.on('drain', () => this.session.drained());
     socket.on('end', () => this.session.ended());
     socket.on('error', (error: NodeJS.ErrnoException) => {

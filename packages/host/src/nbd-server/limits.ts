@@ -14,3 +14,5 @@ export const SHUTDOWN_GRACE_MS = 5_000;
  */
 export const HANDSHAKES_MAX = 2048;
 export const BACKLOG = 1024;
+/** Silence on a TCP connection after which the kernel asks whether the other side is still there. */
+export const KEEPALIVE_MS = 60_000;

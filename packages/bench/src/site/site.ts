@@ -132,7 +132,3 @@ export class Site {
 export function primaryServer(volume: VolumeView): string | undefined {
   return volume.copies.find((copy) => copy.role === 'primary')?.serverId;
 }
-
-export function allInSync(volume: VolumeView, copies: number): boolean {
-  return volume.copies.filter((copy) => copy.role !== 'learner' && copy.state === 'in-sync').length >= copies;
-}

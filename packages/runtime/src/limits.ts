@@ -14,6 +14,8 @@ export const PLAIN_DEPTH_MAX = 16;
 export const REMOTE_MONITORS_MAX = 4096;
 /** Entries of one list in a control message. Guards against a few bytes that decode to millions of objects. */
 export const LIST_MAX = 65_536;
+/** Fields of one control message, nested ones included. The largest beacon has about 80,000. */
+export const COLD_FIELDS_MAX = 2 ** 18;
 /** Parties of one process. */
 export const PARTIES_MAX = 1024;
 /** Head of the largest frame: 256 operations, and a checksum for each 512-byte piece of the largest payload. */
@@ -29,6 +31,8 @@ export const LINK_ADDRESSES_MAX = 65_535;
 /** First wait before a link is dialled again, and the longest. Doubled in between. */
 export const RECONNECT_MS_MIN = 50;
 export const RECONNECT_MS_MAX = 1000;
+/** The first message of a link: 1024 parties of 63 letters, and room. */
+export const HELLO_BYTES_MAX = 128 * 2 ** 10;
 /** Both ends of a new link must have introduced themselves by then. */
 export const HANDSHAKE_MS = 5000;
 /** Links that have not introduced themselves yet. */

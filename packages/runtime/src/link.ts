@@ -2,7 +2,7 @@ import { partyOf, type Address, type Message, type Party, type SendOutcome } fro
 import type { WebSocket } from 'ws';
 import type { LinkView } from './api.ts';
 import type { LinkEnd } from './links.ts';
-import { HANDSHAKE_MS, LINK_BATCH_BYTES_MAX, LINK_BUFFERED_BYTES_MAX, LINK_SILENT_MS, PARTIES_MAX, WIRE_VERSION } from './limits.ts';
+import { HANDSHAKE_MS, HELLO_BYTES_MAX, LINK_BATCH_BYTES_MAX, LINK_BUFFERED_BYTES_MAX, LINK_SILENT_MS, PARTIES_MAX, WIRE_VERSION } from './limits.ts';
 import { GrowingBatch, WireDecoder, WireEncoder } from './wire/envelope.ts';
 import { Malformed } from './wire/shape.ts';
 
@@ -126,6 +126,7 @@ export class Link {
   }
 
   #onHello(data: Buffer): void {
+    if (data.length > HELLO_BYTES_MAX) throw new Malformed(`a hello of ${data.length} bytes`);
     const hello = parseHello(data.toString('utf8'));
     if (hello.versions[0] > WIRE_VERSION || hello.versions[1] < WIRE_VERSION) throw new Malformed(`wire versions ${hello.versions.join(' to ')}, this side speaks ${WIRE_VERSION}`);
     const ours = new Set(this.#end.parties());

@@ -1,7 +1,7 @@
 import { isAddress, type Address, type Message } from '@ashlar/actor';
 import { Defect } from '@ashlar/words';
-import type { Type } from 'protobufjs';
-import { COLD_BYTES_MAX, LINK_ADDRESSES_MAX, LINK_MESSAGE_BYTES_MAX } from '../limits.ts';
+import protobuf from 'protobufjs';
+import { COLD_BYTES_MAX, COLD_FIELDS_MAX, LINK_ADDRESSES_MAX, LINK_MESSAGE_BYTES_MAX } from '../limits.ts';
 import { decodeHot, encodeHot, HOT_CODES, hotBytes, type HotMessage } from './frame.ts';
 import { COLD_MESSAGES, type ColdKind } from './messages.ts';
 import { decodePlain, encodePlain } from './plain.ts';
@@ -16,6 +16,10 @@ import { Malformed, type RecordShape } from './shape.ts';
  * The numbers live as long as the link.
  */
 export const ENVELOPE_BYTES = 12;
+const { Reader, Type } = protobuf;
+type Reader = protobuf.Reader;
+type Type = protobuf.Type;
+
 const ADDRESS_CODE = 1;
 const PLAIN_CODE = 2;
 /** What the kernel itself delivers: nobody may send it as a message of his own. */
@@ -32,6 +36,8 @@ const COLD_ENTRIES: readonly ColdEntry[] = Object.entries(COLD_MESSAGES).map(([k
   const shape = body as unknown as RecordShape<object>;
   return { kind: kind as ColdKind, code, body: shape, type: shape.nested };
 });
+// Nested types are looked up by name the first time; countFields needs them before.
+COLD_ENTRIES[0]?.type.root.resolveAll();
 const COLD_BY_KIND: ReadonlyMap<string, ColdEntry> = new Map(COLD_ENTRIES.map((entry) => [entry.kind, entry]));
 const COLD_BY_CODE: ReadonlyMap<number, ColdEntry> = new Map(COLD_ENTRIES.map((entry) => [entry.code, entry]));
 
@@ -169,10 +175,27 @@ export class WireDecoder {
 /** protobufjs reports bad bytes by exceptions of many kinds; to us they are all one. */
 function parseProtobuf(type: Type, bytes: Uint8Array): object {
   try {
+    // A field takes two bytes at least: only a large body can hold too many.
+    if (bytes.length > 2 * COLD_FIELDS_MAX) countFields(type, Reader.create(bytes), bytes.length, COLD_FIELDS_MAX);
     return type.decode(bytes);
   } catch (cause) {
     throw new Malformed(`${type.name} cannot be decoded`, { cause });
   }
+}
+
+/** Two bytes can become an object of a hundred. Returns how many fields may still follow. */
+function countFields(type: Type, reader: Reader, end: number, fieldsMax: number): number {
+  let left = fieldsMax;
+  while (reader.pos < end) {
+    if (left-- === 0) throw new Malformed('too many fields');
+    const tag = reader.uint32();
+    const nested = type.fieldsById[tag >>> 3]?.resolvedType;
+    if ((tag & 7) === 2 && nested instanceof Type) {
+      const length = reader.uint32();
+      left = countFields(nested, reader, reader.pos + length, left);
+    } else reader.skipType(tag & 7);
+  }
+  return left;
 }
 
 /** A batch in memory of its own, for tests and rings. */

@@ -140,7 +140,8 @@ export class AttachmentActor implements Actor<AttachmentMessage>, AttachmentEffe
 
   event(name: string, detail: Readonly<Record<string, string | number | boolean>>): void {
     this.#context.log.info({ volumeId: this.spec.volumeId, export: this.#name, ...detail }, name);
-    this.tell({ kind: 'host-event', volumeId: this.spec.volumeId, name, detail });
+    // A volume may have several attachments here.
+    this.tell({ kind: 'host-event', volumeId: this.spec.volumeId, name, detail: { ...detail, export: this.#name } });
   }
 
   // ---- parts

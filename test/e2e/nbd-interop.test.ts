@@ -1,30 +1,23 @@
 // needs: fio, nbdinfo, nbdcopy, qemu-io, qemu-img, python3:nbd, openssl
-import { execFile, spawn, type ChildProcess } from 'node:child_process';
-import { createHash, randomBytes } from 'node:crypto';
+import { spawn, type ChildProcess } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { createReadStream, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { promisify } from 'node:util';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { listExports, NbdClient } from '@ashlar/nbd-client';
+import { DEVICE_BYTES, fio, fioOnOneAndFour, makeImage, MIB, nbdcopyBothWays, plainClients, qemuImg, qemuIo, run } from './nbd-clients.ts';
 
 /** Other people's NBD clients against our server, with a memory behind it. */
 const MAIN = new URL('../../packages/host/src/nbd-server/memory-main.ts', import.meta.url).pathname;
-const MIB = 2 ** 20;
-const SIZE = 64 * MIB;
+const SIZE = DEVICE_BYTES;
 
 const folder = mkdtempSync(join(tmpdir(), 'ashlar-interop-'));
 const image = join(folder, 'image');
-const execute = promisify(execFile);
 const servers: ChildProcess[] = [];
-
-async function run(command: string, ...args: readonly string[]): Promise<string> {
-  const { stdout } = await execute(command, args, { timeout: 60_000, maxBuffer: 64 * MIB });
-  return stdout;
-}
 
 /** A server of its own for each test: its URI over the unix socket, and over TCP where there is a port. */
 async function serve(...args: readonly string[]): Promise<{ readonly unix: string; readonly tcp: string; readonly socket: string; readonly server: ChildProcess }> {
@@ -39,22 +32,7 @@ async function serve(...args: readonly string[]): Promise<{ readonly unix: strin
   return { unix: lines[0] ?? '', tcp: lines[1] ?? '', socket, server };
 }
 
-async function sha256(path: string): Promise<string> {
-  const hash = createHash('sha256');
-  for await (const chunk of createReadStream(path)) hash.update(chunk as Buffer);
-  return hash.digest('hex');
-}
-
-function fio(uri: string, ...args: readonly string[]): Promise<string> {
-  return run('fio', '--name=interop', '--ioengine=nbd', `--uri=${uri}`, '--bs=4k', '--iodepth=32', '--size=8m', '--rw=randwrite', '--verify=crc32c', '--verify_fatal=1', '--verify_state_save=0', '--randrepeat=0', ...args);
-}
-
-beforeAll(() => {
-  const bytes = randomBytes(SIZE);
-  // Holes for what looks for them.
-  bytes.fill(0, 8 * MIB, 24 * MIB);
-  writeFileSync(image, bytes);
-});
+beforeAll(() => makeImage(image));
 
 afterEach(async () => {
   for (const server of servers) {
@@ -81,34 +59,19 @@ describe('the NBD server', () => {
 
   it('keeps what nbdcopy writes and gives it back', async () => {
     const { unix, tcp } = await serve();
-    const back = join(folder, 'back');
-    await run('nbdcopy', image, unix);
-    await run('nbdcopy', tcp, back);
-    expect(await sha256(back)).toBe(await sha256(image));
+    await nbdcopyBothWays(unix, tcp, image, join(folder, 'back'));
   });
 
   it('is a disk for qemu-img: convert, compare, map', async () => {
-    const { unix } = await serve();
-    await run('qemu-img', 'convert', '-n', '-f', 'raw', '-O', 'raw', image, unix);
-    await run('qemu-img', 'compare', '-f', 'raw', '-F', 'raw', image, unix);
-    const map = JSON.parse(await run('qemu-img', 'map', '--output=json', '-f', 'raw', unix)) as { start: number; length: number; zero: boolean }[];
-    expect(map.filter(({ zero }) => zero).map(({ start, length }) => [start, length])).toEqual([[8 * MIB, 16 * MIB]]);
+    await qemuImg((await serve()).unix, image);
   });
 
   it('does what qemu-io asks: discard, zero, FUA, large and split requests', async () => {
-    const { unix } = await serve();
-    const commands = [
-      'write -P 7 4k 128k', 'read -P 7 4k 128k', 'write -z 8k 4k', 'read -P 0 8k 4k', 'read -P 7 12k 4k', 'write -f -P 3 1M 31M', 'read -P 3 1M 31M',
-      'discard 2M 1M', 'read -P 0 2M 1M', 'write -z -u 4M 1M', 'read -P 0 4M 1M', 'aio_write -P 9 40M 2M', 'aio_flush', 'read -P 9 40M 2M', 'flush',
-    ];
-    const output = await run('qemu-io', '-f', 'raw', ...commands.flatMap((command) => ['-c', command]), unix);
-    expect(output).not.toMatch(/fail|error/i);
+    await qemuIo((await serve()).unix);
   });
 
   it('passes fio’s own verification, on one connection and on four', async () => {
-    const { unix } = await serve('--checksums');
-    await fio(unix);
-    await fio(unix, '--numjobs=4', '--offset_increment=8m', '--bsrange=4k-128k');
+    await fioOnOneAndFour((await serve('--checksums')).unix);
   });
 
   it('is caught by fio when it drops one answered overwrite in 50', async () => {
@@ -117,13 +80,7 @@ describe('the NBD server', () => {
   });
 
   it('serves clients without structured replies, and old ones', async () => {
-    const { socket } = await serve();
-    const script = [
-      'import nbd, sys', 'h = nbd.NBD()', 'h.set_request_structured_replies(False)', 'h.set_handshake_flags(int(sys.argv[2]))', 'h.set_opt_mode(False)', 'h.connect_unix(sys.argv[1])',
-      'h.pwrite(b"a" * 8192, 4096)', 'assert h.pread(8192, 4096) == b"a" * 8192', 'b = nbd.Buffer(4096)', 'c = h.aio_pread(b, 4096)', 'd = h.aio_flush()',
-      'while h.aio_in_flight(): h.poll(-1)', 'assert b.to_bytearray() == b"a" * 4096', 'h.shutdown()',
-    ].join('\n');
-    for (const flags of ['1', '3']) await run('/usr/bin/python3', '-c', script, socket, flags);
+    await plainClients((await serve()).unix);
   });
 
   it('shows a read-only export as one', async () => {
@@ -139,10 +96,8 @@ describe('the NBD server', () => {
     await expect(run('nbdinfo', '--size', required.unix)).rejects.toThrow();
     const secured = required.tcp.replace('nbd:', 'nbds:').replace('127.0.0.1', 'localhost');
     expect((await run('nbdinfo', '--size', `${secured}?tls-certificates=${certificates}`)).trim()).toBe(String(SIZE));
-    const back = join(folder, 'tls-back');
-    await run('nbdcopy', image, `${secured}?tls-certificates=${certificates}`);
-    await run('nbdcopy', `${secured}?tls-certificates=${certificates}`, back);
-    expect(await sha256(back)).toBe(await sha256(image));
+    const uri = `${secured}?tls-certificates=${certificates}`;
+    await nbdcopyBothWays(uri, uri, image, join(folder, 'tls-back'));
     // A client without a certificate of the authority gets no further than TLS.
     const ca = readFileSync(join(certificates, 'ca-cert.pem'));
     await expect(NbdClient.connect(secured, { tls: { ca } }).then((nbd) => nbd.read(0, 512))).rejects.toThrow();

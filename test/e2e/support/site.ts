@@ -64,7 +64,8 @@ export class Site {
         resolve(text);
       });
     });
-    const { endpoint, token } = JSON.parse(line) as { endpoint: string; token: string };
+    const { endpoint, token, error } = JSON.parse(line) as { endpoint: string; token: string; error?: unknown };
+    if (error !== undefined) throw new Error(`ashlar up was refused: ${line}`);
     return new Site(child, { ASHLAR_ENDPOINT: endpoint, ASHLAR_TOKEN: token });
   }
 

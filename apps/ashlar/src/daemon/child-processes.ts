@@ -24,6 +24,8 @@ const BACKOFF_MAX_MS = 5000;
 /** A child that ran for so long is restarted without delay. */
 const SETTLED_MS = 10_000;
 const STOP_MS = 25_000;
+/** Opening many copies keeps a starting child from answering. */
+const START_MS = 60_000;
 /** A child that ends so often before it is ready will not become it. */
 const FAILURES_MAX = 5;
 
@@ -36,6 +38,8 @@ interface Child {
   /** Pings of ours, one a second, that it has not answered. Counted in turns of our own loop, so that a machine that slept kills nobody. */
   missed: number;
   ready: PromiseWithResolvers<void>;
+  /** This process of it has said that it is ready. */
+  isReady: boolean;
   /** Ends before it was ever ready. */
   failures: number;
   restart: NodeJS.Timeout | null;
@@ -60,7 +64,7 @@ export class ChildProcesses implements Workers {
 
   /** Resolves when the child says that it is ready; it is restarted from then on until `stop`. */
   start(spec: ChildArgument): Promise<void> {
-    const child: Child = { spec, process: null, startedMs: 0, backoffMs: BACKOFF_FIRST_MS, missed: 0, ready: Promise.withResolvers<void>(), failures: 0, restart: null, held: false };
+    const child: Child = { spec, process: null, startedMs: 0, backoffMs: BACKOFF_FIRST_MS, missed: 0, ready: Promise.withResolvers<void>(), isReady: false, failures: 0, restart: null, held: false };
     this.#children.set(spec.name, child);
     this.#spawn(child);
     return child.ready.promise;
@@ -105,6 +109,7 @@ export class ChildProcesses implements Workers {
   #spawn(child: Child): void {
     child.restart = null;
     child.missed = 0;
+    child.isReady = false;
     child.startedMs = performance.now();
     const process = fork(this.#options.module, [child.spec.name], { stdio: ['ignore', 'ignore', 'inherit', 'ipc'], serialization: 'advanced' });
     child.process = process;
@@ -127,6 +132,7 @@ export class ChildProcesses implements Workers {
       case 'ready':
         this.#options.onStarted(child.spec.name, child.process?.pid ?? 0);
         child.failures = 0;
+        child.isReady = true;
         return child.ready.resolve();
       case 'refused': {
         const error = new AshlarError(message.code, message.message);
@@ -152,7 +158,8 @@ export class ChildProcesses implements Workers {
     const { frozenKillAfterMs, log } = this.#options;
     for (const child of this.#children.values()) {
       if (!child.process) continue;
-      if (frozenKillAfterMs > 0 && child.missed * PING_MS >= frozenKillAfterMs) {
+      const patienceMs = child.isReady ? frozenKillAfterMs : Math.max(frozenKillAfterMs, START_MS);
+      if (frozenKillAfterMs > 0 && child.missed * PING_MS >= patienceMs) {
         log.warn({ name: child.spec.name, pid: child.process.pid, missed: child.missed }, 'a process has not answered for too long; it is killed and replaced');
         child.process.kill('SIGKILL');
         child.missed = 0;

@@ -28,7 +28,8 @@ export class DemoSite {
         resolve(text);
       });
     });
-    const { endpoint, token } = JSON.parse(line) as { endpoint: string; token: string };
+    const { endpoint, token, error } = JSON.parse(line) as { endpoint: string; token: string; error?: { message: string } };
+    if (error) throw new Error(error.message);
     return new DemoSite(child, await ApiClient.connect(endpoint, token));
   }
 

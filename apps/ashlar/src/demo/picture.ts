@@ -30,7 +30,7 @@ export function picture(events: readonly EventRecord[], servers: readonly string
   const started = events.find((event) => event.name === 'volume-created' && event.subject === volumeId);
   if (!started) return [];
   const rows = events
-    .filter((event) => event.sequence >= started.sequence && event.name in SHOWN && (event.subject === volumeId || lanes.has(event.subject)))
+    .filter((event) => event.sequence >= started.sequence && event.name in SHOWN && (event.subject === volumeId || lanes.has(event.subject)) && event.detail['readOnly'] !== true)
     .map((event) => ({ atMs: event.atMs, event, text: (SHOWN[event.name] as (event: EventRecord) => string)(event) }));
   const all = [...rows, ...marks.map((mark) => ({ ...mark, event: null }))].sort((a, b) => a.atMs - b.atMs);
   const lines = [`${'seconds'.padStart(9)}  ${servers.map((server) => server.padEnd(WIDTH)).join('')}what happened`];

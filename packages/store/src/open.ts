@@ -24,7 +24,7 @@ export function createCopy(disk: Disk, options: CreateOptions): Opened {
   const body: SuperblockBody = {
     volumeId: options.volumeId, serverId: options.serverId, dataFileBytes, lineage: options.lineage, restarts: 0, incarnation: options.incarnation,
     bootId: options.bootId, clean: false, lostCache: false, sizeBytes: options.sizeBytes, state: options.state, destagedSerial: 0, destagedEnd: 0,
-    destaged: log, committedSeq: 0, durable: { serial: 0, position: 0 }, round: 0, newestSeq: 0, presenceGenerations: [],
+    destaged: log, committedSeq: 0, durable: { serial: 0, position: 0 }, opened: { serial: 0, position: 0 }, round: 0, newestSeq: 0, presenceGenerations: [],
   };
   const error = removeFiles(disk);
   if (error !== null) return failedWith(error);
@@ -64,7 +64,10 @@ export function openCopy(disk: Disk, options: StoreOptions): Opened {
   }
   body.clean = false;
   (body as { bootId: string }).bootId = options.bootId;
-  if (outcome === null) body.durable = store.journal.end;
+  if (outcome === null) {
+    body.durable = store.journal.end;
+    body.opened = store.journal.end;
+  }
   const error = superblock.saveNow();
   if (error !== null) {
     store.close(false);
@@ -215,7 +218,9 @@ class Recovery {
   #torn(segment: Segment, end: number | null): 'torn' | { readonly corrupt: string } | null {
     if (end !== null) return 'torn';
     if (marksBefore(segment.end, this.#durable)) return { corrupt: `journal segment ${segment.serial} at ${segment.endPosition}` };
-    if (this.#cacheKept && this.#recordsBehind(segment)) return { corrupt: `journal segment ${segment.serial} at ${segment.endPosition}` };
+    const { opened } = this.#body;
+    const endedHere = opened.serial === segment.serial && opened.position === segment.endPosition;
+    if (this.#cacheKept && !endedHere && this.#recordsBehind(segment)) return { corrupt: `journal segment ${segment.serial} at ${segment.endPosition}` };
     return 'torn';
   }
 

@@ -40,6 +40,8 @@ export interface SuperblockBody {
   committedSeq: number;
   /** The journal was on stable storage up to here. */
   durable: JournalMark;
+  /** The end of the journal as it was found at the last opening; what that segment's file holds beyond is of no meaning. */
+  opened: JournalMark;
   /** Rounds of destaging: the generation of the newest pages. */
   round: number;
   /** The newest version that the extents may hold. */

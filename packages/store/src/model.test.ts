@@ -1,0 +1,37 @@
+import fc from 'fast-check';
+import { Op } from '@ashlar/protocol';
+import { Prng } from '@ashlar/words';
+import { it } from 'vitest';
+import type { Change } from './testing/frames.ts';
+import { Rig, type Command } from './testing/rig.ts';
+
+const B = 4096;
+const value = fc.integer({ min: 1, max: 250 });
+const block = fc.oneof({ weight: 3, arbitrary: fc.integer({ min: 0, max: 40 }) }, { weight: 1, arbitrary: fc.integer({ min: 0, max: 2047 }) });
+const change: fc.Arbitrary<Change> = fc.oneof(
+  { weight: 6, arbitrary: fc.record({ op: fc.constant(Op.write), offset: block.map((b) => b * B), length: fc.integer({ min: 1, max: 12 }).map((n) => n * B), value }) },
+  { weight: 2, arbitrary: fc.record({ op: fc.constant(Op.write), offset: fc.integer({ min: 0, max: 320 }).map((n) => n * 512), length: fc.integer({ min: 1, max: 40 }).map((n) => n * 512), value }) },
+  { weight: 2, arbitrary: fc.record({ op: fc.constantFrom(Op.zero, Op.trim), offset: fc.integer({ min: 0, max: 320 }).map((n) => n * 512), length: fc.integer({ min: 1, max: 60 }).map((n) => n * 512) }) },
+  { weight: 1, arbitrary: fc.record({ op: fc.constantFrom(Op.zero, Op.trim), offset: block.map((b) => b * B), length: fc.integer({ min: 1000, max: 2048 }).map((n) => n * B) }) },
+);
+const command: fc.Arbitrary<Command> = fc.oneof(
+  { weight: 12, arbitrary: fc.record({ kind: fc.constant('append' as const), changes: fc.array(change, { minLength: 1, maxLength: 4 }) }) },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant('fill' as const), extent: fc.nat(7), blocks: fc.array(fc.nat(40), { minLength: 1, maxLength: 8 }), value: fc.nat(250), age: fc.nat(6) }) },
+  { weight: 8, arbitrary: fc.record({ kind: fc.constantFrom('sync' as const, 'commit' as const, 'deliver' as const, 'check' as const, 'scrub' as const, 'shrink' as const, 'process-crash' as const, 'clean-restart' as const, 'history' as const) }) },
+  { weight: 4, arbitrary: fc.record({ kind: fc.constant('destage' as const), steps: fc.integer({ min: 1, max: 60 }), eager: fc.boolean() }) },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant('truncate' as const), back: fc.nat(5) }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant('restart-log' as const), ahead: fc.nat(9), common: fc.constantFrom('none' as const, 'committed' as const, 'last' as const), otherLineage: fc.boolean() }) },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant('power-cut' as const), seed: fc.nat(1000) }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant('grow' as const), blocks: fc.nat(3) }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant('save' as const), epoch: fc.integer({ min: 2, max: 99 }) }) },
+);
+
+const runs = Number(globalThis.process.env.MODEL_RUNS ?? 60);
+
+it('does what the model does, whatever the order', () => {
+  fc.assert(fc.property(fc.array(command, { minLength: 10, maxLength: 80, size: 'max' }), (commands) => {
+    const rig = new Rig((seed) => new Prng(seed));
+    for (const next of commands) rig.run(next);
+    rig.check();
+  }), { numRuns: runs, ...(globalThis.process.env.MODEL_SEED ? { seed: Number(globalThis.process.env.MODEL_SEED) } : {}) });
+}, 120_000);

@@ -1,0 +1,296 @@
+import { Frame, FrameKind, Op, volumeTag } from '@ashlar/protocol';
+import { assert, BLOCK_BYTES, checksum, type Prng } from '@ashlar/words';
+import { BlockState, blockEntry } from '../blocks.ts';
+import type { CopyStore, CreateOptions } from '../copy-store.ts';
+import { MemoryDisk } from '../memory-disk.ts';
+import { createCopy, openCopy } from '../open.ts';
+import { fillBytes, logFrame, must, smallCopy, VOLUME, type Change } from './frames.ts';
+import { Content, Model, type FilledBlock } from './model.ts';
+
+/** What can be done to a copy. Plain data, so that a failing sequence can be shrunk and pasted. */
+export type Command =
+  | { readonly kind: 'append'; readonly changes: readonly Change[] }
+  | { readonly kind: 'fill'; readonly extent: number; readonly blocks: readonly number[]; readonly value: number; readonly age: number }
+  | { readonly kind: 'sync' | 'commit' | 'deliver' | 'check' | 'scrub' | 'shrink' | 'process-crash' | 'clean-restart' | 'history' }
+  | { readonly kind: 'destage'; readonly steps: number; readonly eager: boolean }
+  | { readonly kind: 'truncate'; readonly back: number }
+  | { readonly kind: 'restart-log'; readonly ahead: number; readonly common: 'none' | 'committed' | 'last'; readonly otherLineage: boolean }
+  | { readonly kind: 'power-cut'; readonly seed: number }
+  | { readonly kind: 'grow'; readonly blocks: number }
+  | { readonly kind: 'save'; readonly epoch: number };
+
+/** A copy over a disk in memory beside the model of it; every command is carried out on both and compared. */
+export class Rig {
+  readonly disk = new MemoryDisk();
+  readonly model: Model;
+  readonly options: CreateOptions;
+  store: CopyStore;
+  boot = 1;
+  epoch = 1;
+  savedEpoch = 1;
+  /** Asked for, oldest first, and not confirmed. */
+  #asked: number[] = [];
+  /** What each version of a block was written with: what may be left of it in the extents. */
+  readonly #versions = new Map<string, Int32Array>();
+  readonly #random: (seed: number) => Prng;
+  /** Called when something was promised to be stable. */
+  onPromise: (() => void) | null = null;
+
+  constructor(random: (seed: number) => Prng, overrides: Partial<CreateOptions> = {}) {
+    this.options = smallCopy(overrides);
+    this.#random = random;
+    this.model = new Model(this.options.sizeBytes / BLOCK_BYTES);
+    this.store = must(createCopy(this.disk, this.options));
+  }
+
+  run(command: Command): void {
+    switch (command.kind) {
+      case 'append': return this.#append(command.changes);
+      case 'fill': return this.#fill(command);
+      case 'sync': return this.#sync();
+      case 'commit': return this.store.commit(this.store.lastSeq);
+      case 'deliver': return this.disk.deliver();
+      case 'destage': return this.#destage(command.steps, command.eager);
+      case 'truncate': return this.#truncate(command.back);
+      case 'restart-log': return this.#restartLog(command.ahead, command.common, command.otherLineage);
+      case 'process-crash': return this.#reopen(() => this.disk.processCrash(), false, true);
+      case 'clean-restart': return this.#cleanRestart();
+      case 'power-cut': return this.#reopen(() => this.disk.powerCut(this.#random(command.seed)), true, false);
+      case 'grow': return expectOk(this.store.grow(this.store.sizeBytes + command.blocks * BLOCK_BYTES));
+      case 'save': return this.#save(command.epoch);
+      case 'shrink': return this.store.shrinkJournal();
+      case 'scrub': return this.#scrub();
+      case 'history': return this.#history();
+      case 'check': return this.check();
+    }
+  }
+
+  #append(changes: readonly Change[]): void {
+    const bounded = changes.map((change) => bound(change, this.model.blocks));
+    this.#makeRoom();
+    const frame = logFrame(this.store, bounded, this.epoch);
+    const firstSeq = frame.firstSeq;
+    expectOk(this.store.append(frame));
+    this.model.add({ kind: 'record', firstSeq, lastSeq: firstSeq + changes.length - 1, changes: bounded });
+    this.#rememberVersions(bounded);
+    assert(this.store.lastSeq === this.model.lastSeq, 'the record was appended');
+  }
+
+  #rememberVersions(changes: readonly Change[]): void {
+    const content = this.model.current;
+    for (const { offset, length } of changes) {
+      for (let block = Math.floor(offset / BLOCK_BYTES); block * BLOCK_BYTES < offset + length; block++) this.#remember(content, block);
+    }
+  }
+
+  #remember(content: Content, block: number): void {
+    this.#versions.set(`${block}:${content.seqs[block]}`, content.values.slice(block * 8, block * 8 + 8));
+  }
+
+  #makeRoom(): void {
+    if (this.store.hasRoom(256 * 1024)) return;
+    this.store.commit(this.store.lastSeq);
+    this.#destage(100_000, true);
+    assert(this.store.hasRoom(256 * 1024), 'destaging makes room');
+  }
+
+  #sync(): void {
+    const { model } = this;
+    const { life } = model;
+    const count = model.entries.length;
+    const { lastSeq } = this.store;
+    this.store.sync((failed) => {
+      assert(failed === null, 'the sync succeeds');
+      if (life !== model.life) return;
+      model.durableEntries = Math.max(model.durableEntries, count);
+      assert(this.store.durableSeq >= lastSeq, 'what was synced is durable');
+      this.onPromise?.();
+    });
+  }
+
+  #destage(steps: number, eager: boolean): void {
+    for (let k = 0; k < steps; k++) {
+      const outcome = this.store.destageStep(64, eager);
+      if (outcome === 'waiting') this.disk.deliver();
+      if (outcome === 'idle') return;
+    }
+  }
+
+  #truncate(back: number): void {
+    // Only to the end of a record, and never below what is committed.
+    const ends = this.model.entries.flatMap((entry) => (entry.kind === 'record' && entry.lastSeq >= this.store.committedSeq ? [entry.lastSeq] : []));
+    const afterSeq = ends[ends.length - 1 - back];
+    if (afterSeq === undefined) return;
+    expectOk(this.store.truncate(afterSeq));
+    if (afterSeq < this.model.lastSeq) {
+      this.model.truncate(afterSeq);
+      this.onPromise?.();
+    }
+    this.epoch += 1;
+    assert(this.store.lastSeq === afterSeq, 'the log was cut');
+    this.check();
+  }
+
+  #restartLog(ahead: number, common: 'none' | 'committed' | 'last', otherLineage: boolean): void {
+    const position = this.store.lastSeq + ahead;
+    const commonSeq = common === 'none' ? -1 : common === 'committed' ? this.store.committedSeq : this.store.lastSeq;
+    const lineage = this.store.lineage + (otherLineage ? 1 : 0);
+    this.epoch += 1;
+    expectOk(this.store.restartLog(lineage, { seq: position, chain: 17 + ahead }, [{ epoch: this.epoch, firstSeq: 1 }], this.store.session, commonSeq));
+    const left = this.#whatIsLeft(otherLineage ? -1 : commonSeq);
+    this.model.restart(position, left);
+    assert(this.store.lastSeq === position && this.store.lineage === lineage, 'the log begins at the new position');
+    this.check();
+    this.onPromise?.();
+  }
+
+  /** After a restart of the log the extents may hold anything that was written up to where the histories part. */
+  #whatIsLeft(commonSeq: number): Content {
+    const content = new Content(this.model.blocks);
+    for (const extent of this.#extents()) {
+      const entries = this.store.extentBlocks(extent, false);
+      for (let i = 0; i < 256; i++) {
+        const { state, seq } = blockEntry(entries, i);
+        const block = extent * 256 + i;
+        if (state === BlockState.absent) continue;
+        assert(seq <= commonSeq, `block ${block} has version ${seq}, beyond the common ${commonSeq}`);
+        assert(state !== BlockState.corrupt, `block ${block} is corrupt`);
+        content.states[block] = state;
+        content.seqs[block] = seq;
+        if (state !== BlockState.written) continue;
+        const values = this.#versions.get(`${block}:${seq}`);
+        assert(values !== undefined, `block ${block} has version ${seq}, which was never written`);
+        content.values.set(values, block * 8);
+      }
+    }
+    return content;
+  }
+
+  #extents(): number[] {
+    const all: number[] = [];
+    for (let extent = 0; extent * 256 < this.model.blocks; extent++) all.push(extent);
+    return all;
+  }
+
+  #fill(command: Command & { readonly kind: 'fill' }): void {
+    const { lastSeq } = this.store;
+    const extent = command.extent % Math.ceil(this.model.blocks / 256);
+    const version = Math.max(0, lastSeq - command.age);
+    const blocks = [...new Set(command.blocks)].filter((i) => extent * 256 + i < this.model.blocks);
+    if (blocks.length === 0) return;
+    this.#makeRoom();
+    const filled = blocks.map((i): FilledBlock => ({ block: extent * 256 + i, version, value: command.value }));
+    const accepted = filled.filter(({ block }) => this.#accepts(block, lastSeq));
+    expectOk(this.store.applyFill(fillFrame(this.store, filled, lastSeq), true));
+    if (accepted.length === 0) return;
+    this.model.add({ kind: 'fill', blocks: accepted });
+    for (const { block } of accepted) this.#remember(this.model.current, block);
+  }
+
+  #accepts(block: number, fillSeq: number): boolean {
+    const entry = blockEntry(this.store.extentBlocks(Math.floor(block / 256), false), block % 256);
+    // Zeroed as a whole extent, version not kept: accepted only if it was before the log was restarted.
+    if (entry.state === BlockState.zero && entry.seq === 0) return this.#zeroedBeforeRestart(block);
+    return (this.model.current.seqs[block] as number) <= fillSeq;
+  }
+
+  #zeroedBeforeRestart(block: number): boolean {
+    return this.model.entries.every((entry) => entry.kind === 'fill' || !entry.changes.some((change) => change.offset < (block + 1) * BLOCK_BYTES && change.offset + change.length > block * BLOCK_BYTES))
+      && this.model.base.states[block] === BlockState.zero;
+  }
+
+  #save(epoch: number): void {
+    const state = { ...this.options.state, promisedEpoch: epoch };
+    this.#asked.push(epoch);
+    this.store.saveState(state, (failed) => {
+      assert(failed === null, 'the state is saved');
+      this.savedEpoch = epoch;
+      this.#asked.shift();
+      this.onPromise?.();
+    });
+  }
+
+  #cleanRestart(): void {
+    this.disk.deliver();
+    expectOk(this.store.close(true));
+    this.model.durableEntries = this.model.entries.length;
+    this.#reopen(() => this.disk.powerCut(this.#random(1)), true, true);
+  }
+
+  /** `exact`: nothing may be missing. */
+  #reopen(cut: () => void, newBoot: boolean, exact: boolean): void {
+    const before = this.store;
+    cut();
+    if (newBoot) this.boot += 1;
+    this.store = must(openCopy(this.disk, { ...this.options, bootId: `boot-${this.boot}` }));
+    assert(this.store.fault === null, `opened with ${this.store.fault}`);
+    assert(this.store.lostCache || exact, 'a lost cache is noticed');
+    if (exact) assert(this.store.lastSeq === before.lastSeq, `the log ends at ${this.store.lastSeq} instead of ${before.lastSeq}`);
+    const wrong = this.model.adoptPrefix(this.store);
+    assert(wrong === null, wrong ?? '');
+    const { promisedEpoch } = this.store.state;
+    assert(promisedEpoch === this.savedEpoch || this.#asked.includes(promisedEpoch), `the saved state is of epoch ${promisedEpoch}, not ${this.savedEpoch}`);
+    this.savedEpoch = promisedEpoch;
+    this.#asked = [];
+    this.epoch += 1;
+    this.check();
+  }
+
+  #scrub(): void {
+    for (let k = 0; k < 1000; k++) {
+      const { corrupt, wrapped } = this.store.scrubStep(256);
+      assert(corrupt.length === 0, `scrub finds ${corrupt.join(' ')}`);
+      if (wrapped) return;
+    }
+    assert(false, 'scrub comes to an end');
+  }
+
+  /** What history holds must be the end of the log, record by record, with nothing left out. */
+  #history(): void {
+    const from = this.store.journalStartSeq;
+    const frames = this.store.history(from, 10_000, Infinity);
+    assert(frames !== 'gone', 'the history that is announced is there');
+    let next = from + 1;
+    for (const frame of frames) {
+      assert(frame.firstSeq === next && frame.headIntact, `history goes on at ${frame.firstSeq} instead of ${next}`);
+      next = frame.lastSeq + 1;
+    }
+    assert(next === this.store.lastSeq + 1, `history ends at ${next - 1}`);
+  }
+
+  check(): void {
+    const bytes = this.model.current.firstDifference(this.store);
+    assert(bytes < 0, `block ${bytes} holds other bytes`);
+    const state = this.model.current.firstStateDifference(this.store);
+    assert(state < 0, `block ${state} has another state or version`);
+  }
+}
+
+function expectOk(result: ReturnType<CopyStore['append']>): void {
+  assert(result === 'ok', result === 'ok' ? '' : `${result.failed}: ${result.detail}`);
+}
+
+function bound(change: Change, blocks: number): Change {
+  const end = blocks * BLOCK_BYTES;
+  const offset = change.offset % end;
+  return { ...change, offset, length: Math.min(change.length, end - offset) };
+}
+
+export function fillFrame(store: CopyStore, blocks: readonly FilledBlock[], fillSeq: number): Frame {
+  const written = blocks.filter(({ value }) => value !== 0).length;
+  const frame = Frame.create(FrameKind.fill, blocks.length, written, new Uint8Array(written * BLOCK_BYTES));
+  frame.setVolumeTag(volumeTag(VOLUME));
+  frame.lineage = store.lineage;
+  frame.firstSeq = fillSeq;
+  let k = 0;
+  blocks.forEach(({ block, version, value }, n) => {
+    const offset = block * BLOCK_BYTES;
+    frame.setOperation(n, version, value === 0 ? Op.zero : Op.write, 0, offset, BLOCK_BYTES, value === 0 ? 0 : k * BLOCK_BYTES, k);
+    if (value === 0) return;
+    const bytes = frame.payload.subarray(k * BLOCK_BYTES, (k + 1) * BLOCK_BYTES);
+    fillBytes(bytes, value, offset);
+    frame.setCrc(k++, checksum(bytes));
+  });
+  frame.seal();
+  return frame;
+}

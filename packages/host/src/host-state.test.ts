@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
-import { errorCode } from '@ashlar/words';
+import { errorCode, volumeId } from '@ashlar/words';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { HostState } from './host-state.ts';
 import { configurationOf, S1, S2, specOf, VOLUME } from './testing/fake-site.ts';
@@ -88,6 +88,32 @@ describe('the state of a host', () => {
     expect(attempt()).toBe('corrupt');
   });
 
+  test('says so when the disk is full, changes nothing, and goes on when there is room', () => {
+    const state = HostState.open(directory);
+    state.attach(VOLUME, specOf(), configurationOf(1, S1));
+    state.limitPagesForTests(8);
+    const attached = (n: number): string => {
+      const id = volumeId(`vol-${n.toString(16).padStart(17, '0')}`);
+      return tried(() => state.attach(id, specOf({ volumeId: id }), configurationOf(1, S1, { volumeId: id })));
+    };
+    let n = 1;
+    while (attached(n) === 'done') n++;
+    expect(attached(n)).toBe('no-space');
+    expect(state.all()).toHaveLength(n);
+    for (const { name } of state.all()) state.change(name, { configuration: { ...configurationOf(2, S2), learners: Array.from({ length: 50 }, () => S1) } });
+    expect(tried(() => state.saveChanged())).toBe('no-space');
+    expect(state.dirty).toBe(true);
+    state.limitPagesForTests(1000);
+    state.saveChanged();
+    expect(attached(n)).toBe('done');
+    expect(reopened().all()).toHaveLength(n + 1);
+  });
+
+  test('says so where it cannot be made', () => {
+    directory = join(directory, 'not', 'there');
+    expect(attempt()).toBe('io-error');
+  });
+
   test('refuses rows that are damaged', () => {
     const state = HostState.open(directory);
     state.attach(VOLUME, specOf(), configurationOf(1, S1));
@@ -100,9 +126,13 @@ describe('the state of a host', () => {
 });
 
 function attempt(): string {
+  return tried(() => HostState.open(directory).close());
+}
+
+function tried(work: () => void): string {
   try {
-    HostState.open(directory).close();
-    return 'opened';
+    work();
+    return 'done';
   } catch (error) {
     return errorCode(error);
   }

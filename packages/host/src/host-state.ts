@@ -24,6 +24,7 @@ export interface SavedAttachment {
  * stable storage when the call returns; newer configurations and figures are kept for `saveLater`.
  */
 export class HostState {
+  readonly #path: string;
   readonly #database: DatabaseSync;
   readonly #saved = new Map<string, SavedAttachment>();
   readonly #dirty = new Set<string>();
@@ -31,7 +32,8 @@ export class HostState {
   readonly #begun = new Set<string>();
   readonly #put: StatementSync;
 
-  private constructor(database: DatabaseSync) {
+  private constructor(path: string, database: DatabaseSync) {
+    this.#path = path;
     this.#database = database;
     database.exec(`
       CREATE TABLE IF NOT EXISTS attachment (name TEXT PRIMARY KEY, spec TEXT NOT NULL, configuration TEXT NOT NULL,
@@ -59,10 +61,9 @@ export class HostState {
       database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL');
       const { user_version: format } = database.prepare('PRAGMA user_version').get() as { user_version: number };
       if (format > FORMAT) throw new AshlarError('format-unsupported', `${path} has format ${format}, this version knows ${FORMAT}`, { path });
-      return new HostState(database);
+      return new HostState(path, database);
     } catch (error) {
-      if (error instanceof AshlarError) throw error;
-      throw new AshlarError('corrupt', `${path} cannot be read`, { path, cause: error });
+      throw asAshlarError(error, path);
     }
   }
 
@@ -79,13 +80,8 @@ export class HostState {
 
   /** Reserves numbers for the next life of every attachment, in one durable write: the host starts, and there may be a thousand. */
   beginAll(): void {
-    if (this.#saved.size === 0) return;
-    this.#database.exec('BEGIN');
-    for (const saved of this.#saved.values()) {
-      this.#save({ ...saved, reservation: nextReservation(saved.reservation) });
-      this.#begun.add(saved.name);
-    }
-    this.#database.exec('COMMIT');
+    this.#together([...this.#saved.values()].map((saved) => ({ ...saved, reservation: nextReservation(saved.reservation) })));
+    for (const name of this.#saved.keys()) this.#begun.add(name);
   }
 
   /** Before a life of the attachment begins. Stable when it returns. */
@@ -101,10 +97,10 @@ export class HostState {
 
   /** Stable when it returns. */
   detach(name: string): void {
+    this.#change(() => this.#database.prepare('DELETE FROM attachment WHERE name = ?').run(name));
     this.#saved.delete(name);
     this.#dirty.delete(name);
     this.#begun.delete(name);
-    this.#database.prepare('DELETE FROM attachment WHERE name = ?').run(name);
   }
 
   /** Kept in memory until `saveLater`. */
@@ -117,11 +113,7 @@ export class HostState {
 
   /** Everything that was changed, in one transaction. */
   saveChanged(): void {
-    if (this.#dirty.size === 0) return;
-    this.#database.exec('BEGIN');
-    for (const name of this.#dirty) this.#write(this.#known(name));
-    this.#database.exec('COMMIT');
-    this.#dirty.clear();
+    this.#together([...this.#dirty].map((name) => this.#known(name)));
   }
 
   /** The TCP port that was given out, so that it is the same after a restart; 0: none yet. */
@@ -130,7 +122,13 @@ export class HostState {
     return row?.value ?? 0;
   }
   set tcpPort(port: number) {
-    this.#database.prepare(`INSERT INTO setting (name, value) VALUES ('tcp-port', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value`).run(port);
+    const statement = this.#database.prepare(`INSERT INTO setting (name, value) VALUES ('tcp-port', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value`);
+    this.#change(() => statement.run(port));
+  }
+
+  /** As a full disk would. */
+  limitPagesForTests(pages: number): void {
+    this.#database.exec(`PRAGMA max_page_count = ${pages}`);
   }
 
   close(): void {
@@ -145,14 +143,58 @@ export class HostState {
   }
 
   #save(saved: SavedAttachment): SavedAttachment {
-    this.#write(saved);
+    this.#change(() => this.#write(saved));
+    return this.#remember(saved);
+  }
+
+  /** All or none, in one durable write. */
+  #together(changed: readonly SavedAttachment[]): void {
+    if (changed.length === 0) return;
+    this.#change(() => {
+      this.#database.exec('BEGIN');
+      try {
+        for (const saved of changed) this.#write(saved);
+        this.#database.exec('COMMIT');
+      } catch (error) {
+        // SQLite has ended the transaction by itself after some errors (a full disk).
+        if (this.#database.isTransaction) this.#database.exec('ROLLBACK');
+        throw error;
+      }
+    });
+    for (const saved of changed) this.#remember(saved);
+  }
+
+  #remember(saved: SavedAttachment): SavedAttachment {
     this.#saved.set(saved.name, saved);
     this.#dirty.delete(saved.name);
     return saved;
   }
 
+  #change(work: () => void): void {
+    try {
+      work();
+    } catch (error) {
+      throw asAshlarError(error, this.#path);
+    }
+  }
+
   #write({ name, spec, configuration, reservation, usage }: SavedAttachment): void {
     this.#put.run(name, JSON.stringify(spec), JSON.stringify(configuration), reservation.restartCount, reservation.sessionCount, JSON.stringify(usage));
+  }
+}
+
+/** https://www.sqlite.org/rescode.html: the low byte is the primary code. */
+const SQLITE_IOERR = 10;
+const SQLITE_FULL = 13;
+const SQLITE_CANTOPEN = 14;
+
+function asAshlarError(error: unknown, path: string): unknown {
+  if (error instanceof AshlarError) return error;
+  switch (((error as { errcode?: number }).errcode ?? 0) & 0xff) {
+    case SQLITE_FULL: return new AshlarError('no-space', `${path} cannot be written: the disk is full`, { path, cause: error, retry: 'later' });
+    case SQLITE_IOERR:
+    case SQLITE_CANTOPEN: return new AshlarError('io-error', `${path} cannot be read or written`, { path, cause: error });
+    default: return new AshlarError('corrupt', `${path} cannot be read`, { path, cause: error });
   }
 }
 

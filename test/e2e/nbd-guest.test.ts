@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { Site } from './support/site.ts';
 
 /** A Linux guest on our NBD server: with the kernel's own client, and with QEMU's as its disk. */
 const MAIN = new URL('../../packages/host/src/nbd-server/memory-main.ts', import.meta.url).pathname;
@@ -84,5 +85,24 @@ describe('a Linux guest', () => {
     const [twin, disk] = sums(console);
     expect(disk).toBe(twin);
     expect(cuts).toBe(8);
+  });
+
+  it('has mirrored volumes as its disks, by both clients', async () => {
+    const site = await Site.up(join(folder, 'site'), '--processes');
+    try {
+      const attach = async (...how: readonly string[]): Promise<URL> => {
+        const { volumeId } = await site.ask<{ volumeId: string }>('volume', 'create', '--size', '128MiB');
+        return new URL((await site.ask<{ nbd: string }>('volume', 'attach', volumeId, ...how)).nbd);
+      };
+      const [tcp, unix] = [await attach('--tcp'), await attach()];
+      const name = (uri: URL): string => uri.pathname.slice(1);
+      const options = ['-blockdev', `driver=nbd,node-name=d,server.type=unix,server.path=${unix.searchParams.get('socket')},export=${name(unix)},reconnect-delay=60`, '-device', 'virtio-blk,drive=d'];
+      const console = await guest(`set -e; nbd-client 10.0.2.2 ${tcp.port} /dev/nbd0 -N ${name(tcp)}; ${fileSystem('/dev/nbd0')}; nbd-client -d /dev/nbd0; ${fileSystem('/dev/vda')}`, options);
+      const all = [...console.matchAll(/^(?:twin|disk) ([0-9a-f]{64})/gm)].map(([, sum]) => sum);
+      expect(all.length).toBe(4);
+      expect(new Set(all).size).toBe(1);
+    } finally {
+      expect(await site.end()).toBe(0);
+    }
   });
 });

@@ -136,8 +136,15 @@ describe('leases', () => {
     expect(p.notes.filter((note) => note.startsWith('a silent'))).toEqual([`a silent ${B} 1`]);
     p.tick();
     p.deliver();
+    // A server that did not run itself hears nobody; that is not counted.
     p.nowMs += 2 * SILENT_MS;
     p.tick();
+    expect(p.notes.filter((note) => note.startsWith('a silent'))).toHaveLength(1);
+    for (let i = 0; i < 10; i++) {
+      p.nowMs += BEACON_INTERVAL_MS;
+      p.tick();
+      p.toB.length = 0;
+    }
     expect(p.notes.filter((note) => note.startsWith('a silent'))).toHaveLength(2);
   });
 

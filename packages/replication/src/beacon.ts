@@ -1,6 +1,6 @@
 import type { BeaconMessage, CommitPoint, Release } from '@ashlar/protocol';
 import type { ServerId, VolumeId } from '@ashlar/words';
-import { BEACON_INTERVAL_MS, LEASE_MARGIN_MS, LEASE_MS, SILENT_MS } from './limits.ts';
+import { BEACON_INTERVAL_MS, LATE_MS, LEASE_MARGIN_MS, LEASE_MS, SILENT_MS } from './limits.ts';
 
 /** What a copy asks of its server's beacons. */
 export interface Leases {
@@ -65,6 +65,7 @@ export class BeaconTable implements Leases {
   readonly #follows = new Map<VolumeId, { readonly leader: ServerId; readonly epoch: number }>();
   readonly #waiting = new Set<VolumeId>();
   #releaseNumber = 0;
+  #lastTickMs = 0;
 
   readonly #onRelation: () => void;
 
@@ -135,6 +136,9 @@ export class BeaconTable implements Leases {
   }
 
   tick(nowMs: number, effects: BeaconEffects): void {
+    const lateMs = nowMs - this.#lastTickMs - BEACON_INTERVAL_MS;
+    this.#lastTickMs = nowMs;
+    if (lateMs > LATE_MS) for (const pair of this.#pairs.values()) pair.heardAtMs = Math.min(nowMs, pair.heardAtMs + lateMs);
     for (const [peer, pair] of this.#pairs) {
       if (pair.leads.size === 0) continue;
       effects.sendBeacon(peer, { kind: 'beacon', sentAtMs: nowMs, instance: this.instance, releasesOf: pair.instance, releasesSeen: pair.releasesSeen, commits: [...pair.commits.values()] });

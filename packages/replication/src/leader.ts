@@ -3,7 +3,7 @@ import type { ServerId } from '@ashlar/words';
 import { advance, flushedThrough, retryFlushes } from './commit.ts';
 import { report } from './durable.ts';
 import { keepTicking, requestSync, setRequired, stepDown } from './leading.ts';
-import { REPEAT_MS, SILENT_MS, STUCK_MS } from './limits.ts';
+import { LATE_MS, REPEAT_MS, SILENT_MS, STUCK_MS } from './limits.ts';
 import { considerJoins, proposeRemoval, repeatProposal } from './membership.ts';
 import { retryComparison } from './catch-up.ts';
 import { adopt, newPeer, pump } from './peers.ts';
@@ -19,7 +19,7 @@ export function lead(c: Copy, configuration: Configuration, predecessor: ServerI
     epoch: configuration.epoch, configuration, settleSeq: log.lastSeq, predecessor, serving: false, committedSeq: 0, peers: new Map(), required: [],
     joiner: null, joinSeq: 0, proposal: null, syncAnswers: false, syncing: false, sessions: new Map(),
     newest: { attachNumber: log.session.attachNumber, count: log.session.count }, opens: new Map(),
-    pending: [], flushes: [], reads: [], repairs: [], chains: [{ seq: log.lastSeq, chain: log.chain }], ticking: false, toldStatus: '',
+    pending: [], flushes: [], reads: [], repairs: [], chains: [{ seq: log.lastSeq, chain: log.chain }], ticking: false, tickDueMs: 0, toldStatus: '',
   };
   c.leader = leader;
   c.counts.promotions++;
@@ -37,6 +37,8 @@ export function onTick(c: Copy): void {
   const leader = c.leader;
   if (!leader) return;
   leader.ticking = false;
+  const lateMs = c.nowMs - leader.tickDueMs;
+  if (lateMs > LATE_MS) for (const peer of leader.peers.values()) excuse(c, peer, lateMs);
   for (const peer of leader.peers.values()) tickPeer(c, leader, peer);
   if (c.leader !== leader) return;
   repeatProposal(c, leader);
@@ -47,6 +49,12 @@ export function onTick(c: Copy): void {
   releaseReads(c);
   tellStatus(c, leader, false);
   if (unfinished(c, leader)) keepTicking(c, leader);
+}
+
+/** It may well have spoken while we did not listen. */
+function excuse(c: Copy, peer: Peer, lateMs: number): void {
+  peer.lastHeardMs = Math.min(c.nowMs, peer.lastHeardMs + lateMs);
+  peer.lastProgressMs = Math.min(c.nowMs, peer.lastProgressMs + lateMs);
 }
 
 function tickPeer(c: Copy, leader: Leader, peer: Peer): void {

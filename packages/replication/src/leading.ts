@@ -39,5 +39,6 @@ export function peerOf(c: Copy, from: ServerId, epoch: number): { leader: Leader
 export function keepTicking(c: Copy, leader: Leader): void {
   if (leader.ticking) return;
   leader.ticking = true;
-  c.fx.setTimer('tick', c.nowMs + TICK_MS);
+  leader.tickDueMs = c.nowMs + TICK_MS;
+  c.fx.setTimer('tick', leader.tickDueMs);
 }

@@ -4,6 +4,8 @@ export const BEACON_INTERVAL_MS = 200;
 export const LEASE_MS = 800;
 /** What the holder subtracts for clocks that run at different rates: 1 % of the lease, a hundred times what crystals differ by. */
 export const LEASE_MARGIN_MS = 8;
+/** A timer that comes so much too late shows that this process did not run: what it did not hear meanwhile is nobody's silence. */
+export const LATE_MS = 50;
 /** Nothing heard for so long, with something outstanding, is silence. Guarantee G7 gives 2 s for all of detection and promotion. */
 export const SILENT_MS = 1000;
 /** A copy that answers beacons but makes no progress: its disk may be slow, so it is given longer. */

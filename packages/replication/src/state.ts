@@ -164,6 +164,8 @@ export interface Leader {
   /** Digest at the end of recent records, oldest first. */
   readonly chains: { readonly seq: number; readonly chain: number }[];
   ticking: boolean;
+  /** When the timer that is set should come. */
+  tickDueMs: number;
   /** The status that the system manager was last told, in short. */
   toldStatus: string;
 }

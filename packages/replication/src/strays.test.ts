@@ -308,3 +308,15 @@ describe('links that break at a bad moment', () => {
     expect(client.answered).toEqual([]);
   });
 });
+
+describe('a primary that did not run for a while', () => {
+  test('takes nothing that it did not hear meanwhile for silence', () => {
+    const { group, client } = served();
+    client.request([1, 'write', 1]);
+    group.nowMs += 5000;
+    group.a.tick();
+    group.settle();
+    expect(group.configuration.members).toHaveLength(2);
+    expect(client.answered).toEqual([1]);
+  });
+});

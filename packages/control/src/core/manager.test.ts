@@ -318,3 +318,23 @@ describe('a store that does not answer', () => {
     expect(answer.ok).toBe(false);
   });
 });
+
+describe('a store that fails', () => {
+  it('is tried again after a while, not all the time', () => {
+    const world = new ModelWorld(3, FAST);
+    const id = world.create(1);
+    let calls = 0;
+    const { transact } = world.store;
+    world.store.transact = (transaction, done) => {
+      if (transaction.conditions.length > 0) calls++;
+      transact.call(world.store, transaction, done);
+    };
+    world.fate = 'request-lost';
+    world.kill(primary(world, id));
+    world.until(() => false, 200);
+    world.fate = 'answered';
+    world.run(100);
+    expect(calls).toBeLessThanOrEqual(2);
+    expect(world.until(() => primary(world, id).state === 'up', 2000)).toBe(true);
+  });
+});

@@ -17,7 +17,7 @@ import { eventOf, serverOf, type Manager, type Volume } from './state.ts';
  */
 export function reconcile(m: Manager, v: Volume): void {
   answerWaiters(m, v);
-  if (v.pending || v.gone) return;
+  if (v.pending || v.gone || m.nowMs < v.retryAtMs) return;
   if (v.record.state === 'deleting') return driveDeletion(m, v);
   if (isBehind(m, v)) return;
   if (drivePromotion(m, v) || v.pending) return;

@@ -68,6 +68,8 @@ export interface Volume {
   gone: boolean;
   /** A transaction of it is under way, or its outcome is not known yet: nothing is decided meanwhile. */
   pending: boolean;
+  /** The store did not answer: nothing is tried again before this time, or a full disk would keep the manager busy. */
+  retryAtMs: number;
   status: PrimaryStatus | null;
   /** The primary of this epoch has served since it was appointed: whoever was before it can hold no lease any more. */
   served: boolean;
@@ -143,7 +145,7 @@ export function hostOf(m: Manager, id: HostId): Host {
 
 function newVolume(id: VolumeId, record: VolumeRecord, revision: number): Volume {
   return {
-    volumeId: id, record, revision, gone: false, pending: false, status: null, served: false, reportedMs: null, complaint: null, pushedMs: -Infinity,
+    volumeId: id, record, revision, gone: false, pending: false, retryAtMs: -Infinity, status: null, served: false, reportedMs: null, complaint: null, pushedMs: -Infinity,
     firstPushedMs: -Infinity, deficitSinceMs: null, unreachableSinceMs: new Map(), slow: new Map(), discardedMs: -Infinity, nudgedMs: -Infinity, hostToldMs: -Infinity, behindTold: false, stuckTold: false, waiters: [],
   };
 }

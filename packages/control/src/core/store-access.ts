@@ -66,6 +66,8 @@ function settle(m: Manager, v: Volume, outcome: TransactionOutcome, then: (outco
     // It may have been made: what it was is read back before anything else is decided.
     readBack(m, () => {
       v.pending = false;
+      v.retryAtMs = m.nowMs + m.options.repeatMs;
+      m.unsettled.add(v.volumeId);
       then('unknown');
     });
     return;

@@ -1,5 +1,7 @@
+import { mkdirSync, openSync, writeSync } from 'node:fs';
+import { dirname } from 'node:path';
 import type { ActorLog } from '@ashlar/actor';
-import { destination, pino, stdSerializers } from 'pino';
+import { pino, stdSerializers } from 'pino';
 
 export interface LogOptions {
   /** The process or thread: a field of every line. */
@@ -10,11 +12,44 @@ export interface LogOptions {
 }
 
 /** Names under which a secret could come into a log line by mistake. */
-const SECRETS = ['token', 'linkToken', 'authorization', 'secret', 'password', '*.token', '*.linkToken', '*.authorization', '*.secret', '*.password'];
+const SECRETS = ['token', 'linkToken', 'authorization', 'secret', 'password'];
 
+/** Lines of JSON. Fields named like secrets are masked, at the top and up to two levels below. */
 export function createLog({ name, file, level = 'info' }: LogOptions): ActorLog {
-  const stream = file === undefined ? destination({ fd: 2, sync: true }) : destination({ dest: file, append: true, mkdir: true, mode: 0o600, sync: false });
   return pino({
-    name, level, redact: { paths: SECRETS, censor: '[redacted]' }, serializers: { error: stdSerializers.errWithCause }, timestamp: pino.stdTimeFunctions.isoTime,
-  }, stream);
+    name, level, redact: { paths: SECRETS.flatMap((field) => [field, `*.${field}`, `*.*.${field}`]), censor: '[redacted]' }, serializers: { error: stdSerializers.errWithCause },
+    timestamp: pino.stdTimeFunctions.isoTime,
+  }, new LineFile(file ?? null));
+}
+
+/**
+ * Writes each line at once, so that what was logged before a SIGKILL is there. A log must never end a server: what cannot be written is
+ * dropped and counted. (pino's own destination tries for ever at the end of the process when the disk is full, and so never ends.)
+ */
+class LineFile {
+  readonly #fd: number;
+  readonly #file: string;
+  #dropped = 0;
+
+  constructor(file: string | null) {
+    if (file !== null) mkdirSync(dirname(file), { recursive: true });
+    this.#fd = file === null ? 2 : openSync(file, 'a', 0o600);
+    this.#file = file ?? 'standard error';
+  }
+
+  write(line: string): void {
+    try {
+      if (this.#dropped > 0) {
+        writeSync(this.#fd, `${JSON.stringify({ level: 50, time: new Date().toISOString(), msg: 'lines of this log could not be written', dropped: this.#dropped })}\n`);
+        this.#dropped = 0;
+      }
+      writeSync(this.#fd, line);
+    } catch (error) {
+      if (this.#dropped++ === 0 && this.#fd !== 2) this.#say(error);
+    }
+  }
+
+  #say(error: unknown): void {
+    process.stderr.write(`${JSON.stringify({ level: 50, msg: 'the log cannot be written', file: this.#file, error: error instanceof Error ? error.message : 'unknown' })}\n`);
+  }
 }

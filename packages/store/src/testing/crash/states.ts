@@ -1,8 +1,10 @@
-import { SECTOR_BYTES } from '@ashlar/words';
-import { MemoryDisk, type RecordedChange } from '../../memory-disk.ts';
+import { checksum, SECTOR_BYTES } from '@ashlar/words';
+import type { RecordedChange } from '../../memory-disk.ts';
 import { MemoryImage, type Survival } from '../../memory-file.ts';
 
-type Change = Exclude<RecordedChange, { readonly kind: 'synced' | 'directory-synced' }>;
+type ContentChange = Extract<RecordedChange, { readonly kind: 'write' | 'truncate' }>;
+type EntryChange = Extract<RecordedChange, { readonly kind: 'create' | 'remove' }>;
+type Change = ContentChange | EntryChange;
 
 /** A change that is not on stable storage yet. */
 interface Pending {
@@ -11,7 +13,7 @@ interface Pending {
 }
 
 /** A directory: the files by name. Those that were made and whose directory entry is lost are simply not there. */
-type Images = Map<string, MemoryImage>;
+export type Images = Map<string, MemoryImage>;
 
 /** More unsynced changes than this are not taken apart one by one: the oldest count as written back. */
 const PENDING_MAX = 12;
@@ -30,6 +32,8 @@ const TORN: readonly ((sectors: number) => Survival)[] = [
 export class CrashStates {
   readonly #recording: readonly RecordedChange[];
   #stable: Images;
+  /** Files whose bytes are stable and whose directory entries are not. */
+  readonly #nameless: Images = new Map();
   #pending: Pending[] = [];
   #at = 0;
 
@@ -54,15 +58,16 @@ export class CrashStates {
   get at(): number { return this.#at; }
 
   /** Calls `visit` with each state that is possible here; many are the same as others. */
-  visit(visit: (disk: MemoryDisk) => void): void {
+  visit(visit: (images: Images, survival: (k: number) => Survival) => void): void {
     const count = this.#pending.length;
-    const whole = (survives: (k: number) => boolean): void => visit(this.#state((k) => (survives(k) ? 'all' : 'none')));
+    const show = (survival: (k: number) => Survival): void => visit(this.#state(survival), survival);
+    const whole = (survives: (k: number) => boolean): void => show((k) => (survives(k) ? 'all' : 'none'));
     for (let prefix = 0; prefix <= count; prefix++) whole((k) => k < prefix);
     for (let a = 0; a < count; a++) {
       for (const torn of TORN) {
         const survival = torn(sectorsOf((this.#pending[a] as Pending).change));
-        visit(this.#state((k) => (k < a ? 'all' : k === a ? survival : 'none')));
-        visit(this.#state((k) => (k === a ? survival : 'all')));
+        show((k) => (k < a ? 'all' : k === a ? survival : 'none'));
+        show((k) => (k === a ? survival : 'all'));
       }
       for (let b = a; b < count; b++) {
         for (let c = b; c < count; c++) {
@@ -73,11 +78,22 @@ export class CrashStates {
     }
   }
 
-  #state(survival: (k: number) => Survival): MemoryDisk {
-    const images: Images = new Map([...this.#stable].map(([name, image]) => [name, image.clone()]));
-    const lost = new Map<string, MemoryImage>();
-    this.#pending.forEach(({ change }, k) => apply(images, lost, change, survival(k)));
-    return MemoryDisk.fromImages(images);
+  /** The unsynced changes and what became of each, for a report. */
+  describe(survival: (k: number) => Survival): string {
+    return this.#pending.map(({ at, change }, k) => {
+      const fate = survival(k);
+      const place = change.kind === 'write' ? ` ${change.position}+${change.bytes.length}` : change.kind === 'truncate' ? ` ${change.sizeBytes}` : '';
+      return `${at} ${change.kind} ${change.file}${place}: ${typeof fate === 'string' ? fate : 'torn'}`;
+    }).join('\n    ');
+  }
+
+  #state(survival: (k: number) => Survival): Images {
+    const images = cloned(this.#stable);
+    const nameless = cloned(this.#nameless);
+    // A write to a file whose entry is lost goes nowhere; the entry may come before or after it in `pending`, so entries go first.
+    this.#pending.forEach(({ change }, k) => { if (!isContent(change)) apply(images, nameless, change, survival(k)); });
+    this.#pending.forEach(({ change }, k) => { if (isContent(change)) apply(images, nameless, change, survival(k)); });
+    return images;
   }
 
   #settle(covered: (pending: Pending) => boolean): void {
@@ -94,16 +110,13 @@ export class CrashStates {
 
   #write({ change }: Pending): void {
     // A file whose directory entry is not stable has its bytes on the disk; they become visible with the entry.
-    if (isContent(change) && !this.#stable.has(change.file)) this.#unlinked(change.file);
+    if (isContent(change) && !this.#stable.has(change.file) && !this.#nameless.has(change.file)) this.#nameless.set(change.file, new MemoryImage());
     apply(this.#stable, this.#nameless, change, 'all');
   }
+}
 
-  readonly #nameless = new Map<string, MemoryImage>();
-
-  #unlinked(name: string): void {
-    if (!this.#nameless.has(name)) this.#nameless.set(name, new MemoryImage());
-  }
-
+function cloned(images: Images): Images {
+  return new Map([...images].map(([name, image]) => [name, image.clone()]));
 }
 
 function apply(images: Images, nameless: Map<string, MemoryImage>, change: Change, survival: Survival): void {
@@ -121,14 +134,43 @@ function apply(images: Images, nameless: Map<string, MemoryImage>, change: Chang
     return;
   }
   const image = images.get(file) ?? nameless.get(file);
-  if (image === undefined || survival === 'none') return;
+  if (image === undefined || survival === 'none' || !isContent(change)) return;
   image.apply(change.kind === 'truncate' ? { sizeBytes: change.sizeBytes } : { position: change.position, bytes: change.bytes }, survival);
 }
 
-function isContent(change: Change): boolean {
+function isContent(change: Change): change is ContentChange {
   return change.kind === 'write' || change.kind === 'truncate';
 }
 
 function sectorsOf(change: Change): number {
   return change.kind === 'write' ? Math.ceil(change.bytes.length / SECTOR_BYTES) : 1;
+}
+
+const digests = new WeakMap<Uint8Array, number>();
+const ZERO_PAGE = checksum(new Uint8Array(4096));
+
+/** A digest of names, lengths and bytes. Pages of images are never changed in place while several images share them, so each is digested once. */
+export function digestOf(images: Images): string {
+  let low = 0;
+  let high = 0;
+  for (const [name, image] of images) {
+    const seed = mix(checksum(Uint8Array.from(name, (character) => character.charCodeAt(0))) ^ mix(image.sizeBytes));
+    low = (low + seed) | 0;
+    high ^= mix(seed + 1);
+    for (const [index, page] of image.pages) {
+      let digest = digests.get(page);
+      if (digest === undefined) digests.set(page, (digest = checksum(page)));
+      if (digest === ZERO_PAGE) continue;
+      const mixed = mix(seed ^ Math.imul(index + 1, 0x9e3779b1) ^ mix(digest));
+      low = (low + mixed) | 0;
+      high ^= mix(mixed + 0x51ed270b);
+    }
+  }
+  return `${low >>> 0}.${high >>> 0}`;
+}
+
+function mix(value: number): number {
+  let z = Math.imul(value ^ (value >>> 16), 0x21f0aaad);
+  z = Math.imul(z ^ (z >>> 15), 0x735a2d97);
+  return z ^ (z >>> 15);
 }

@@ -1,5 +1,6 @@
 import { primaryOf, type Configuration, type CopyReport } from '@ashlar/protocol';
 import type { DurableState } from './effects.ts';
+import { LEASE_MS } from './limits.ts';
 import type { Copy } from './state.ts';
 
 /**
@@ -9,6 +10,7 @@ import type { Copy } from './state.ts';
 export function promise(c: Copy, configuration: Configuration, then: () => void): void {
   const leader = primaryOf(configuration);
   const given = c.leases.promise(c.volumeId, configuration.epoch, leader === c.self ? null : leader, c.nowMs);
+  if (given && given.to !== c.self) c.lastLed = { by: given.to, heardMs: given.untilMs - LEASE_MS };
   if (given && given.to !== c.self && given.untilMs > c.nowMs) c.grants.set(given.to, Math.max(given.untilMs, c.grants.get(given.to) ?? 0));
   c.follower = null;
   if (configuration.sizeBytes > c.log.sizeBytes) c.fx.grow(configuration.sizeBytes);

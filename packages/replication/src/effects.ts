@@ -76,8 +76,13 @@ export interface Effects {
 
   /** Answers operations of a request frame that need no bytes. `statuses` is parallel to `indexes`. */
   reply(sessionId: number, epoch: number, frame: Frame, indexes: readonly number[], status: number): void;
-  /** Reads the bytes and answers. Delivers `read-corrupt` instead for those that hit a bad block. */
-  read(reads: readonly GrantedRead[], epoch: number): void;
+  /**
+   * Reads the bytes now, and answers: at once if `untilSeq` is 0, else when `commit` has reached it, because the bytes may be of records up
+   * to there. Delivers `read-corrupt` instead for those that hit a bad block.
+   */
+  read(reads: readonly GrantedRead[], epoch: number, untilSeq: number): void;
+  /** Reads that wait for their commit are not answered any more. */
+  dropReads(): void;
   answer(sessionId: number, reply: SessionReply): void;
 
   tell(message: ManagerMessage): void;

@@ -487,3 +487,29 @@ describe('ends that somebody saw', () => {
     expect(group.configuration.members.map((m) => m.serverId)).toEqual([A]);
   });
 });
+
+describe('failover after a silence', () => {
+  test('the primary that was silent is not waited for a second time', () => {
+    const { group } = served();
+    group.down.add(A);
+    group.run(1100);
+    group.promote(B, false);
+    group.run(150);
+    expect(group.configuration.members.map((m) => m.serverId)).toEqual([B]);
+    group.run(100);
+    expect(group.b.core.serving).toBe(true);
+  });
+
+  test('a read above a write that is lost with its primary is not answered', () => {
+    const { group, client } = served();
+    group.cut.add(`${A}>${B}`);
+    client.request([1, 'write', 7]);
+    client.request([2, 'read', 7]);
+    expect(group.a.heldReads).toHaveLength(1);
+    group.cut.clear();
+    group.cut.add(`${B}>${A}`);
+    group.promote(B, false).run(2500);
+    expect(client.answered).toEqual([]);
+    expect(group.a.heldReads).toEqual([]);
+  });
+});

@@ -26,6 +26,9 @@ export function lead(c: Copy, configuration: Configuration, predecessor: ServerI
   for (const { serverId } of configuration.members) if (serverId !== c.self) leader.peers.set(serverId, newPeer(c, serverId, memberOf(configuration, serverId) ?? null));
   for (const serverId of configuration.learners) if (!leader.peers.has(serverId)) leader.peers.set(serverId, newPeer(c, serverId, null));
   setRequired(leader);
+  // Who was silent as a primary has been silent since then: a failover is not to wait for the same silence twice.
+  const former = c.lastLed === null ? undefined : leader.peers.get(c.lastLed.by);
+  if (former && c.lastLed) former.lastHeardMs = Math.min(c.nowMs, c.lastLed.heardMs);
   for (const peer of leader.peers.values()) adopt(c, leader, peer);
   c.fx.event('leading', { epoch: leader.epoch, members: configuration.members.length, settleSeq: leader.settleSeq });
   keepTicking(c, leader);

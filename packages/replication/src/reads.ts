@@ -9,38 +9,39 @@ const REPAIR_TRIES_MAX = 6;
 const tries = new WeakMap<GrantedRead, number>();
 
 /**
- * Reads show what is committed, and only while everybody whose acknowledgement a write needs has granted a lease: otherwise
- * a newer primary may have answered a write that we do not know of. Checked now, after the request has arrived.
+ * Reads show what is committed, and only while everybody whose acknowledgement a write needs has granted a lease: otherwise a newer primary may
+ * have answered a write that we do not know of. Checked now, after the request has arrived. A read above a write that is still under way is
+ * made now too, and answered when that write is committed: waiting for a moment without such a write could last for ever.
  */
 export function askRead(c: Copy, leader: Leader, reads: readonly GrantedRead[]): void {
-  const leased = mayRead(c, leader);
-  const now: GrantedRead[] = [];
-  for (const read of reads) {
-    const seq = leader.pending.length === 0 ? 0 : lastOverlap(leader.pending, read);
-    if (leased && seq <= leader.committedSeq) now.push(read);
-    else leader.reads.push({ seq, read });
+  if (!mayRead(c, leader)) {
+    leader.reads.push(...reads);
+    c.leases.wait(c.volumeId);
+    return keepTicking(c, leader);
   }
-  if (now.length > 0) c.fx.read(now, leader.epoch);
-  if (leader.reads.length === 0) return;
-  if (!leased) c.leases.wait(c.volumeId);
-  keepTicking(c, leader);
+  if (leader.pending.length === 0) return c.fx.read(reads, leader.epoch, 0);
+  const now: GrantedRead[] = [];
+  const later: GrantedRead[] = [];
+  let untilSeq = 0;
+  for (const read of reads) {
+    const seq = lastOverlap(leader.pending, read);
+    if (seq <= leader.committedSeq) now.push(read);
+    else {
+      later.push(read);
+      untilSeq = Math.max(untilSeq, seq);
+    }
+  }
+  if (now.length > 0) c.fx.read(now, leader.epoch, 0);
+  if (later.length > 0) c.fx.read(later, leader.epoch, untilSeq);
 }
 
+/** A lease has come, or may have. */
 export function releaseReads(c: Copy): void {
   const leader = c.leader;
   if (!leader || leader.reads.length === 0 || !leader.serving) return;
-  if (!mayRead(c, leader)) return c.leases.wait(c.volumeId);
-  const now: GrantedRead[] = [];
-  const later = [];
-  for (const waiting of leader.reads) {
-    if (!leader.sessions.has(waiting.read.sessionId)) continue;
-    // What is read is what the journal holds now, so that writes which came while it waited count as well.
-    const seq = waiting.seq > leader.committedSeq ? waiting.seq : lastOverlap(leader.pending, waiting.read);
-    if (seq <= leader.committedSeq) now.push(waiting.read);
-    else later.push({ seq, read: waiting.read });
-  }
-  leader.reads = later;
-  if (now.length > 0) c.fx.read(now, leader.epoch);
+  const waiting = leader.reads.filter((read) => leader.sessions.has(read.sessionId));
+  leader.reads = [];
+  if (waiting.length > 0) askRead(c, leader, waiting);
 }
 
 function mayRead(c: Copy, leader: Leader): boolean {

@@ -14,6 +14,7 @@ export function refuseSessions(c: Copy, leader: Leader, reason: RefusalReason, e
   leader.sessions.clear();
   leader.opens.clear();
   leader.reads = [];
+  c.fx.dropReads();
   leader.flushes = [];
 }
 

@@ -205,7 +205,7 @@ function readCopy(c: Copy, key: number, frame: Frame): void {
     else rest.push(i);
   }
   if (rest.length > 0) c.fx.reply(key, 0, frame, rest, Status.invalid);
-  if (reads.length > 0) c.fx.read(reads, 0);
+  if (reads.length > 0) c.fx.read(reads, 0, 0);
 }
 
 /** Requests of a session that is not open here: a dead one's late writes, or one whose opening was lost. */

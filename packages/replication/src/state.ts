@@ -63,12 +63,6 @@ export interface WaitingFlush {
   readonly indexes: readonly number[];
 }
 
-export interface WaitingRead {
-  /** Committed up to here, the read may go. */
-  readonly seq: number;
-  readonly read: GrantedRead;
-}
-
 /** A read that met a bad block, and whom it asked for a good one. */
 export interface Repair {
   readonly extent: number;
@@ -159,7 +153,8 @@ export interface Leader {
   readonly opens: Map<number, SessionMessage & { readonly kind: 'open' }>;
   pending: Pending[];
   flushes: WaitingFlush[];
-  reads: WaitingRead[];
+  /** Waiting for a lease. */
+  reads: GrantedRead[];
   repairs: Repair[];
   /** Digest at the end of recent records, oldest first. */
   readonly chains: { readonly seq: number; readonly chain: number }[];
@@ -203,6 +198,8 @@ export interface Copy {
   readonly saving: { readonly token: number; readonly then: () => void }[];
   follower: Follower | null;
   leader: Leader | null;
+  /** Whom this copy followed last, and when it last heard a beacon from there. */
+  lastLed: { readonly by: ServerId; readonly heardMs: number } | null;
   /** Ends of the leases given to former primaries; '' after a restart, when nobody remembers to whom. */
   readonly grants: Map<ServerId | '', number>;
   readonly counts: Counts;

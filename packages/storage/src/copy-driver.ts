@@ -38,6 +38,8 @@ export class CopyDriver implements Effects {
   readonly #inbox: CopyInput[] = [];
   readonly #held: CopyInput[] = [];
   readonly #replies: ReplyMemory;
+  /** Bytes that were read with records in them that are not committed yet. */
+  #uncommitted: { readonly untilSeq: number; readonly key: number; readonly reply: Frame }[] = [];
   #running = false;
   /** Set by an effect that failed: the later ones of the same turn must not happen. */
   #failed = false;
@@ -61,7 +63,7 @@ export class CopyDriver implements Effects {
     if (this.#closed) return;
     if (this.#mustWait(input)) {
       if (this.#held.length >= HELD_MAX) throw new Defect('inputs held for a full journal are bounded by their senders');
-      this.#held.push(input);
+      this.#held.push(ownBytes(input));
       this.#port.wantWork();
       return;
     }
@@ -181,7 +183,9 @@ export class CopyDriver implements Effects {
   }
 
   commit(seq: number): void {
-    if (!this.#failed) this.store.commit(seq);
+    if (this.#failed) return;
+    this.store.commit(seq);
+    if (this.#uncommitted.length > 0) this.#answerReads(seq);
   }
 
   grow(sizeBytes: number): void {
@@ -254,19 +258,19 @@ export class CopyDriver implements Effects {
     this.#port.answer(key, { kind: 'replies', sessionId: key, frame: reply });
   }
 
-  read(reads: readonly GrantedRead[], epoch: number): void {
+  read(reads: readonly GrantedRead[], epoch: number, untilSeq: number): void {
     if (this.#failed) return;
     let from = 0;
     for (let to = 1; to <= reads.length; to++) {
       const first = reads[from] as GrantedRead;
       if (to < reads.length && (reads[to] as GrantedRead).frame === first.frame) continue;
-      this.#readOf(first.frame, reads.slice(from, to), epoch);
+      this.#readOf(first.frame, reads.slice(from, to), epoch, untilSeq);
       from = to;
     }
   }
 
   /** Answers reads of one request frame with one reply: [gap | bytes][gap | bytes]… */
-  #readOf(request: Frame, reads: readonly GrantedRead[], epoch: number): void {
+  #readOf(request: Frame, reads: readonly GrantedRead[], epoch: number, untilSeq: number): void {
     const status = new Map<GrantedRead, Uint8Array>();
     let bytes = 0;
     for (const read of reads) {
@@ -303,7 +307,17 @@ export class CopyDriver implements Effects {
     }
     reply.seal();
     const key = (good[0] as GrantedRead).sessionId;
-    this.#port.answer(key, { kind: 'replies', sessionId: key, frame: reply });
+    if (untilSeq > 0) this.#uncommitted.push({ untilSeq, key, reply });
+    else this.#port.answer(key, { kind: 'replies', sessionId: key, frame: reply });
+  }
+
+  dropReads(): void { this.#uncommitted = []; }
+
+  #answerReads(seq: number): void {
+    const ready = this.#uncommitted.filter(({ untilSeq }) => untilSeq <= seq);
+    if (ready.length === 0) return;
+    this.#uncommitted = this.#uncommitted.filter(({ untilSeq }) => untilSeq > seq);
+    for (const { key, reply } of ready) this.#port.answer(key, { kind: 'replies', sessionId: key, frame: reply });
   }
 
   /** Pairs of u32: length and NBD's base:allocation flags (1: hole, 2: reads as zeros). */
@@ -355,6 +369,17 @@ function frameOf(input: CopyInput): Frame | null {
   if (input.kind === 'peer') return input.message.kind === 'append' || input.message.kind === 'fill' ? input.message.frame : null;
   if (input.kind === 'session' && input.message.kind === 'requests') return changes(input.message.frame) ? input.message.frame : null;
   return null;
+}
+
+/** What waits must not change meanwhile: its bytes lie in a receive buffer, which is used again as soon as nobody is known to need them. */
+function ownBytes(input: CopyInput): CopyInput {
+  const frame = frameOf(input);
+  if (frame === null) return input;
+  const own = new Frame(frame.head.slice(), frame.payload.slice());
+  if (input.kind === 'peer' && input.message.kind === 'append') return { ...input, message: { ...input.message, frame: own } };
+  if (input.kind === 'peer' && input.message.kind === 'fill') return { ...input, message: { ...input.message, frame: own } };
+  if (input.kind === 'session' && input.message.kind === 'requests') return { ...input, message: { ...input.message, frame: own } };
+  return input;
 }
 
 function changes(frame: Frame): boolean {

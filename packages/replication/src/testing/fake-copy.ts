@@ -137,7 +137,16 @@ export class FakeCopy implements Effects {
     this.log.durableSeq = position.seq;
   }
 
-  commit(seq: number): void { this.commits.push(seq); }
+  commit(seq: number): void {
+    this.commits.push(seq);
+    for (const held of this.heldReads.splice(0)) {
+      if (held.untilSeq <= seq) this.#answer(held.reads, held.epoch);
+      else this.heldReads.push(held);
+    }
+  }
+
+  readonly heldReads: { reads: readonly GrantedRead[]; epoch: number; untilSeq: number }[] = [];
+  dropReads(): void { this.heldReads.length = 0; }
   grow(sizeBytes: number): void { this.log.sizeBytes = sizeBytes; }
   send(to: ServerId, message: CopyMessage): void { this.sent.push({ to, message }); }
 
@@ -172,8 +181,13 @@ export class FakeCopy implements Effects {
   reply(key: number, epoch: number, frame: Frame, indexes: readonly number[], status: number): void {
     for (const i of indexes) this.replied.push({ key, number: frame.requestNumber(i), status, epoch });
   }
-  read(reads: readonly GrantedRead[], epoch: number): void {
+  read(reads: readonly GrantedRead[], epoch: number, untilSeq: number): void {
     this.granted.push(...reads);
+    if (untilSeq > 0) this.heldReads.push({ reads, epoch, untilSeq });
+    else this.#answer(reads, epoch);
+  }
+
+  #answer(reads: readonly GrantedRead[], epoch: number): void {
     for (const { sessionId, frame, index } of reads) this.replied.push({ key: sessionId, number: frame.requestNumber(index), status: 0, epoch });
   }
   answer(key: number, reply: SessionReply): void { this.answers.push({ key, reply }); }

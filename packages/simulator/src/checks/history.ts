@@ -152,11 +152,12 @@ export class History {
       const history = this.sector(sector);
       const held = history.values[history.values.length - 1];
       if (value === held) continue;
-      if (own === GARBAGE && value !== GARBAGE && !this.#ownValues.has(value)) own = value;
+      if (value === ZERO_VALUE && (own === GARBAGE || own === ZERO_VALUE)) own = ZERO_VALUE;
+      else if (own === GARBAGE && value !== GARBAGE && !this.#ownValues.has(value)) own = value;
       check(value === own && value !== GARBAGE, 'sectors-kept', () => `the write at ${operation.seq} puts value ${value} into sector ${sector}, which held ${held}; its own value is ${own}`);
       this.#push(sector, operation.seq, value);
     }
-    this.#ownValues.add(own);
+    if (own !== ZERO_VALUE) this.#ownValues.add(own);
   }
 
   #push(sector: number, seq: number, value: number): void {

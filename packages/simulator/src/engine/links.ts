@@ -15,6 +15,8 @@ export class Links implements Receiver {
   readonly traceId = 200;
   readonly life = 1;
   readonly #up: boolean[];
+  /** Ends of processes that the other side has not learned of. */
+  readonly #unnoticed = new Set<number>();
   readonly #processes: readonly Process[];
   readonly #scheduler: Scheduler;
   readonly #network: Network;
@@ -46,9 +48,17 @@ export class Links implements Receiver {
       if (other === process || !this.isUp(process, other)) continue;
       this.#set(process, other, false);
       this.#network.endStream(process, other);
-      this.#after(silent ? 300 + this.#prng.fraction() * 2500 : this.#prng.fraction() * 3, () => { if (other.up) this.#notice(other, process, false); });
+      this.#unnoticed.add(this.#key(other, process));
+      this.#after(silent ? 300 + this.#prng.fraction() * 2500 : this.#prng.fraction() * 3, () => this.#noticeEnd(other, process));
     }
   }
+
+  /** A new stream from a process tells that the old one is over, too. */
+  #noticeEnd(other: Process, ended: Process): void {
+    if (this.#unnoticed.delete(this.#key(other, ended)) && other.up) this.#notice(other, ended, false);
+  }
+
+  #key(a: Process, b: Process): number { return a.index * this.#processes.length + b.index; }
 
   /** Nothing passes from one to the other until then. Keepalives notice it after a while, if it lasts. */
   cut(from: Process, to: Process, forMs: number): void {
@@ -82,6 +92,8 @@ export class Links implements Receiver {
   #connect(a: Process, b: Process): void {
     if (!a.up || !b.up || this.isUp(a, b)) return;
     if (this.#network.isCut(a, b) || this.#network.isCut(b, a)) return;
+    this.#noticeEnd(a, b);
+    this.#noticeEnd(b, a);
     this.#set(a, b, true);
     this.#notice(a, b, true);
     this.#notice(b, a, true);

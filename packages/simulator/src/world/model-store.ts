@@ -4,16 +4,10 @@ import {
   type StoreDone, type StoredState, type StoreFigures, type StoreResult,
 } from '@ashlar/store';
 import { BLOCK_BYTES, checksum, EXTENT_BLOCKS, type Prng } from '@ashlar/words';
+import { completeBlocks, applyOperation, type ModelBlock } from './model-blocks.ts';
 import { diskCall, type MediumFaults } from './media.ts';
 
-interface ModelBlock {
-  readonly bytes: Uint8Array | null;
-  readonly seq: number;
-  readonly crc: number;
-}
-
 const EMPTY_SESSION: SessionMark = { attachNumber: 0, count: 0, appliedThrough: 0 };
-const CRC_OF_ZEROS = checksum(new Uint8Array(BLOCK_BYTES));
 
 /** What must take time: runs the call later, unless the process has ended by then. */
 export type Defer = (run: () => void) => void;
@@ -92,6 +86,7 @@ export class ModelStore implements CopyStore {
       return { failed: 'io-error', detail: 'the write failed' };
     }
     if (frame.firstSeq !== this.lastSeq + 1) return { failed: 'chain', detail: `record ${frame.firstSeq} after ${this.lastSeq}` };
+    if (frame.chain === 0) completeBlocks(frame, this.#blocks);
     const chain = chainAfter(this.chain, frame);
     if (frame.chain === 0) {
       frame.chain = chain;
@@ -349,25 +344,6 @@ function applyRecord(blocks: Map<number, ModelBlock>, record: Frame): void {
     const op = record.op(i);
     if (!isMutation(op) || op === Op.session) continue;
     applyOperation(blocks, record.firstSeq + i, record.offsetBytes(i), record.lengthBytes(i), op === Op.write ? record.bytes(i) : null);
-  }
-}
-
-function applyOperation(blocks: Map<number, ModelBlock>, seq: number, offset: number, length: number, bytes: Uint8Array | null): void {
-  const first = Math.floor(offset / BLOCK_BYTES);
-  const count = blocksTouched(offset, length);
-  for (let block = first; block < first + count; block++) {
-    const from = Math.max(offset, block * BLOCK_BYTES);
-    const until = Math.min(offset + length, (block + 1) * BLOCK_BYTES);
-    if (bytes === null && until - from === BLOCK_BYTES) {
-      blocks.set(block, { bytes: null, seq, crc: CRC_OF_ZEROS });
-      continue;
-    }
-    const whole = new Uint8Array(BLOCK_BYTES);
-    const before = blocks.get(block)?.bytes;
-    if (before) whole.set(before);
-    if (bytes === null) whole.fill(0, from - block * BLOCK_BYTES, until - block * BLOCK_BYTES);
-    else whole.set(bytes.subarray(from - offset, until - offset), from - block * BLOCK_BYTES);
-    blocks.set(block, { bytes: whole, seq, crc: checksum(whole) });
   }
 }
 

@@ -24,6 +24,9 @@ type AnySim = SimServer | SimHost | SimManager;
 /** Messages of a host kept to be sent again when they are long out of date. */
 const LATE_KEPT = 24;
 
+/** More events at one instant are a loop without end. */
+const INSTANT_EVENTS_MAX = 20_000;
+
 /** A whole site: servers, hosts and a manager made of the production cores, over a simulated network, disks and clocks. */
 export class World {
   readonly plan: Plan;
@@ -119,6 +122,8 @@ export class World {
   }
 
   healed = false;
+  #instantMs = -1;
+  #instantEvents = 0;
 
   get sims(): Iterable<AnySim> { return this.#bySim.values(); }
   server(id: ServerId): SimServer { return this.#byServer.get(id) as SimServer; }
@@ -160,6 +165,12 @@ export class World {
 
   #count(event: SimEvent): void {
     this.events++;
+    if (this.scheduler.nowMs === this.#instantMs) {
+      if (++this.#instantEvents > INSTANT_EVENTS_MAX) throw new Violation('defect', `time stands still at ${this.#instantMs}: ${event.to.name} ${describe(event.message)}`);
+    } else {
+      this.#instantMs = this.scheduler.nowMs;
+      this.#instantEvents = 0;
+    }
     const { message } = event;
     if (event.kind === EventKind.message && carriesFrame(message as ServerMail | HostMail)) this.blockFrames++;
     this.trace.event(event, digest(message));

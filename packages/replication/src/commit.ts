@@ -94,7 +94,8 @@ export function answerFlushes(c: Copy, leader: Leader): void {
 
 /** A sync order or its answer may have been lost with a link. */
 export function retryFlushes(c: Copy, leader: Leader): void {
-  const strict = leader.configuration.durability === 'strict' && leader.pending.length > 0;
+  // A strict volume is settled only when all copies have synced what they were found with: nothing else tells a mirror to.
+  const strict = leader.configuration.durability === 'strict' && (leader.pending.length > 0 || !leader.serving);
   if (leader.flushes.length === 0 && !strict) return;
   const seq = strict ? c.log.lastSeq : flushedThrough(leader);
   if (c.log.durableSeq < seq) requestSync(c, leader);

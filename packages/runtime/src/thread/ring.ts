@@ -1,4 +1,5 @@
 import { assert } from '@ashlar/words';
+import { unfilled } from '../wire/envelope.ts';
 
 /**
  * A ring of records between one writing and one reading thread, in shared memory. Neither ever waits for the other.
@@ -117,7 +118,7 @@ export class RingReader {
     }
     assert(at + RECORD_HEADER_BYTES + length <= this.#capacityBytes, 'a record lies within its ring');
     const kind = this.#view.getUint32(at + 4, true) as RecordKind;
-    const bytes = new Uint8Array(length);
+    const bytes = unfilled(length);
     bytes.set(this.#data.subarray(at + RECORD_HEADER_BYTES, at + RECORD_HEADER_BYTES + length));
     this.#head = (this.#head + recordBytes(length)) >>> 0;
     if (kind === RecordKind.onPort) this.#largeRead = (this.#largeRead + 1) | 0;

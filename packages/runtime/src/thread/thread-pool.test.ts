@@ -104,9 +104,13 @@ describe('a pool of threads', () => {
     await placed('one', 'a');
     let taken = 0;
     const text = 'x'.repeat(900_000);
-    runtime.turn(() => { while (home.context.send('one/echo', { kind: 'echo', text } as Message) === 'ok') taken++; });
+    // Without `to` nothing is forwarded: answers would fill the other direction while this thread does not read.
+    runtime.turn(() => { while (home.context.send('one/echo', { kind: 'forward', text } as Message) === 'ok') taken++; });
     expect(taken).toBeGreaterThan(60);
-    await home.until(echoes, taken);
+    if (home.context.send('one/echo', { kind: 'forward', text: 'perhaps' } as Message) === 'ok') taken++;
+    const received = async (): Promise<number> => ((await pool.inspect())[0]?.actors[0]?.detail as { received: number }).received;
+    while (await received() < taken);
+    expect(await received()).toBe(taken);
     expect(home.context.send('one/echo', { kind: 'echo', text: '' } as Message)).toBe('ok');
   });
 

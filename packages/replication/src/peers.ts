@@ -4,7 +4,7 @@ import { startComparison, stepComparison } from './catch-up.ts';
 import { advance } from './commit.ts';
 import { commonSeq } from './history.ts';
 import { keepTicking, peerOf, setRequired } from './leading.ts';
-import { CHAINS_MAX, SLOW_FOR_MS, SLOW_MS, UNACKNOWLEDGED_MAX } from './limits.ts';
+import { CHAINS_MAX, REPEAT_MS, SLOW_FOR_MS, SLOW_MS, UNACKNOWLEDGED_MAX } from './limits.ts';
 import { proposeRemoval, takeOut } from './membership.ts';
 import type { Copy, Leader, Peer } from './state.ts';
 
@@ -13,7 +13,7 @@ type Of<K extends CopyMessage['kind']> = CopyMessage & { readonly kind: K };
 export function newPeer(c: Copy, serverId: ServerId, member: Member | null): Peer {
   return {
     serverId, member, phase: 'adopting', attempt: 0, instance: 0, incarnation: 0, complete: false, ackSeq: -1, durableSeq: -1, sentSeq: 0, verifiedSeq: -1,
-    historyBusy: false, syncForSeq: -1, lastOrderMs: -1, lastHeardMs: c.nowMs, lastProgressMs: c.nowMs, leaving: false, ended: false,
+    historyBusy: false, gapSeq: -1, gapMs: 0, syncForSeq: -1, lastOrderMs: -1, lastHeardMs: c.nowMs, lastProgressMs: c.nowMs, leaving: false, ended: false,
     watchedSeq: 0, watchedMs: 0, latencyMs: 0, slowSinceMs: 0, comparison: null,
   };
 }
@@ -146,6 +146,10 @@ export function onGap(c: Copy, from: ServerId, message: Of<'gap'>): void {
   if (!found || found.peer.attempt !== message.attempt || found.peer.historyBusy) return;
   found.peer.lastHeardMs = c.nowMs;
   if (message.seq >= found.peer.sentSeq) return;
+  // Every record behind a missing one tells of the gap, and so would every one of those that are sent again: a mirror whose disk is full.
+  if (message.seq === found.peer.gapSeq && c.nowMs - found.peer.gapMs < REPEAT_MS) return;
+  found.peer.gapSeq = message.seq;
+  found.peer.gapMs = c.nowMs;
   found.peer.sentSeq = message.seq;
   pump(c, found.leader, found.peer);
 }

@@ -106,6 +106,9 @@ export interface Peer {
   /** The position at which its digest was last found equal to ours. */
   verifiedSeq: number;
   historyBusy: boolean;
+  /** The newest gap it told of, and when it was filled. */
+  gapSeq: number;
+  gapMs: number;
   syncForSeq: number;
   lastOrderMs: number;
   lastHeardMs: number;

@@ -9,7 +9,7 @@ import type { Disk, DiskError } from './disk.ts';
 import { ExtentStore, extentCount } from './extents.ts';
 import { acceptedPart, fillWellFormed, makeFill } from './fills.ts';
 import { Journal } from './journal.ts';
-import { BACKLOG_PART, JOURNAL_BYTES_MAX, RANGES_MAX, ROUND_BYTES, SEGMENT_BYTES } from './limits.ts';
+import { BACKLOG_PART, INDEX_ENTRIES_MAX, JOURNAL_BYTES_MAX, RANGES_MAX, ROUND_BYTES, SEGMENT_BYTES } from './limits.ts';
 import { LiveBlocks } from './live-blocks.ts';
 import { chainAfter, LogTail, type LogSnapshot } from './log-tail.ts';
 import { frameFits, marksBefore, payloadIntact, RECORD_HEADER_BYTES } from './record.ts';
@@ -139,7 +139,7 @@ export class DiskCopy implements CopyStore {
   }
 
   #journal(frame: Frame): StoreResult | null {
-    if (this.live.ranges.count >= RANGES_MAX && !this.hasRoom(0)) return { failed: 'busy', detail: 'too many ranges are to be destaged' };
+    if (!this.hasRoom(0)) return { failed: 'busy', detail: 'too much is to be destaged' };
     const placed = this.journal.append(frame, this.tail);
     if (placed === 'busy') return { failed: 'busy', detail: 'the journal is full' };
     if ('code' in placed) return this.#diskFailed(placed, 'append-failed');
@@ -160,7 +160,7 @@ export class DiskCopy implements CopyStore {
   }
 
   hasRoom(bytes: number): boolean {
-    return this.live.ranges.count < RANGES_MAX && this.journal.hasRoom(bytes);
+    return this.live.ranges.count < RANGES_MAX && this.live.index.count < INDEX_ENTRIES_MAX && this.journal.hasRoom(bytes);
   }
 
   sync(done: StoreDone): void {
@@ -228,7 +228,7 @@ export class DiskCopy implements CopyStore {
     const syncError = this.journal.syncNow();
     if (syncError !== null) return this.#diskFailed(syncError, 'sync-failed');
     this.#durableSeq = this.tail.seq;
-    return this.#replayLive();
+    return this.replayLive();
   }
 
   /** The log was cut in memory and cannot be cut on disk: the copy must not go on with either. */
@@ -257,7 +257,7 @@ export class DiskCopy implements CopyStore {
   }
 
   /** Reads the index anew from what the journal holds beyond the extents. */
-  #replayLive(): StoreResult {
+  replayLive(): StoreResult {
     this.live.clear();
     for (const segment of this.journal.live) {
       for (let position = SEGMENT_HEADER_BYTES; position < segment.endPosition;) {
@@ -413,7 +413,7 @@ export class DiskCopy implements CopyStore {
     const refused = this.#refuse(frame, verify);
     if (refused !== null) return refused;
     if (!fillWellFormed(frame) || !frameFits(frame)) return { failed: 'damaged-frame', detail: 'not a fill' };
-    const part = acceptedPart(frame, this.#reader, { lastSeq: this.tail.seq, settledSeq: this.#body.destaged.seq, viewOf: (extent) => this.extents.view(extent) });
+    const part = acceptedPart(frame, this.#reader, { lastSeq: this.tail.seq, settledSeq: this.#body.destaged.seq, viewOf: (extent) => this.extents.view(extent), rangeSeqOf: (extent) => this.live.rangeSeq(extent) });
     return (part === null ? null : this.#journal(part)) ?? 'ok';
   }
 
@@ -452,7 +452,7 @@ export class DiskCopy implements CopyStore {
     const bytes = segments.reduce((total, segment) => total + segment.endPosition, 0);
     const buffer = this.#buffer.acquire(this, bytes, () => this.#options.wake?.());
     if (buffer === null) return 'waiting';
-    this.#round = new Round(this.#body.round + 1, segments, buffer, this.extents, this.live, this.tail.lineage, Math.min(this.#committedSeq, this.#durableSeq));
+    this.#round = new Round(this.#body.round + 1, segments, buffer, this.extents, this.live, this.tail.lineage, this.#body.destaged.seq, Math.min(this.#committedSeq, this.#durableSeq));
     return 'more';
   }
 
@@ -463,7 +463,9 @@ export class DiskCopy implements CopyStore {
     for (const segment of live) {
       bytes += segment.endPosition;
       if (segment === this.journal.current || segment.endSeq > this.#committedSeq || marksBefore(this.journal.durable, segment.end)) break;
-      if (segments.length > 0 && bytes > this.#buffer.maxBytes) break;
+      // A segment that was cut off again is not parted from what goes on behind it: the log at a round's end must be one that still counts.
+      const parted = segments.length > 0 && segment.startSeq === (segments[segments.length - 1] as Segment).endSeq;
+      if (parted && bytes > this.#buffer.maxBytes) break;
       segments.push(segment);
     }
     return segments;
@@ -507,15 +509,21 @@ export class DiskCopy implements CopyStore {
   #record(round: Round): void {
     const body = this.#body;
     const last = round.segments[round.segments.length - 1] as Segment;
-    const next = this.journal.bySerial(last.serial + 1);
     body.destagedSerial = last.serial;
     body.destagedEnd = last.endPosition;
-    body.destaged = next?.header.start ?? this.tail.snapshot();
+    body.destaged = this.#logAfter(last);
     body.newestSeq = Math.max(body.newestSeq, body.destaged.seq, round.newestSeq);
     body.round = round.number;
     body.presenceGenerations = this.extents.presence.generations;
     body.committedSeq = this.#committedSeq;
     body.durable = this.journal.durable;
+  }
+
+  /** The log at the end of a segment, without what was cut off later: the segment behind it may begin on a branch that is dead. */
+  #logAfter(segment: Segment): LogSnapshot {
+    let log: LogSnapshot | null = null;
+    for (const { serial, header } of this.journal.segments) if (serial > segment.serial && (log === null || header.start.seq <= log.seq)) log = header.start;
+    return log ?? this.tail.snapshot();
   }
 
   #settle(round: Round): void {

@@ -35,6 +35,7 @@ export interface FillView {
   /** Up to here everything is in the extents. */
   readonly settledSeq: number;
   viewOf(extent: number): ExtentView;
+  rangeSeqOf(extent: number): number;
 }
 
 /**
@@ -67,10 +68,12 @@ function accepts(frame: Frame, i: number, reader: BlockReader, view: FillView): 
   if (version > view.lastSeq) return false;
   const block = frame.offsetBytes(i) / BLOCK_BYTES;
   const state = reader.locate(block);
+  // The range of the same log that zeroed it is newer than what is offered: a fill of another history, or a mistaken one.
+  if (version < view.rangeSeqOf(Math.floor(block / EXTENT_BLOCKS))) return false;
   if (state === BlockState.absent) return true;
   if (state === BlockState.corrupt) return frame.firstSeq >= view.settledSeq;
-  // Zeroed as a whole extent since the log began: the version is not kept, but nothing that is older may come back.
-  if (state === BlockState.zero && reader.seq === 0) return view.viewOf(Math.floor(block / EXTENT_BLOCKS)) !== 'zero';
+  // Zeroed as a whole extent since the log began: the version is not kept, but it is not newer than what is settled.
+  if (state === BlockState.zero && reader.seq === 0 && view.viewOf(Math.floor(block / EXTENT_BLOCKS)) === 'zero') return frame.firstSeq >= view.settledSeq;
   return reader.seq <= frame.firstSeq;
 }
 

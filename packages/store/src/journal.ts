@@ -245,13 +245,15 @@ export class Journal {
     const covered = this.end;
     const dirty = this.segments.filter((segment) => segment.writes > segment.synced);
     const directory = this.directoryChanges;
+    const { restarts } = this;
     let left = dirty.length + 1;
     let failed: DiskError | null = null;
     const one = (error: DiskError | null): void => {
       failed ??= error;
       left -= 1;
       if (left > 0) return;
-      if (failed === null && marksBefore(this.durable, covered)) this.durable = covered;
+      // A log that was restarted meanwhile has nothing to do with what was covered.
+      if (failed === null && restarts === this.restarts && marksBefore(this.durable, covered)) this.durable = covered;
       done(failed);
     };
     for (const segment of dirty) {

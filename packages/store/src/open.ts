@@ -108,7 +108,9 @@ class Recovery {
     if (whole !== null && 'code' in whole) return whole;
     const { end } = this.#store.journal;
     // A damaged segment of history costs nothing: the extents have it.
-    if (whole !== null || (this.#durable.serial > this.#body.destagedSerial && marksBefore(end, this.#durable))) return 'corrupt';
+    applyCuts(this.#store.journal.segments);
+    const indexed = this.#store.replayLive();
+    if (whole !== null || indexed !== 'ok' || (this.#durable.serial > this.#body.destagedSerial && marksBefore(end, this.#durable))) return 'corrupt';
     return this.#tidy();
   }
 
@@ -139,7 +141,7 @@ class Recovery {
     for (let k = from; k < count; k++) {
       const segment = this.#keep(found[k] as Found);
       const next = found[k + 1];
-      const adjoins = next?.header.serial === segment.serial + 1;
+      const adjoins = segment.serial < destagedSerial && next?.header.serial === segment.serial + 1;
       segment.endPosition = adjoins ? (next as Found).header.previousEnd : this.#body.destagedEnd;
       segment.endSeq = adjoins ? (next as Found).header.start.seq : this.#body.destaged.seq;
     }
@@ -158,13 +160,12 @@ class Recovery {
     for (const { header } of found) if (marksBefore(this.#durable, header.durable)) this.#durable = header.durable;
     let count = 0;
     while (count < found.length && (found[count] as Found).header.serial === this.#body.destagedSerial + count + 1) count += 1;
-    const cuts = cutsOf(found.slice(0, count).map(({ header }) => header));
     for (let k = 0; k < count; k++) {
       const { header } = found[k] as Found;
-      if (!this.#follows(header)) return this.#lost(found, k, k > 0 ? this.#store.journal.end : { serial: header.serial, position: 0 });
+      if (!this.#follows(header, found.slice(k + 1, count))) return this.#lost(found, k, k > 0 ? this.#store.journal.end : { serial: header.serial, position: 0 });
       const segment = this.#keep(found[k] as Found);
       const next = k + 1 < count ? (found[k + 1] as Found).header : null;
-      const outcome = this.#replaySegment(segment, next?.previousEnd ?? null, cuts[k] as number);
+      const outcome = this.#replaySegment(segment, next?.previousEnd ?? null);
       if (outcome !== null && outcome !== 'torn') return outcome;
       if (outcome === 'torn') return this.#lost(found, k + 1, segment.end);
     }
@@ -173,11 +174,12 @@ class Recovery {
     return count < found.length && this.#cacheKept ? { corrupt: `journal segment ${this.#body.destagedSerial + count + 1} is missing` } : null;
   }
 
-  /** The header continues the log as replayed so far, or cuts it. */
-  #follows(header: SegmentHeader): boolean {
+  /** The header continues the log as replayed so far, or cuts it. Or it begins on a branch that one of the later ones cuts off. */
+  #follows(header: SegmentHeader, later: readonly Found[]): boolean {
     const { tail } = this.#store;
     const { start } = header;
-    if (start.lineage !== tail.lineage || start.seq > tail.seq || start.seq < this.#body.destaged.seq) return false;
+    if (start.lineage !== tail.lineage || start.seq < this.#body.destaged.seq) return false;
+    if (start.seq > tail.seq && !later.some((found) => found.header.start.seq <= tail.seq)) return false;
     if (start.seq === tail.seq && start.chain !== tail.chain) return false;
     tail.reset(start);
     return true;
@@ -191,8 +193,8 @@ class Recovery {
     return null;
   }
 
-  #replaySegment(segment: Segment, end: number | null, cutSeq: number): 'torn' | { readonly corrupt: string } | DiskError | null {
-    const { journal, tail, live } = this.#store;
+  #replaySegment(segment: Segment, end: number | null): 'torn' | { readonly corrupt: string } | DiskError | null {
+    const { journal, tail } = this.#store;
     segment.endPosition = SEGMENT_HEADER_BYTES;
     const limit = end ?? segment.file.sizeBytes;
     while (segment.endPosition < limit) {
@@ -207,9 +209,8 @@ class Recovery {
         tail.advance(frame, frame.chain);
       }
       if (marksBefore(this.#durable, record.durable)) this.#durable = record.durable;
-      live.apply(frame, segment.serial, record.payloadPosition, cutSeq);
       segment.endPosition = record.nextPosition;
-      segment.endSeq = Math.min(tail.seq, cutSeq);
+      segment.endSeq = tail.seq;
     }
     return null;
   }
@@ -247,9 +248,14 @@ class Recovery {
   }
 }
 
-/** For each segment the sequence number at which a later one cuts the log. */
-function cutsOf(headers: readonly SegmentHeader[]): number[] {
-  const cuts = new Array<number>(headers.length).fill(Infinity);
-  for (let k = headers.length - 2; k >= 0; k--) cuts[k] = Math.min(cuts[k + 1] as number, (headers[k + 1] as SegmentHeader).start.seq);
-  return cuts;
+/**
+ * A segment that begins below the end of the one before it cuts the log; the cut reaches back over as many segments as lie behind it. Only
+ * segments that are kept count: one that was lost with the power cut nothing.
+ */
+function applyCuts(segments: readonly Segment[]): void {
+  for (let k = segments.length - 2; k >= 0; k--) {
+    const segment = segments[k] as Segment;
+    const next = segments[k + 1] as Segment;
+    segment.endSeq = Math.min(segment.endSeq, next.startSeq, next.endSeq);
+  }
 }

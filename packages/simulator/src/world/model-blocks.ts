@@ -38,12 +38,16 @@ export function completeBlocks(frame: Frame, blocks: ReadonlyMap<number, ModelBl
     if (isMutation(op) && op !== Op.session && (frame.offsetBytes(i) % BLOCK_BYTES !== 0 || frame.lengthBytes(i) % BLOCK_BYTES !== 0)) partial = true;
   }
   if (!partial) return;
-  const scratch = new Map(blocks);
+  const scratch = new Map<number, ModelBlock>();
   const parts: { readonly op: Op; readonly offset: number; readonly length: number; readonly bytes: Uint8Array | null }[] = [];
   for (let i = 0; i < frame.count; i++) {
     const offset = frame.offsetBytes(i);
     const length = frame.lengthBytes(i);
     const op = frame.op(i);
+    for (let k = 0, block = Math.floor(offset / BLOCK_BYTES); k < blocksTouched(offset, length); k++, block++) {
+      const held = blocks.get(block);
+      if (held !== undefined && !scratch.has(block)) scratch.set(block, held);
+    }
     applyOperation(scratch, 0, offset, length, op === Op.write ? frame.bytes(i) : null);
     const whole = offset % BLOCK_BYTES === 0 && length % BLOCK_BYTES === 0;
     if (whole) parts.push({ op, offset, length, bytes: op === Op.write ? frame.bytes(i) : null });

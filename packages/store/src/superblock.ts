@@ -167,10 +167,11 @@ function encode(body: SuperblockBody, generation: number): Uint8Array {
   return bytes;
 }
 
+interface IntactSlot { readonly json: Uint8Array; readonly slot: number; readonly generation: number }
 interface FoundSlot { readonly body: SuperblockBody; readonly slot: number; readonly generation: number }
 
 function readSlots(file: DiskFile): FoundSlot | { readonly failed: 'not-found' | 'format-unsupported' | 'corrupt' | 'io-error'; readonly detail: string } {
-  let best: FoundSlot | null = null;
+  let best: IntactSlot | null = null;
   let detail = 'no slot of the superblock is intact';
   for (let at = 0; at < 2 * REPLICAS; at++) {
     const bytes = new Uint8Array(PAGE_BYTES);
@@ -184,12 +185,12 @@ function readSlots(file: DiskFile): FoundSlot | { readonly failed: 'not-found' |
     if (found === 'newer') return { failed: 'format-unsupported', detail: 'the superblock was written by a later version' };
     if (best === null || found.generation > best.generation) best = found;
   }
-  if (best !== null) return best;
+  if (best !== null) return { body: decodeJson(best.json) as SuperblockBody, slot: best.slot, generation: best.generation };
   // Creation writes the slots one after the other and answers after both: a file without the second is of one that was cut short.
   return file.sizeBytes <= REPLICAS * REPLICA_BYTES ? { failed: 'not-found', detail: 'the copy was never completely made' } : { failed: 'corrupt', detail };
 }
 
-function decode(file: DiskFile, first: Uint8Array, at: number): FoundSlot | 'newer' | null {
+function decode(file: DiskFile, first: Uint8Array, at: number): IntactSlot | 'newer' | null {
   const view = new DataView(first.buffer);
   const length = view.getUint32(12, true);
   if (view.getUint32(0, true) !== SUPERBLOCK_MAGIC || length > REPLICA_BYTES - HEADER_BYTES) return null;
@@ -200,5 +201,5 @@ function decode(file: DiskFile, first: Uint8Array, at: number): FoundSlot | 'new
   }
   if (checksum(bytes.subarray(8, HEADER_BYTES + length)) !== view.getUint32(4, true)) return null;
   if (view.getUint32(8, true) > SUPERBLOCK_VERSION) return 'newer';
-  return { body: decodeJson(bytes.subarray(HEADER_BYTES, HEADER_BYTES + length)) as SuperblockBody, slot: Math.floor(at / REPLICAS), generation: view.getUint32(24, true) };
+  return { json: bytes.subarray(HEADER_BYTES, HEADER_BYTES + length), slot: Math.floor(at / REPLICAS), generation: view.getUint32(24, true) };
 }

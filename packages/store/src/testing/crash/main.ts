@@ -10,14 +10,14 @@ import { recordWorkload, type Workload } from './workload.ts';
  */
 const { values } = parseArgs({
   options: {
-    seconds: { type: 'string', default: '75' },
-    states: { type: 'string', default: '120000' },
+    seconds: { type: 'string', default: '90' },
+    states: { type: 'string', default: '100000' },
     seed: { type: 'string' },
     commands: { type: 'string', default: '36' },
     base: { type: 'string', default: '1' },
   },
 });
-const deadlineMs = performance.now() + Number(values.seconds) * 1000;
+const secondsMax = Number(values.seconds);
 const wantedStates = Number(values.states);
 const VIOLATIONS_MAX = 5;
 /** One state in so many is written to and opened again; one in so many has its recovery cut. */
@@ -28,8 +28,14 @@ const seen = new Set<string>();
 const counts = { workloads: 0, points: 0, states: 0, goneOn: 0, recoveries: 0, recoveryStates: 0 };
 const violations: string[] = [];
 
+/** Processor time, not the clock's: the machine may be busy with other things. */
+function secondsUsed(): number {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1e6;
+}
+
 function isOver(): boolean {
-  return performance.now() > deadlineMs || violations.length >= VIOLATIONS_MAX;
+  return violations.length >= VIOLATIONS_MAX || (counts.points % 4 === 0 && secondsUsed() > secondsMax);
 }
 
 function report(workload: Workload, at: number, problem: string, disk: string): void {
@@ -85,10 +91,10 @@ function runWorkload(seed: number): void {
 if (values.seed !== undefined) runWorkload(Number(values.seed));
 else for (let seed = Number(values.base); !isOver() && seen.size < wantedStates; seed++) runWorkload(seed);
 
-console.log(`${seen.size} distinct states (${counts.recoveryStates} of them of ${counts.recoveries} recoveries cut again), ${counts.points} points of ${counts.workloads} workloads, ${counts.goneOn} written to and opened again; ${Math.round((performance.now() - deadlineMs + Number(values.seconds) * 1000) / 100) / 10} s`);
+console.log(`${seen.size} distinct states (${counts.recoveryStates} of them of ${counts.recoveries} recoveries cut again), ${counts.points} points of ${counts.workloads} workloads, ${counts.goneOn} written to and opened again; ${Math.round(secondsUsed())} s of one core`);
 for (const violation of violations) console.error(violation);
 if (violations.length > 0) process.exitCode = 1;
 else if (values.seed === undefined && seen.size < wantedStates) {
-  console.error(`fewer than the ${wantedStates} states wanted in the time given`);
+  console.error(`fewer than the ${wantedStates} states wanted in ${secondsMax} s`);
   process.exitCode = 1;
 }

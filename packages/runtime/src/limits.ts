@@ -37,6 +37,8 @@ export const HELLO_BYTES_MAX = 128 * 2 ** 10;
 export const HANDSHAKE_MS = 5000;
 /** Links that have not introduced themselves yet. */
 export const HANDSHAKES_MAX = 64;
+/** How long the other side may take to answer the end of a link: a frozen one must not keep us from ending. */
+export const CLOSE_MS = 1000;
 /** A link from which nothing came for so long, although it was asked, is taken to be cut. Not for failover, which is the beacons' business. */
 export const LINK_SILENT_MS = 10_000;
 

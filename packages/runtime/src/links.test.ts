@@ -212,6 +212,42 @@ describe('links that come and go', () => {
     expect([...runtime.links.up()].sort()).toEqual(['host-1', 'host-2']);
   });
 
+  test('a link is moved by connecting to another address', async () => {
+    actor.context.watch('server-9');
+    const paths = ['a', 'b'].map((name) => join(directory, `${name}.sock`)) as [string, string];
+    const seen: Listener[] = [];
+    for (const path of paths) {
+      const other = createRuntime({ name: 'server-9', log, token: 'secret', parties: ['server-9'] });
+      others.push(other);
+      seen.push(listener(other, 'server-9/x'));
+      await other.links.listen({ path });
+    }
+    runtime.links.connect('server-9', { path: join(directory, 'nobody.sock') });
+    for (const [index, path] of paths.entries()) {
+      actor.got.length = 0;
+      runtime.links.connect('server-9', { path });
+      runtime.links.connect('server-9', { path });
+      await actor.until((message) => message.kind === 'link-up');
+      actor.context.send('server-9/x', { kind: 'here' });
+      await (seen[index] as Listener).until((message) => message.kind === 'here');
+    }
+    expect(seen.map((each) => each.got.length)).toEqual([1, 1]);
+    runtime.links.disconnect('server-9');
+  });
+
+  test('a frozen peer does not keep a side from ending', async () => {
+    const path = join(directory, 'ending.sock');
+    const ending = createRuntime({ name: 'server-8', log, token: 'secret', parties: ['server-8'] });
+    await ending.links.listen({ path });
+    const socket = new WebSocket(`ws+unix://${path}:/link`, { headers: { authorization: 'Bearer secret' } });
+    sockets.push(socket);
+    await new Promise((resolve) => { socket.once('open', resolve); });
+    socket.send(hello(['server-2']));
+    await ending.links.waitUntilUp('server-2', 5000);
+    socket.pause();
+    await ending.shutdown();
+  });
+
   test('a peer that is not there yet is found when it is, and again after it restarted', async () => {
     const path = join(directory, 'later.sock');
     runtime.links.connect('server-9', { path });

@@ -6,7 +6,7 @@ import type { ActorLog, Address, DownReason, Message, Party, SendOutcome } from 
 import { AshlarError } from '@ashlar/words';
 import { WebSocket, WebSocketServer } from 'ws';
 import type { LinkAddress, LinkNotice, Links, LinkView } from './api.ts';
-import { HANDSHAKES_MAX, LINK_MESSAGE_BYTES_MAX, RECONNECT_MS_MAX, RECONNECT_MS_MIN } from './limits.ts';
+import { CLOSE_MS, HANDSHAKES_MAX, LINK_MESSAGE_BYTES_MAX, RECONNECT_MS_MAX, RECONNECT_MS_MIN } from './limits.ts';
 import { Link } from './link.ts';
 
 /** What the links need of the runtime that they belong to. */
@@ -31,7 +31,7 @@ interface Dialled {
   waitMs: number;
 }
 
-const SOCKET_OPTIONS = { perMessageDeflate: false, skipUTF8Validation: true, maxPayload: LINK_MESSAGE_BYTES_MAX } as const;
+const SOCKET_OPTIONS = { perMessageDeflate: false, skipUTF8Validation: true, maxPayload: LINK_MESSAGE_BYTES_MAX, closeTimeout: CLOSE_MS };
 
 /** All links of one thread, and which of them leads to whom. */
 export class WebSocketLinks implements Links {
@@ -99,12 +99,21 @@ export class WebSocketLinks implements Links {
 
   connect(party: Party, address: LinkAddress): void {
     const known = this.#dialled.get(party);
-    if (known) {
-      known.address = address;
-      return;
-    }
+    if (known) return this.#move(known, address);
     const dialled: Dialled = { party, address, link: null, retry: null, waitMs: RECONNECT_MS_MIN };
     this.#dialled.set(party, dialled);
+    this.#dial(dialled);
+  }
+
+  #move(dialled: Dialled, address: LinkAddress): void {
+    const same = 'path' in address ? 'path' in dialled.address && dialled.address.path === address.path
+      : 'port' in dialled.address && dialled.address.host === address.host && dialled.address.port === address.port;
+    if (same) return;
+    dialled.address = address;
+    dialled.waitMs = RECONNECT_MS_MIN;
+    // It is dialled again by `#onClosed`, or now if it was waiting for its next try.
+    if (dialled.link) return dialled.link.close('moved');
+    if (dialled.retry) clearTimeout(dialled.retry);
     this.#dial(dialled);
   }
 

@@ -164,6 +164,7 @@ describe('between processes', () => {
     await rb.last.until('link-up');
     const payload = new Uint8Array(8192).map((_, i) => i & 0xff);
     const frame = Frame.create(FrameKind.log, 1, 2, payload);
+    frame.traceId = 2 ** 40 + 7;
     frame.setOperation(0, 7, Op.write, 0, 4096, 8192, 0, 0);
     frame.seal();
     b.turn(() => {
@@ -174,6 +175,7 @@ describe('between processes', () => {
     expect(ra.last.got.map(({ message }) => message.kind).slice(0, 2)).toEqual(['append', 'sync']);
     const received = (ra.last.got[0]!.message as unknown as { frame: Frame }).frame;
     expect(Buffer.compare(received.payload, payload)).toBe(0);
+    expect(received.traceId).toBe(2 ** 40 + 7);
     expect(ra.last.got.slice(1).map(({ message }) => (message as unknown as { epoch: number }).epoch)).toEqual([...Array(100).keys()]);
     a.send('server-2/x', { kind: 'configure', predecessorEnded: true, founding: false, configuration: { volumeId: VOLUME, lineage: 1, epoch: 4, members: [{ serverId: serverId('server-1'), incarnation: 1 }], learners: [], attachNumber: 0, sizeBytes: 1, minCopies: 1, copiesWanted: 1, durability: 'normal' } } as Message, 'server-1/x');
     await rb.last.until('configure');

@@ -1,9 +1,11 @@
+import { readFileSync } from 'node:fs';
 import { parseAddress, type Address, type Message } from '@ashlar/actor';
 import { Frame, FrameKind, Op, parseFrame } from '@ashlar/protocol';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { COLD_BYTES_MAX, LINK_ADDRESSES_MAX, LIST_MAX, PLAIN_BYTES_MAX } from '../limits.ts';
 import { ENVELOPE_BYTES, GrowingBatch, WireDecoder, WireEncoder } from './envelope.ts';
+import { HOT_CODES } from './frame.ts';
 import { COLD_MESSAGES } from './messages.ts';
 import { Malformed, type Example } from './shape.ts';
 
@@ -101,6 +103,13 @@ function assertSane({ crossed }: { readonly crossed: readonly Crossed[] }): void
 }
 
 describe('the wire', () => {
+  test('the page on the format names every message with its code', () => {
+    const page = readFileSync(new URL('../../../../docs/formats/wire.md', import.meta.url), 'utf8');
+    const codes = [...Object.entries(COLD_MESSAGES).map(([kind, { code }]) => [kind, code] as const), ...Object.entries(HOT_CODES)];
+    expect(codes.filter(([kind, code]) => !page.includes(`| ${code} | \`${kind}\` |`))).toEqual([]);
+    expect(new Set(codes.map(([, code]) => code)).size).toBe(codes.length);
+  });
+
   test('every message comes out as it went in', () => {
     fc.assert(fc.property(fc.array(fc.record({ to: anyAddress, from: anyAddress, message: anyMessage }), { maxLength: 8 }), (crossing) => {
       const { crossed, malformed } = decoded(encoded(crossing));

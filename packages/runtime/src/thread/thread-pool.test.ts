@@ -108,7 +108,7 @@ describe('a pool of threads', () => {
     runtime.turn(() => { while (home.context.send('one/echo', { kind: 'forward', text } as Message) === 'ok') taken++; });
     expect(taken).toBeGreaterThan(60);
     if (home.context.send('one/echo', { kind: 'forward', text: 'perhaps' } as Message) === 'ok') taken++;
-    const received = async (): Promise<number> => ((await pool.inspect())[0]?.actors[0]?.detail as { received: number }).received;
+    const received = async (): Promise<number> => ((await pool.inspect())[0]!.actors[0]!.detail as { received: number }).received;
     while (await received() < taken);
     expect(await received()).toBe(taken);
     expect(home.context.send('one/echo', { kind: 'echo', text: '' } as Message)).toBe('ok');

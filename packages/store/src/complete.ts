@@ -71,36 +71,36 @@ function applyPart(frame: Frame, i: number, block: number, bytes: Uint8Array): v
   else bytes.fill(0, from - start, until - start);
 }
 
-/** Layout of what is added: the whole bytes of each completed write, or the edges of each zero, behind the old payload. */
+/**
+ * The new payload has the bytes of the operations end to end and nothing else: a largest write that touches parts of two blocks must still be a
+ * frame that mirrors take.
+ */
 function rebuild(frame: Frame, completed: readonly (Map<number, Uint8Array> | undefined)[]): void {
-  let added = 0;
+  let bytes = 0;
   let crcs = frame.blockCount;
   for (let i = 0; i < frame.count; i++) {
-    const blocks = completed[i];
-    if (blocks === undefined) continue;
-    added += frame.op(i) === Op.write ? wholeBytes(frame, i) : blocks.size * BLOCK_BYTES;
-    if (frame.op(i) === Op.zero) crcs += blocks.size;
+    const edges = completed[i]?.size ?? 0;
+    if (frame.op(i) === Op.write) bytes += wholeBytes(frame, i);
+    else bytes += edges * BLOCK_BYTES;
+    if (frame.op(i) === Op.zero) crcs += edges;
   }
-  const payload = new Uint8Array(frame.payload.length + added);
-  payload.set(frame.payload);
+  const payload = new Uint8Array(bytes);
   const head = new Uint8Array(frameHeadBytes(frame.count, crcs));
   head.set(frame.head.subarray(0, FRAME_HEADER_BYTES + frame.count * OPERATION_BYTES + frame.blockCount * 4));
   const made = new Frame(head, payload);
   made.view.setUint32(16, crcs, true);
   made.view.setUint32(20, payload.length, true);
-  let at = frame.payload.length;
+  let at = 0;
   let crc = frame.blockCount;
   for (let i = 0; i < frame.count; i++) {
-    const blocks = completed[i];
     const op = frame.op(i);
     if (op === Op.trim) shorten(made, i);
-    if (blocks === undefined) continue;
-    if (op === Op.write) at = placeWrite(frame, made, i, blocks, at);
-    else {
+    else if (op === Op.write) at = placeWrite(frame, made, i, completed[i] ?? NONE, at);
+    else if (completed[i] !== undefined) {
       made.setOperation(i, frame.requestNumber(i), op, frame.opFlags(i), frame.offsetBytes(i), frame.lengthBytes(i), at, crc);
-      for (const bytes of blocks.values()) {
-        payload.set(bytes, at);
-        made.setCrc(crc++, checksum(bytes));
+      for (const edge of (completed[i] as Map<number, Uint8Array>).values()) {
+        payload.set(edge, at);
+        made.setCrc(crc++, checksum(edge));
         at += BLOCK_BYTES;
       }
     }
@@ -109,6 +109,8 @@ function rebuild(frame: Frame, completed: readonly (Map<number, Uint8Array> | un
   frame.view = made.view;
   frame.payload = payload;
 }
+
+const NONE: ReadonlyMap<number, Uint8Array> = new Map();
 
 function placeWrite(frame: Frame, made: Frame, i: number, blocks: ReadonlyMap<number, Uint8Array>, at: number): number {
   const offset = frame.offsetBytes(i);

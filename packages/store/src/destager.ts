@@ -29,6 +29,7 @@ export class Round {
   readonly #extents: ExtentStore;
   readonly #live: LiveBlocks;
   readonly #lineage: number;
+  readonly #baseSeq: number;
   readonly #settledSeq: number;
   /** Positions are those in the buffer. */
   readonly #plan = new LiveBlocks();
@@ -45,8 +46,8 @@ export class Round {
   destagedBlocks = 0;
   coalescedBlocks = 0;
 
-  /** `settledSeq`: everything up to here is committed and durable. */
-  constructor(number: number, segments: readonly Segment[], buffer: Uint8Array, extents: ExtentStore, live: LiveBlocks, lineage: number, settledSeq: number) {
+  /** `baseSeq`: everything up to here is in the extents. `settledSeq`: everything up to here is committed and durable. */
+  constructor(number: number, segments: readonly Segment[], buffer: Uint8Array, extents: ExtentStore, live: LiveBlocks, lineage: number, baseSeq: number, settledSeq: number) {
     assert(segments.length > 0, 'a round has segments');
     this.number = number;
     this.segments = segments;
@@ -55,6 +56,7 @@ export class Round {
     this.#extents = extents;
     this.#live = live;
     this.#lineage = lineage;
+    this.#baseSeq = baseSeq;
     this.#settledSeq = settledSeq;
   }
 
@@ -143,7 +145,7 @@ export class Round {
       const at = this.#plan.find(block);
       if (at < 0 || this.#overwritten(block)) continue;
       const extent = Math.floor(block / EXTENT_BLOCKS);
-      if (page?.extent !== extent) page = this.#extents.pageToChange(extent, this.#lineage, this.#plan.rangeSeq(extent));
+      if (page?.extent !== extent) page = this.#extents.pageToChange(extent, this.#lineage, this.#plan.rangeSeq(extent) || this.#baseSeq);
       if (page === null) return { corrupt: `map of extents at ${extent}` };
       const state = (index.state(at) & STATE_MASK) as BlockState;
       page.set(block - extent * EXTENT_BLOCKS, state, index.crc(at), index.seq(at));

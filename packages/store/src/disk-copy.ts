@@ -49,6 +49,8 @@ export class DiskCopy implements CopyStore {
   #roundWaits = false;
   #wantsCommit = false;
   #scrubAt = 0;
+  /** Records up to here turned out to be unreadable: history begins behind them. */
+  #historyFloor = 0;
   readonly #counts = { appendedBytes: 0, destagedBlocks: 0, coalescedBlocks: 0, syncs: 0 };
 
   constructor(disk: Disk, options: StoreOptions, superblock: Superblock) {
@@ -86,7 +88,7 @@ export class DiskCopy implements CopyStore {
   get lastEpoch(): number { return this.tail.epoch; }
   get chain(): number { return this.tail.chain; }
   get durableSeq(): number { return this.#durableSeq; }
-  get journalStartSeq(): number { return this.journal.segments[0]?.startSeq ?? this.tail.seq; }
+  get journalStartSeq(): number { return Math.min(Math.max(this.journal.startSeq, this.#historyFloor), this.tail.seq); }
   get epochStarts(): readonly EpochStart[] { return this.tail.epochStarts; }
   get session(): SessionMark { return this.tail.session; }
   get sizeBytes(): number { return this.#body.sizeBytes; }
@@ -298,6 +300,7 @@ export class DiskCopy implements CopyStore {
     else this.extents.round = body.round;
     this.extents.presence.restart(body.restarts);
     this.tail.reset(body.destaged);
+    this.#historyFloor = 0;
     this.#durableSeq = position.seq;
     this.#committedSeq = 0;
     return 'ok';
@@ -354,7 +357,7 @@ export class DiskCopy implements CopyStore {
       if (segment === undefined) return 'gone';
       for (let position = segment.positionBefore(next - 1); position < segment.endPosition && next <= segment.endSeq;) {
         const record = this.journal.read(segment, position, true);
-        if (record === null || 'code' in record || !payloadIntact(record.frame)) return 'gone';
+        if (record === null || 'code' in record || !payloadIntact(record.frame)) return this.#historyEnds(segment);
         position = record.nextPosition;
         if (record.frame.kind !== FrameKind.log || record.frame.lastSeq < next) continue;
         if (frames.length === recordsMax || (frames.length > 0 && bytes + record.frame.payload.length > bytesMax)) return frames;
@@ -362,9 +365,15 @@ export class DiskCopy implements CopyStore {
         bytes += record.frame.payload.length;
         next = record.frame.lastSeq + 1;
       }
-      if (next <= segment.endSeq) return 'gone';
+      if (next <= segment.endSeq) return this.#historyEnds(segment);
     }
     return frames;
+  }
+
+  /** A file that was being used again when power went away may still have its old head. What is announced from now on begins behind it. */
+  #historyEnds(segment: Segment): 'gone' {
+    this.#historyFloor = segment.endSeq;
+    return 'gone';
   }
 
   listExtents(from: number, max: number): { readonly extents: readonly number[]; readonly end: boolean } {

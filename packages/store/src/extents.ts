@@ -86,7 +86,10 @@ export class ExtentStore {
     return best;
   }
 
-  /** The extent's page, to be changed; made if there is none. Null: the map of extents is damaged there, nothing can be kept. */
+  /**
+   * The extent's page, to be changed; made if there is none. Null: the map of extents is damaged there, nothing can be kept.
+   * `zeroSeq`: the version of blocks that were zeroed as a whole extent, or the newest that it can be.
+   */
   pageToChange(extent: number, lineage: number, zeroSeq: number): ExtentPage | null {
     const view = this.view(extent);
     const page = view instanceof ExtentPage ? view : this.#fresh(extent, view, zeroSeq);
@@ -102,7 +105,8 @@ export class ExtentStore {
   #fresh(extent: number, view: 'absent' | 'zero' | 'zero-before' | 'corrupt', zeroSeq: number): ExtentPage | null {
     if (this.presence.get(extent) === 'corrupt') return null;
     const page = new ExtentPage(extent, this.#dropped);
-    if (view === 'zero' || view === 'zero-before') page.fill(BlockState.zero, zeroSeq);
+    if (view === 'zero') page.fill(BlockState.zero, zeroSeq);
+    if (view === 'zero-before') page.fill(BlockState.zero, 0);
     if (view === 'corrupt') page.fill(BlockState.corrupt, 0);
     this.#keep(page);
     return page;

@@ -77,6 +77,13 @@ export class Journal {
     return bytes;
   }
 
+  /** The lowest beginning counts: what an older segment holds beyond it was cut off. */
+  get startSeq(): number {
+    let seq = Infinity;
+    for (const segment of this.segments) if (segment.startSeq < seq) seq = segment.startSeq;
+    return seq;
+  }
+
   /** Bytes of records that the extents do not have yet. */
   get backlogBytes(): number {
     let bytes = 0;

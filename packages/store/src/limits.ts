@@ -18,5 +18,7 @@ export const BACKLOG_PART = 1 / 4;
 export const RANGE_BLOCKS_MIN = 1024;
 /** Ranges remembered before destaging must catch up: each lookup passes over all of them. One frame may go past it by FRAME_REQUESTS_MAX. */
 export const RANGES_MAX = 256;
+/** Blocks that the journal may hold in memory's index before destaging must catch up: 32 MiB. Zeroes of many small ranges cost no room in the journal. */
+export const INDEX_ENTRIES_MAX = 2 ** 20;
 /** First sequence numbers of epochs kept. A copy that was away for more epochs than that is compared extent by extent. */
 export const EPOCH_STARTS_MAX = 128;

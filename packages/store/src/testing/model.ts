@@ -87,8 +87,8 @@ export class Content {
         const block = extent * 256 + i;
         const { state, seq } = blockEntry(entries, i);
         if (state !== this.states[block]) return block;
-        // The version of what was zeroed as whole extents is not kept.
-        if (seq !== this.seqs[block] && !(state === BlockState.zero && seq === 0)) return block;
+        // Of what was zeroed as whole extents the version is not kept, or only the newest that it can be.
+        if (seq !== this.seqs[block] && !(state === BlockState.zero && (seq === 0 || seq > (this.seqs[block] as number)))) return block;
       }
     }
     return -1;

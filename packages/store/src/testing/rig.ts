@@ -10,7 +10,7 @@ import { Content, Model, type FilledBlock } from './model.ts';
 /** What can be done to a copy. Plain data, so that a failing sequence can be shrunk and pasted. */
 export type Command =
   | { readonly kind: 'append'; readonly changes: readonly Change[] }
-  | { readonly kind: 'fill'; readonly extent: number; readonly blocks: readonly number[]; readonly value: number; readonly age: number }
+  | { readonly kind: 'fill'; readonly extent: number; readonly blocks: readonly number[]; readonly value: number; readonly age: number; readonly lag?: number }
   | { readonly kind: 'sync' | 'commit' | 'deliver' | 'check' | 'scrub' | 'shrink' | 'process-crash' | 'clean-restart' | 'history' }
   | { readonly kind: 'destage'; readonly steps: number; readonly eager: boolean }
   | { readonly kind: 'truncate'; readonly back: number }
@@ -179,24 +179,26 @@ export class Rig {
     const blocks = [...new Set(command.blocks)].filter((i) => extent * 256 + i < this.model.blocks);
     if (blocks.length === 0) return;
     this.#makeRoom();
-    const filled = blocks.map((i): FilledBlock => ({ block: extent * 256 + i, version, value: command.value }));
-    const accepted = filled.filter(({ block }) => this.#accepts(block, lastSeq));
-    expectOk(this.store.applyFill(fillFrame(this.store, filled, lastSeq), true));
+    const fillSeq = lastSeq - (command.lag ?? 0);
+    if (fillSeq < 0) return;
+    // No copy of the same log has an older version of a block than this one.
+    const { seqs } = this.model.current;
+    const filled = blocks
+      .map((i): FilledBlock => ({ block: extent * 256 + i, version: Math.max(Math.min(version, fillSeq), seqs[extent * 256 + i] as number), value: command.value }))
+      // A version of a block has one content.
+      .filter(({ block, version: offered }) => !this.#versions.has(`${block}:${offered}`) && (fillSeq === lastSeq || this.#versionKept(block)));
+    if (filled.length === 0) return;
+    const accepted = filled.filter(({ block }) => (seqs[block] as number) <= fillSeq);
+    expectOk(this.store.applyFill(fillFrame(this.store, filled, fillSeq), true));
     if (accepted.length === 0) return;
     this.model.add({ kind: 'fill', blocks: accepted });
     for (const { block } of accepted) this.#remember(this.model.current, block);
   }
 
-  #accepts(block: number, fillSeq: number): boolean {
-    const entry = blockEntry(this.store.extentBlocks(Math.floor(block / 256), false), block % 256);
-    // Zeroed as a whole extent, version not kept: accepted only if it was before the log was restarted.
-    if (entry.state === BlockState.zero && entry.seq === 0) return this.#zeroedBeforeRestart(block);
-    return (this.model.current.seqs[block] as number) <= fillSeq;
-  }
-
-  #zeroedBeforeRestart(block: number): boolean {
-    return this.model.entries.every((entry) => entry.kind === 'fill' || !entry.changes.some((change) => change.offset < (block + 1) * BLOCK_BYTES && change.offset + change.length > block * BLOCK_BYTES))
-      && this.model.base.states[block] === BlockState.zero;
+  /** Of what was zeroed as a whole extent only the newest that the version can be is known: an older fill may or may not apply. */
+  #versionKept(block: number): boolean {
+    const { state, seq } = blockEntry(this.store.extentBlocks(Math.floor(block / 256), false), block % 256);
+    return state !== BlockState.zero || seq === this.model.current.seqs[block];
   }
 
   #save(epoch: number): void {
@@ -249,7 +251,11 @@ export class Rig {
   #history(): void {
     const from = this.store.journalStartSeq;
     const frames = this.store.history(from, 10_000, Infinity);
-    assert(frames !== 'gone', 'the history that is announced is there');
+    if (frames === 'gone') {
+      // What a power cut left of files that were being used again is found out when it is read; less is announced then.
+      assert(this.store.journalStartSeq > from, 'the history that is announced is there');
+      return this.#history();
+    }
     let next = from + 1;
     for (const frame of frames) {
       assert(frame.firstSeq === next && frame.headIntact, `history goes on at ${frame.firstSeq} instead of ${next}`);

@@ -1,108 +1,183 @@
-import { mkdtempSync, mkdirSync, readdirSync, rmSync, truncateSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { DiskError, DiskFile } from '@ashlar/store';
-import { EXTENT_BYTES } from '@ashlar/words';
+import { Frame, FrameKind, Op, volumeTag } from '@ashlar/protocol';
+import { createCopy, openCopy, type CopyStore, type CreateOptions, type DiskFile, type Opened } from '@ashlar/store';
+import { BLOCK_BYTES, checksum, EXTENT_BYTES, Prng, serverId, volumeId } from '@ashlar/words';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { NodeDisk } from './node-disk.ts';
 
-let root = '';
-beforeEach(() => { root = mkdtempSync(join(tmpdir(), 'ashlar-disk-')); });
-afterEach(() => rmSync(root, { recursive: true, force: true }));
+let root: string;
 
-function disks(count: number): NodeDisk {
-  const paths = Array.from({ length: count }, (_, k) => join(root, `disk-${k}`));
-  for (const path of paths) mkdirSync(path, { recursive: true });
-  return new NodeDisk(paths);
+beforeEach(() => { root = mkdtempSync(join(tmpdir(), 'node-disk-')); });
+afterEach(() => { rmSync(root, { recursive: true }); });
+
+function directories(count: number): string[] {
+  return Array.from({ length: count }, () => mkdtempSync(join(root, 'disk-')));
 }
 
-function made(file: DiskFile | DiskError): DiskFile {
-  if ('code' in file) throw new Error(file.message);
-  return file;
+function file(result: ReturnType<NodeDisk['open']>): DiskFile {
+  if ('code' in result) throw new Error(result.message);
+  return result;
 }
 
-const bytes = (length: number, seed: number): Uint8Array => Uint8Array.from({ length }, (_, i) => (i * 7 + seed) & 0xff);
+function synced(target: { sync(done: (error: unknown) => void): void }): Promise<unknown> {
+  return new Promise((resolve) => { target.sync(resolve); });
+}
 
-describe.each([1, 3])('a disk over %i directories', (count) => {
-  it('writes several buffers at a place and reads them back, zeros beyond the end', () => {
-    const disk = disks(count);
-    const file = made(disk.create('data-0000'));
-    const at = EXTENT_BYTES - 5000;
-    expect(file.write([bytes(3000, 1), bytes(4000, 2), bytes(10, 3)], at, false)).toBe(null);
-    expect(file.sizeBytes).toBe(at + 7010);
-    const into = new Uint8Array(8000).fill(9);
-    expect(file.read(into, at)).toBe(null);
-    expect([...into]).toEqual([...bytes(3000, 1), ...bytes(4000, 2), ...bytes(10, 3), ...new Uint8Array(990)]);
-    file.close();
-    const again = made(disk.open('data-0000'));
-    expect(again.sizeBytes).toBe(at + 7010);
-    expect(again.truncate(100)).toBe(null);
-    expect(again.sizeBytes).toBe(100);
-    expect(again.syncNow()).toBe(null);
-    again.close();
-  });
-
-  it('says what is there, and what went wrong by code', () => {
-    const disk = disks(count);
-    made(disk.create('data-0000')).close();
-    made(disk.create('superblock')).close();
-    expect(disk.list()).toEqual(['data-0000', 'superblock']);
+describe.each([1, 3])('the disk port over %i directories', (count) => {
+  it('answers with codes instead of throwing', async () => {
+    const disk = new NodeDisk(directories(count));
+    expect(disk.open('superblock')).toMatchObject({ code: 'ENOENT' });
+    expect(disk.remove('superblock')).toMatchObject({ code: 'ENOENT' });
+    file(disk.create('superblock')).close();
     expect(disk.create('superblock')).toMatchObject({ code: 'EEXIST' });
-    expect(disk.open('data-0001')).toMatchObject({ code: 'ENOENT' });
-    expect(disk.remove('data-0000')).toBe(null);
-    expect(disk.remove('data-0000')).toMatchObject({ code: 'ENOENT' });
-    expect(disk.syncDirectoryNow()).toBe(null);
+    expect(disk.list()).toEqual(['superblock']);
+    const closed = file(disk.open('superblock'));
+    closed.close();
+    closed.close();
+    expect(closed.read(new Uint8Array(1), 0)).toMatchObject({ code: 'EIO' });
+    expect(closed.write([new Uint8Array(1)], 0, false)).toMatchObject({ code: 'EIO' });
+    expect(closed.syncNow()).toMatchObject({ code: 'EIO' });
+    expect(await synced(closed)).toMatchObject({ code: 'EIO' });
+    expect(disk.remove('superblock')).toBe(null);
+    expect(disk.list()).toEqual([]);
+    rmSync(root, { recursive: true });
+    expect(disk.create('superblock')).toMatchObject({ code: 'ENOENT' });
+    expect(disk.syncDirectoryNow()).toMatchObject({ code: 'ENOENT' });
+    expect(await new Promise((resolve) => { disk.syncDirectory(resolve); })).toMatchObject({ code: 'ENOENT' });
+    root = mkdtempSync(join(tmpdir(), 'node-disk-'));
   });
 
-  it('syncs in the thread pool, and a file closed meanwhile keeps its descriptor until then', async () => {
-    const disk = disks(count);
-    const file = made(disk.create('data-0000'));
-    expect(file.write([bytes(4096, 1)], 0, true)).toBe(null);
-    const error = await new Promise((resolve) => {
-      file.sync(resolve);
-      file.close();
-    });
-    expect(error).toBe(null);
-    expect(await new Promise((resolve) => disk.syncDirectory(resolve))).toBe(null);
-    expect(file.write([bytes(1, 1)], 0, true)).toMatchObject({ code: 'EIO' });
-    expect(file.read(new Uint8Array(1), 0)).toMatchObject({ code: 'EIO' });
-    expect(file.syncNow()).toMatchObject({ code: 'EIO' });
-    expect(await new Promise((resolve) => file.sync(resolve))).toMatchObject({ code: 'EIO' });
+  it('reads back what was written, anywhere, in pieces, across the extents of a striped file', async () => {
+    const paths = directories(count);
+    const disk = new NodeDisk(paths);
+    const prng = new Prng(count);
+    for (const name of ['data-0000', 'journal-0001']) {
+      const target = file(disk.create(name));
+      const wanted = new Uint8Array(5 * EXTENT_BYTES);
+      let end = 0;
+      for (let round = 0; round < 60; round++) {
+        const position = prng.below(4 * EXTENT_BYTES);
+        const buffers = Array.from({ length: 1 + prng.below(4) }, () => new Uint8Array(prng.below(400_000)).fill(1 + prng.below(255)));
+        expect(target.write(buffers, position, false)).toBe(null);
+        let at = position;
+        for (const buffer of buffers) {
+          wanted.set(buffer.subarray(0, Math.max(0, wanted.length - at)), at);
+          at += buffer.length;
+        }
+        if (at > position) end = Math.max(end, at);
+      }
+      expect(target.sizeBytes).toBe(end);
+      const into = new Uint8Array(wanted.length).fill(9);
+      expect(target.read(into, 0)).toBe(null);
+      expect(Buffer.compare(into, wanted)).toBe(0);
+      expect(target.syncNow()).toBe(null);
+      expect(await synced(target)).toBe(null);
+      const cut = 2 * EXTENT_BYTES + 1000;
+      expect(target.truncate(cut)).toBe(null);
+      expect(target.sizeBytes).toBe(cut);
+      target.close();
+      const again = file(disk.open(name));
+      expect(again.sizeBytes).toBe(cut);
+      expect(again.read(into, 0)).toBe(null);
+      expect(Buffer.compare(into, wanted.fill(0, cut))).toBe(0);
+      again.close();
+    }
+    for (const path of paths) expect(readdirSync(path)).toContain('data-0000');
+    expect(disk.list()).toEqual(['data-0000', 'journal-0001']);
+    for (const name of disk.list()) expect(disk.remove(name)).toBe(null);
+    for (const path of paths) expect(readdirSync(path)).toEqual([]);
+  });
+
+  it('syncs a file that is closed meanwhile', async () => {
+    const disk = new NodeDisk(directories(count));
+    const target = file(disk.create('data-0000'));
+    expect(target.write([new Uint8Array(8192)], 0, false)).toBe(null);
+    const done = synced(target);
+    target.close();
+    expect(await done).toBe(null);
   });
 });
 
-it('reads zeros where a file was shortened behind its back', () => {
-  const disk = disks(1);
-  const file = made(disk.create('extents'));
-  expect(file.write([bytes(8192, 1)], 0, true)).toBe(null);
-  truncateSync(join(root, 'disk-0', 'extents'), 4096);
-  const into = new Uint8Array(8192).fill(1);
-  expect(file.read(into, 0)).toBe(null);
-  expect(into.subarray(4096).every((byte) => byte === 0)).toBe(true);
-  file.close();
-});
+const VOLUME = volumeId('vol-0123456789abcdef0');
+const OPTIONS: CreateOptions = {
+  volumeId: VOLUME, serverId: serverId('server-1'), bootId: 'boot-1', sizeBytes: 64 * 2 ** 20, lineage: 1, incarnation: 1,
+  state: { promisedEpoch: 1, configuration: null, complete: true, fault: null }, segmentBytes: 2 ** 20, journalBytesMax: 8 * 2 ** 20,
+};
 
-it('spreads data files over the directories and keeps the rest in the first', () => {
-  const disk = disks(2);
-  const file = made(disk.create('data-0000'));
-  expect(file.write([bytes(3 * EXTENT_BYTES, 0)], 0, true)).toBe(null);
-  made(disk.create('journal-0000')).close();
-  file.close();
-  expect(readdirSync(join(root, 'disk-0')).sort()).toEqual(['data-0000', 'journal-0000']);
-  expect(readdirSync(join(root, 'disk-1'))).toEqual(['data-0000']);
-  rmSync(join(root, 'disk-1', 'data-0000'));
-  const rest = made(disk.open('data-0000'));
-  const into = new Uint8Array(4096).fill(1);
-  expect(rest.read(into, EXTENT_BYTES)).toBe(null);
-  expect(into.every((byte) => byte === 0)).toBe(true);
-  expect(rest.read(into, 0)).toBe(null);
-  expect(into).toEqual(bytes(4096, 0));
-  rest.close();
-});
+function must(opened: Opened): CopyStore {
+  if ('failed' in opened) throw new Error(`${opened.failed}: ${opened.detail}`);
+  return opened.store;
+}
 
-it('tells a missing directory by code', async () => {
-  const disk = new NodeDisk([join(root, 'nowhere')]);
-  expect(disk.list()).toEqual([]);
-  expect(disk.syncDirectoryNow()).toMatchObject({ code: 'ENOENT' });
-  expect(await new Promise((resolve) => disk.syncDirectory(resolve))).toMatchObject({ code: 'ENOENT' });
+function write(store: CopyStore, block: number, value: number): void {
+  const payload = new Uint8Array(BLOCK_BYTES).fill(value);
+  const frame = Frame.create(FrameKind.log, 1, 1, payload);
+  frame.setVolumeTag(volumeTag(VOLUME));
+  frame.epoch = 1;
+  frame.firstSeq = store.lastSeq + 1;
+  frame.lineage = 1;
+  frame.setOperation(0, store.lastSeq + 1, Op.write, 0, block * BLOCK_BYTES, BLOCK_BYTES, 0, 0);
+  frame.setCrc(0, checksum(payload));
+  expect(store.append(frame)).toBe('ok');
+}
+
+async function destageAll(store: CopyStore, woken: () => Promise<void>): Promise<void> {
+  store.commit(store.lastSeq);
+  for (;;) {
+    const wake = woken();
+    const outcome = store.destageStep(64, true);
+    if (outcome === 'idle') return;
+    if (outcome === 'waiting') await wake;
+  }
+}
+
+describe('a copy on real files', () => {
+  it.each([1, 2])('destages, closes, opens and is removed, over %i directories', async (count) => {
+    const paths = directories(count);
+    const disk = new NodeDisk(paths);
+    let wake = (): void => undefined;
+    const options: CreateOptions = { ...OPTIONS, wake: () => wake() };
+    const woken = (): Promise<void> => new Promise((resolve) => { wake = resolve; });
+    let store = must(createCopy(disk, options));
+    expect(createCopy(disk, options)).toMatchObject({ failed: 'already-exists' });
+    const values = new Map<number, number>();
+    const prng = new Prng(7);
+    for (let round = 0; round < 3; round++) {
+      for (let k = 0; k < 400; k++) {
+        const block = prng.below(16_384);
+        const value = 1 + prng.below(255);
+        write(store, block, value);
+        values.set(block, value);
+      }
+      await destageAll(store, woken);
+    }
+    expect(store.figures.backlogBytes).toBe(0);
+    const check = (): void => {
+      const into = new Uint8Array(BLOCK_BYTES);
+      for (const [block, value] of values) {
+        expect(store.read(block * BLOCK_BYTES, BLOCK_BYTES, into, 0)).toBe('ok');
+        expect(into.every((byte) => byte === value)).toBe(true);
+      }
+    };
+    check();
+    write(store, 5, 77);
+    values.set(5, 77);
+    // As after the end of the process: nothing is closed, nothing was synced.
+    store = must(openCopy(new NodeDisk(paths), options));
+    expect(store).toMatchObject({ fault: null, lastSeq: 1201, lostCache: false });
+    check();
+    expect(store.close(true)).toBe('ok');
+    store = must(openCopy(disk, { ...options, bootId: 'boot-2' }));
+    expect(store).toMatchObject({ fault: null, lostCache: false, incarnation: 1 });
+    check();
+    expect(store.scrubStep(1e9)).toMatchObject({ corrupt: [], wrapped: true });
+    store.close(false);
+    store = must(openCopy(disk, { ...options, bootId: 'boot-3' }));
+    expect(store).toMatchObject({ fault: null, lostCache: true, incarnation: 2 });
+    expect(store.remove()).toBe('ok');
+    for (const path of paths) expect(readdirSync(path)).toEqual([]);
+    expect(openCopy(disk, options)).toMatchObject({ failed: 'not-found' });
+  });
 });

@@ -67,7 +67,7 @@ export function makePlan(spec: RunSpec): Plan {
   const activeMs = spec.endMs ?? scenario.activeMs;
   const copies = shape.pick(scenario.copies);
   const has = (kind: FaultKind): number => (kinds.has(kind) ? 1 : 0);
-  const level = rates.pick([0.001, 0.004, 0.015]);
+  const level = rates.pick([0.0003, 0.001, 0.004]);
   return {
     spec, scenario, kinds, activeMs, streams, copies,
     servers: Math.max(copies + 1, shape.between(3, 4)),

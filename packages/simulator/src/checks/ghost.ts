@@ -276,7 +276,16 @@ export class Ghost {
     this.configuration = next;
     for (const member of next.members) this.#admitted(former, member);
     this.everyPromotableHasAll();
+    this.#aloneIsSynced(next);
     for (const member of next.members) this.#memberKeepsFlushed(this.copy(member.serverId));
+  }
+
+  /** What two page caches held was good enough; the one that is left must have it on its disk. */
+  #aloneIsSynced(next: Configuration): void {
+    if (next.members.length > 1 || next.copiesWanted === 1) return;
+    const copy = this.copy(primaryOf(next));
+    const { answeredSeq } = this.history;
+    check(copy.durableSeq >= answeredSeq || this.lost(next.members[0]), 'sole-synced', () => `${copy.serverId} is left alone in sync in epoch ${next.epoch} with ${copy.durableSeq} on its disk; ${answeredSeq} was answered`);
   }
 
   /** Every member of the former configuration lost its cache, and one of them is admitted anew. */

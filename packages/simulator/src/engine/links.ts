@@ -6,6 +6,9 @@ import { EventKind, type Receiver, type Scheduler, type SimEvent } from './sched
 /** Told to a process: its link to another one opened or closed. */
 export type LinkNotice = (at: Process, about: Process, up: boolean) => void;
 
+/** How long a stream that lost something goes on before both ends know. */
+const LOSS_NOTICED_MS = 300;
+
 /**
  * Streams between processes. What a stream carries arrives in order or the stream breaks; both ends learn of a break, at once when a
  * process ended, after a while when the line is silent, and open another stream when they can.
@@ -30,6 +33,7 @@ export class Links implements Receiver {
     this.#network = network;
     this.#prng = prng;
     this.#notice = notice;
+    network.onLoss = (from, to, jitter) => this.#after(jitter * LOSS_NOTICED_MS, () => this.reset(from, to));
   }
 
   held(): boolean { return false; }

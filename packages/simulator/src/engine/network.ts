@@ -41,6 +41,7 @@ export class Network {
   readonly #scheduler: Scheduler;
   readonly #prng: Prng;
   latencyMs = 0.08;
+  onLoss: (from: Process, to: Process, jitter: number) => void = () => undefined;
 
   constructor(scheduler: Scheduler, prng: Prng, processes: number) {
     this.#scheduler = scheduler;
@@ -67,7 +68,9 @@ export class Network {
     }
     const { faults } = this;
     if (faulty && fate < faults.drop) {
+      // A stream that loses something breaks, and both ends learn it in a while.
       this.counts.dropped++;
+      this.onLoss(from, toProcess, jitter);
       return;
     }
     const travelled = copyOf(message);

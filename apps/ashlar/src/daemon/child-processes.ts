@@ -174,10 +174,10 @@ export class ChildProcesses implements Workers {
     const { process } = child;
     if (!process) return;
     const ended = new Promise<void>((resolve) => process.once('exit', () => resolve()));
-    this.#send(child, { kind: 'stop' });
     const late = setTimeout(() => process.kill('SIGKILL'), STOP_MS);
     // A frozen child cannot be asked.
     if (kill || child.missed > 2) process.kill('SIGKILL');
+    else this.#send(child, { kind: 'stop' });
     await ended;
     clearTimeout(late);
   }

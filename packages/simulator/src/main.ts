@@ -17,14 +17,17 @@ scenarios: ${Object.keys(SCENARIOS).join(', ')}`;
 /** Every so many runs, one is made twice: the same seed must give the same trace. */
 const TWICE_EVERY = 100;
 
+let shrinks = true;
+
 function main(): number {
   const { values, positionals } = parseArgs({
-    allowPositionals: true,
+    allowPositionals: true, allowNegative: true,
     options: {
       seconds: { type: 'string' }, runs: { type: 'string' }, seed: { type: 'string' }, scenario: { type: 'string' }, base: { type: 'string' },
-      until: { type: 'string' }, grep: { type: 'string' }, help: { type: 'boolean' }, verbose: { type: 'boolean' }, 'keep-going': { type: 'boolean' },
+      until: { type: 'string' }, grep: { type: 'string' }, help: { type: 'boolean' }, verbose: { type: 'boolean' }, 'keep-going': { type: 'boolean' }, shrink: { type: 'boolean', default: true },
     },
   });
+  shrinks = values.shrink;
   if (values.help) {
     process.stdout.write(`${USAGE}\n`);
     return 0;
@@ -76,8 +79,8 @@ function many(base: number, scenarios: readonly string[], seconds: number, runsM
 
 function failed(spec: RunSpec, outcome: RunOutcome): void {
   process.stdout.write(`\nVIOLATION of ${outcome.violation?.message}\n`);
-  const shrunk = shrink(spec, outcome);
-  process.stdout.write(`\nreproduce:  pnpm sim --seed ${spec.seed} --scenario ${spec.scenario}\n${shrunk}\n`);
+  process.stdout.write(`\nreproduce:  pnpm sim --seed ${spec.seed} --scenario ${spec.scenario}\n`);
+  if (shrinks) process.stdout.write(`${shrink(spec, outcome)}\n`);
 }
 
 process.exitCode = main();

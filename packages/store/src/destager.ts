@@ -16,6 +16,20 @@ const READ_BYTES = 2 ** 20;
 /** Neighbouring blocks that one write takes. */
 const RUN_BLOCKS = 256;
 
+/** Neighbouring blocks that are written with one call. */
+interface Run {
+  block: number;
+  count: number;
+  /** One past the last block that its file has. */
+  endBlock: number;
+  /** Place of its first block in the plan. */
+  planned: number;
+  /** The piece of the buffer that is being extended. */
+  from: number;
+  to: number;
+  readonly pieces: Uint8Array[];
+}
+
 /**
  * One round of destaging: some closed segments, all of it committed and durable, moved to the extents. What is overwritten in place is still
  * in the journal; pages and presence go to slots that the last round does not need; so nothing counts until the superblock names the round.
@@ -33,6 +47,7 @@ export class Round {
   readonly #settledSeq: number;
   /** Positions are those in the buffer. */
   readonly #plan = new LiveBlocks();
+  readonly #run: Run = { block: 0, count: 0, endBlock: 0, planned: 0, from: 0, to: 0, pieces: [] };
   #phase: 'read' | 'ranges' | 'blocks' | 'pages' | 'presence' | 'record' = 'read';
   #segmentAt = 0;
   #bufferAt = 0;
@@ -125,21 +140,9 @@ export class Round {
   #writeBlocks(budgetBlocks: number): RoundStep {
     const { index } = this.#plan;
     const stop = Math.min(this.#blocks.length, this.#blockAt + budgetBlocks);
+    const run = this.#run;
+    run.count = 0;
     let page: ExtentPage | null = null;
-    let run: Uint8Array[] = [];
-    let runBlock = 0;
-    let runBlocks = 0;
-    let runEnd = 0;
-    let runFrom = this.#blockAt;
-    const flush = (): DiskError | null => {
-      if (runBlocks === 0) return null;
-      const error = this.#extents.writeBlocks(runBlock, run);
-      // The next step begins again with the blocks that could not be written.
-      if (error !== null) this.#blockAt = runFrom;
-      run = [];
-      runBlocks = 0;
-      return error;
-    };
     for (let k = this.#blockAt; k < stop; k++) {
       const block = this.#blocks[k] as number;
       const at = this.#plan.find(block);
@@ -151,27 +154,49 @@ export class Round {
       page.set(block - extent * EXTENT_BLOCKS, state, index.crc(at), index.seq(at));
       this.destagedBlocks += 1;
       if (state !== BlockState.written) continue;
-      const from = index.position(at);
-      const bytes = this.#buffer.subarray(from, from + BLOCK_BYTES);
-      if (runBlocks > 0 && (block !== runBlock + runBlocks || runBlocks === RUN_BLOCKS || block === runEnd)) {
-        const error = flush();
+      if (run.count > 0 && (block !== run.block + run.count || run.count === RUN_BLOCKS || block === run.endBlock)) {
+        const error = this.#flush(run);
         if (error !== null) return error;
       }
-      if (runBlocks === 0) {
-        runBlock = block;
-        runEnd = this.#extents.fileEnd(block);
-        runFrom = k;
-      }
-      append(run, bytes);
-      runBlocks += 1;
+      if (run.count === 0) this.#begin(run, block, k, index.position(at));
+      this.#extend(run, index.position(at));
     }
-    const error = flush();
+    const error = this.#flush(run);
     if (error !== null) return error;
     this.#blockAt = stop;
     if (stop < this.#blocks.length) return 'more';
     this.#pages = this.#extents.changedPages;
     this.#phase = 'pages';
     return 'more';
+  }
+
+  #begin(run: Run, block: number, planned: number, position: number): void {
+    run.block = block;
+    run.planned = planned;
+    run.endBlock = this.#extents.fileEnd(block);
+    run.from = position;
+    run.to = position;
+    run.pieces.length = 0;
+  }
+
+  /** In one record neighbours are one piece of the buffer. */
+  #extend(run: Run, position: number): void {
+    if (position !== run.to) {
+      run.pieces.push(this.#buffer.subarray(run.from, run.to));
+      run.from = position;
+    }
+    run.to = position + BLOCK_BYTES;
+    run.count += 1;
+  }
+
+  #flush(run: Run): DiskError | null {
+    if (run.count === 0) return null;
+    run.pieces.push(this.#buffer.subarray(run.from, run.to));
+    run.count = 0;
+    const error = this.#extents.writeBlocks(run.block, run.pieces);
+    // The next step begins again with the blocks that could not be written.
+    if (error !== null) this.#blockAt = run.planned;
+    return error;
   }
 
   /** True if a record behind the round, itself committed and durable, has overwritten the block: the journal keeps that one. */
@@ -193,11 +218,4 @@ export class Round {
     this.#phase = 'presence';
     return 'sync-pages';
   }
-}
-
-/** Joins a block to the run; in the same record neighbours are one piece of the buffer. */
-function append(run: Uint8Array[], bytes: Uint8Array): void {
-  const last = run[run.length - 1];
-  if (last !== undefined && last.byteOffset + last.length === bytes.byteOffset) run[run.length - 1] = new Uint8Array(last.buffer, last.byteOffset, last.length + bytes.length);
-  else run.push(bytes);
 }

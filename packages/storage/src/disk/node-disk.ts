@@ -1,4 +1,4 @@
-import { closeSync, constants, existsSync, fdatasync, fsync, fsyncSync, fdatasyncSync, fstatSync, ftruncateSync, openSync, readdirSync, readSync, statfsSync, unlinkSync, writevSync } from 'node:fs';
+import { closeSync, constants, existsSync, fdatasync, fsync, fsyncSync, fdatasyncSync, fstatSync, ftruncateSync, openSync, readdirSync, readSync, statfsSync, unlinkSync, writeSync, writevSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Disk, DiskError, DiskErrorCode, DiskFile } from '@ashlar/store';
 import { assert } from '@ashlar/words';
@@ -177,7 +177,8 @@ class NodeFile implements DiskFile {
   }
 
   #writeAll(buffers: readonly Uint8Array[], position: number, total: number): void {
-    let written = writevSync(this.#fd, buffers as Uint8Array[], position);
+    // One buffer alone costs a third less this way.
+    let written = buffers.length === 1 ? writeSync(this.#fd, buffers[0] as Uint8Array, 0, total, position) : writevSync(this.#fd, buffers as Uint8Array[], position);
     // A write may take less than all: at 2 GiB, or when a disk is about to be full.
     while (written < total) {
       const count = writevSync(this.#fd, behind(buffers, written), position + written);

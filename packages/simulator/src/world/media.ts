@@ -1,5 +1,6 @@
 import type { CopyStore, CreateOptions } from '@ashlar/store';
 import type { Prng } from '@ashlar/words';
+import type { MediumFaults } from './medium-faults.ts';
 import { ModelStore } from './model-store.ts';
 
 /** What `StoreOptions` is made from anew in each life. */
@@ -23,18 +24,6 @@ export interface Medium {
   rot(prng: Prng): boolean;
   /** Runs `read` with no faults, for the checks. */
   unharmed<T>(read: () => T): T;
-}
-
-export interface MediumFaults {
-  /** The next sync fails, and all after it: a failed fsync is final. */
-  failSync: boolean;
-  /** The next append meets an I/O error. */
-  failWrite: boolean;
-  /** Nothing can be appended. */
-  full: boolean;
-  /** In so many calls from now the process ends, or its machine loses power; 0: not. */
-  endsIn: number;
-  endsWithPower: boolean;
 }
 
 export interface MediumPort {
@@ -93,21 +82,4 @@ export class ModelMedium implements Medium {
   rot(prng: Prng): boolean { return this.#store?.rot(prng) ?? false; }
 
   unharmed<T>(read: () => T): T { return read(); }
-}
-
-/** A process ends in the middle of a turn: what it did so far happened, what it would have done does not. */
-export class ProcessEnds extends Error {
-  override readonly name = 'ProcessEnds';
-  readonly withPower: boolean;
-
-  constructor(withPower: boolean) {
-    super('the process ends here');
-    this.withPower = withPower;
-  }
-}
-
-/** Counts one call to the disk, which may be the last. */
-export function diskCall(faults: MediumFaults): void {
-  if (faults.endsIn === 0 || --faults.endsIn > 0) return;
-  throw new ProcessEnds(faults.endsWithPower);
 }

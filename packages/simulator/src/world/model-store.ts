@@ -5,7 +5,7 @@ import {
 } from '@ashlar/store';
 import { BLOCK_BYTES, checksum, EXTENT_BLOCKS, type Prng } from '@ashlar/words';
 import { completeBlocks, applyOperation, type ModelBlock } from './model-blocks.ts';
-import { diskCall, type MediumFaults } from './media.ts';
+import { diskCall, type MediumFaults } from './medium-faults.ts';
 
 const EMPTY_SESSION: SessionMark = { attachNumber: 0, count: 0, appliedThrough: 0 };
 

@@ -13,7 +13,8 @@ import { EventKind, Scheduler, type Receiver, type SimEvent } from '../engine/sc
 import type { Trace } from '../engine/trace.ts';
 import type { Plan } from '../plan.ts';
 import type { HostMail, ManagerMail, ServerMail } from './mail.ts';
-import { ModelMedium, ProcessEnds, type LifeOptions } from './media.ts';
+import { ModelMedium, type LifeOptions } from './media.ts';
+import { ProcessEnds } from './medium-faults.ts';
 import { SimHost } from './sim-host.ts';
 import { SimManager } from './sim-manager.ts';
 import { SimServer } from './server.ts';

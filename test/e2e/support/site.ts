@@ -51,8 +51,12 @@ export class Site {
     this.#env = env;
   }
 
-  static async up(directory: string, ...options: readonly string[]): Promise<Site> {
-    const child = spawn(process.execPath, [MAIN, 'up', '--json', '--dir', directory, ...options], { stdio: ['ignore', 'pipe', 'inherit'] });
+  static up(directory: string, ...options: readonly string[]): Promise<Site> { return Site.upIn([], directory, ...options); }
+
+  /** Under another command, which must become it. */
+  static async upIn(command: readonly string[], directory: string, ...options: readonly string[]): Promise<Site> {
+    const [file, ...args] = [...command, process.execPath, MAIN, 'up', '--json', '--dir', directory, ...options] as [string, ...string[]];
+    const child = spawn(file, args, { stdio: ['ignore', 'pipe', 'inherit'] });
     const line = await new Promise<string>((resolve, reject) => {
       const late = setTimeout(() => {
         child.kill('SIGKILL');

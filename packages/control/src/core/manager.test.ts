@@ -196,6 +196,18 @@ describe('keeping copies', () => {
     expect(world.until(() => isHealthy(world, id) && !world.volume(id).holders.includes(bad.id), 20_000)).toBe(true);
   });
 
+  it('leaves the last copy alone when its disk fails, so that its reads go on', () => {
+    const world = new ModelWorld(3, FAST);
+    const id = world.create(0);
+    const last = primary(world, id);
+    last.copies.get(id)!.fault = 'sync-failed';
+    world.tellFault(last, id);
+    world.run(10_000);
+    expect(world.volume(id).configuration.epoch).toBe(1);
+    expect(world.view(id).health).toBe('faulted');
+    expect(world.ask({ kind: 'volume-attach', volumeId: id, readOnly: false, tcp: false })).toMatchObject({ ok: false, code: 'io-error' });
+  });
+
   it('never shrinks below the minimum of copies', () => {
     const world = new ModelWorld(2, FAST);
     const id = world.create(1, 2);

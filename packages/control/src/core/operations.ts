@@ -7,7 +7,7 @@ import { place } from './placement.ts';
 import { candidate, isPromotable } from './promotion.ts';
 import { promote, reconcile } from './reconcile.ts';
 import type { AttachmentRecord, VolumeRecord } from './records.ts';
-import { placementServers } from './repair.ts';
+import { isFaulted, placementServers } from './repair.ts';
 import { change, create, note, reconfigured } from './store-access.ts';
 import { changeAndPush, push } from './telling.ts';
 import { DEFAULT_LIMITS, eventOf, serverOf, wallMs, type Manager, type Volume, type Waiter } from './state.ts';
@@ -70,6 +70,11 @@ function wait(m: Manager, v: Volume, requestId: number, check: Waiter['check']):
 function refuse(m: Manager, requestId: number, outcome: 'conflict' | 'unknown'): void {
   const code: ErrorCode = outcome === 'conflict' ? 'busy' : 'unavailable';
   m.fx.answer(requestId, { ok: false, code, message: outcome === 'conflict' ? 'somebody else changed it at the same moment' : 'the metadata store did not answer; look at the state before trying again' });
+}
+
+/** The last copy's disk has failed: another epoch would end even its reads. */
+function checkChangeable(m: Manager, v: Volume): void {
+  if (isFaulted(m, v, primaryOf(v.record.configuration))) throw new AshlarError('io-error', `the disk of the last copy of ${v.volumeId} failed; it can only be read, by the attachment that it has or a read-only one`);
 }
 
 function checkSize(sizeBytes: number): void {
@@ -144,6 +149,7 @@ function modify(m: Manager, v: Volume, requestId: number, command: Of<'volume-mo
   const limits = { ...v.record.limits, ...command.limits };
   const base = { ...v.record, limits, tags: command.tags ?? v.record.tags };
   const touches = mirrors + 1 !== configuration.copiesWanted || minCopies !== configuration.minCopies || durability !== configuration.durability;
+  if (touches) checkChangeable(m, v);
   const record = touches ? reconfigured(base, { minCopies, copiesWanted: mirrors + 1, durability }) : base;
   const events = [eventOf(m, 'volume-modified', v.volumeId, 'asked for', { minCopies, mirrors, durability, iops: limits.iops, bandwidthBytes: limits.bandwidthBytes }, 'operator')];
   const answer = (): void => {
@@ -159,6 +165,7 @@ function grow(m: Manager, v: Volume, requestId: number, command: Of<'volume-grow
   checkSize(command.sizeBytes);
   const { sizeBytes } = v.record.configuration;
   if (command.sizeBytes <= sizeBytes) throw bad(`${v.volumeId} has ${sizeBytes} bytes; a volume only grows`);
+  checkChangeable(m, v);
   const record = reconfigured(v.record, { sizeBytes: command.sizeBytes });
   const { epoch } = record.configuration;
   changeAndPush(m, v, record, [eventOf(m, 'volume-grown', v.volumeId, 'asked for', { from: sizeBytes, to: command.sizeBytes, epoch }, 'operator')], () => {
@@ -184,6 +191,7 @@ function attach(m: Manager, v: Volume, requestId: number, command: Of<'volume-at
     waitFor();
     return reconcile(m, v);
   }
+  if (!readOnly) checkChangeable(m, v);
   // Only a writer fences others; a reader carries the number that is current.
   const attachNumber = v.record.configuration.attachNumber + (readOnly ? 0 : 1);
   const attachment: AttachmentRecord = { hostId, readOnly, tcp, copy, attachNumber, state: 'attaching', nbd: null, attachedAtMs: wallMs(m) };

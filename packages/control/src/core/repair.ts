@@ -18,6 +18,8 @@ export function repair(m: Manager, v: Volume): void {
     removeSuperfluous(m, v);
     return;
   }
+  // A disk that fails keeps no promise of another epoch: as it is, the last copy goes on answering verified reads.
+  if (isFaulted(m, v, primaryOf(configuration))) return;
   v.deficitSinceMs ??= m.nowMs;
   discardUseless(m, v);
   // A volume without a primary at work has nothing to be filled from.
@@ -48,7 +50,7 @@ function slowCopy(m: Manager, v: Volume): ServerId | null {
   return v.slow.keys().next().value ?? null;
 }
 
-function isFaulted(m: Manager, v: Volume, id: ServerId): boolean {
+export function isFaulted(m: Manager, v: Volume, id: ServerId): boolean {
   return (reportOf(m, v, id)?.fault ?? null) !== null;
 }
 
@@ -82,6 +84,9 @@ function placeLearner(m: Manager, v: Volume): void {
     addLearner(m, v, id as ServerId, 'a copy is missing; a new one is built');
   } catch (error) {
     if (!(error instanceof AshlarError)) throw error;
+    // A server that is up and reports nothing has lost its files: once it has said so, it can take a new copy.
+    const emptied = v.record.holders.filter((id) => !involvedIn(v.record.configuration).includes(id) && isUp(m, serverOf(m, id)) && reportOf(m, v, id) === undefined);
+    if (emptied.length > 0) discardFrom(m, v, emptied);
     if (!v.stuckTold) note(m, [eventOf(m, 'no-server-for-copy', v.volumeId, error.message)]);
     v.stuckTold = true;
   }

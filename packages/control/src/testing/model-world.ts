@@ -176,6 +176,8 @@ export class ModelWorld implements ManagerEffects {
     this.#drain();
   }
 
+  tellFault(server: ModelServer, volumeId: VolumeId): void { this.#report(server, volumeId, server.copies.get(volumeId) as Copy); }
+
   endManager(): void { this.managerUp = false; }
 
   restartManager(): void {

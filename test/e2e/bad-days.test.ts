@@ -1,0 +1,348 @@
+// needs: strace, unshare, mount, root
+/**
+ * Bad input and bad days, against a live site: each row with exit code, error code, and the volume's checksum before and after.
+ * `pnpm bad-days` keeps the table in docs/results.
+ */
+import { spawn, type ChildProcess } from 'node:child_process';
+import { createHash, randomBytes } from 'node:crypto';
+import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, readdirSync, readSync, renameSync, rmSync, statSync, symlinkSync, writeFileSync, writeSync } from 'node:fs';
+import { connect, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { NbdClient } from '@ashlar/nbd-client';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { cli, isAlive, Site, type Volume } from './support/site.ts';
+import { Table } from './support/table.ts';
+
+const directory = mkdtempSync(join(tmpdir(), 'ashlar-bad-'));
+const SITE = join(directory, 'site');
+const OPTIONS = ['--processes', '--servers', '3', '--rebuild-delay', '2s'] as const;
+const SIZE_BYTES = 48 * 2 ** 20;
+const UNKNOWN = 'vol-0123456789abcdef0';
+const table = new Table('Bad input and bad days', ['what', 'exit code', 'error code', 'checksum before', 'after', 'what became of it']);
+
+let site: Site;
+let volumeId = '';
+let sum = '';
+
+async function checksum(id = volumeId): Promise<string> {
+  const { attachments } = await site.volume(id);
+  const client = await NbdClient.connect(attachments[0]?.nbd as string);
+  const hash = createHash('sha256');
+  for (let at = 0; at < client.sizeBytes; at += 2 ** 22) hash.update(await client.read(at, Math.min(2 ** 22, client.sizeBytes - at)));
+  await client.close();
+  return hash.digest('hex').slice(0, 16);
+}
+
+/** New random bytes everywhere, some of them flushed. */
+async function rewrite(id = volumeId): Promise<void> {
+  const client = await NbdClient.connect((await site.volume(id)).attachments[0]?.nbd as string);
+  for (let at = 0; at < client.sizeBytes; at += 2 ** 20) await client.write(at, randomBytes(2 ** 20));
+  await client.flush();
+  for (let at = 0; at < client.sizeBytes; at += 2 ** 22) await client.write(at, randomBytes(4096));
+  await client.close();
+}
+
+function row(what: string, code: number | null | '', error: string, before: string, after: string, became: string): void {
+  table.add([what, String(code ?? 'signal'), error, before, after, became]);
+}
+
+async function refusal(what: string, expected: readonly [number, string], ...args: readonly string[]): Promise<void> {
+  const [code, error] = await site.refused(...args);
+  const after = await checksum();
+  row(what, code, String(error), sum, after, 'refused; nothing was changed');
+  expect([code, error, after]).toEqual([...expected, sum]);
+}
+
+const copyDirectory = (server: string, id = volumeId): string => join(SITE, 'servers', server, 'disk-1', 'copies', id);
+
+/** Files of a copy whose name begins so, the oldest first. */
+function filesOf(server: string, prefix: RegExp, id = volumeId): string[] {
+  const folder = copyDirectory(server, id);
+  return readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((name) => prefix.test(name)).sort().map((name) => join(folder, name)).filter((path) => statSync(path).isFile());
+}
+
+function flip(path: string, at: number): void {
+  const fd = openSync(path, 'r+');
+  const byte = Buffer.alloc(1);
+  readSync(fd, byte, 0, 1, at);
+  byte[0] = (byte[0] as number) ^ 0x10;
+  writeSync(fd, byte, 0, 1, at);
+  closeSync(fd);
+}
+
+/** The place of these bytes in the file; -1 if they are not there. */
+function find(path: string, bytes: Uint8Array): number {
+  return readFileSync(path).indexOf(bytes);
+}
+
+async function restart(change: () => void, signal: 'SIGTERM' | 'SIGKILL' = 'SIGTERM'): Promise<void> {
+  const pids = (await site.servers()).map((server) => server.pid);
+  await site.end(signal);
+  await expect.poll(() => pids.some(isAlive), { timeout: 20_000, interval: 50 }).toBe(false);
+  change();
+  site = await Site.up(SITE, ...OPTIONS);
+}
+
+async function eventNames(id = volumeId): Promise<readonly string[]> {
+  return (await site.ask<readonly { name: string }[]>('events', '--subject', id, '--max', '10000')).map((event) => event.name);
+}
+
+function roleOf(volume: Volume, role: 'primary' | 'mirror'): string {
+  return volume.copies.find((copy) => copy.role === role)?.serverId as string;
+}
+
+beforeAll(async () => {
+  site = await Site.up(SITE, ...OPTIONS);
+  ({ volumeId } = await site.ask<{ volumeId: string }>('volume', 'create', '--size', `${SIZE_BYTES}B`));
+  await site.ask('volume', 'attach', volumeId);
+  await rewrite();
+  sum = await checksum();
+});
+
+afterAll(async () => {
+  await site.end();
+  table.save('bad-days.md');
+  rmSync(directory, { recursive: true, force: true });
+});
+
+describe('bad input', () => {
+  it.each([['0'], ['-1'], ['1000'], ['4KB'], ['99999TiB'], ['1e9'], ['NaN']])('a size of %s', async (size) => refusal(`\`volume create --size ${size}\``, [2, 'invalid-argument'], 'volume', 'create', `--size=${size}`));
+  it('more mirrors than servers', async () => refusal('three mirrors on three servers', [1, 'too-few-servers'], 'volume', 'create', '--size', '1GiB', '--mirrors', '3'));
+  it('an unknown volume', async () => refusal('an unknown volume id', [1, 'not-found'], 'volume', 'attach', UNKNOWN));
+  it('an id that is none', async () => refusal('an id that is none', [2, 'invalid-argument'], 'volume', 'describe', '../../etc/passwd'));
+  it('a second writer', async () => refusal('a second writer', [1, 'in-use'], 'volume', 'attach', volumeId));
+  it('deleting what is attached', async () => refusal('deleting an attached volume', [1, 'in-use'], 'volume', 'delete', volumeId));
+  it('a wrong token', async () => refusal('a wrong token', [1, 'unauthorized'], 'volume', 'list', '--token', 'wrong'));
+  it('shrinking', async () => refusal('growing to a smaller size', [2, 'invalid-argument'], 'volume', 'grow', volumeId, '--size', '4KiB'));
+  it('a minimum above the copies', async () => refusal('a minimum of three copies of two', [2, 'invalid-argument'], 'volume', 'modify', volumeId, '--min-copies', '3'));
+
+  it('a directory in use', async () => {
+    const { code, json } = await cli(['up', '--dir', SITE]);
+    const error = (json as { error: { code: string } }).error.code;
+    const after = await checksum();
+    row('a second `up` on the same directory', code, error, sum, after, 'refused; the first goes on');
+    expect([code, error, after]).toEqual([1, 'directory-locked', sum]);
+  });
+
+  it('a server’s directory that another site holds', async () => {
+    const other = join(directory, 'other');
+    mkdirSync(join(other, 'servers', 'server-1'), { recursive: true, mode: 0o700 });
+    symlinkSync(join(SITE, 'servers', 'server-1', 'disk-1'), join(other, 'servers', 'server-1', 'disk-1'));
+    const { code, json } = await cli(['up', '--dir', other, '--processes', '--servers', '1']);
+    const error = (json as { error: { code: string } }).error.code;
+    const after = await checksum();
+    row('a server’s directory given to two sites', code, error, sum, after, 'refused; the first goes on');
+    expect([code, error, after]).toEqual([1, 'directory-locked', sum]);
+  });
+
+  it('an NBD client that sends garbage', async () => {
+    const path = new URL((await site.volume(volumeId)).attachments[0]?.nbd as string).searchParams.get('socket') as string;
+    for (let i = 0; i < 20; i++) {
+      const socket = connect(path);
+      await new Promise<void>((resolve) => {
+        socket.on('error', () => {});
+        socket.once('close', () => resolve());
+        socket.once('connect', () => socket.end(randomBytes(4096)));
+        socket.resume();
+      });
+    }
+    const after = await checksum();
+    row('20 NBD clients that send garbage', '', '', sum, after, 'their connections are closed');
+    expect(after).toBe(sum);
+  });
+
+  it('ten thousand connections', async () => {
+    const path = new URL((await site.volume(volumeId)).attachments[0]?.nbd as string).searchParams.get('socket') as string;
+    const sockets: Socket[] = [];
+    let refused = 0;
+    for (let i = 0; i < 10_000; i += 200) {
+      await Promise.all(Array.from({ length: 200 }, () => new Promise<void>((resolve) => {
+        const socket = connect(path);
+        sockets.push(socket);
+        socket.once('error', () => { refused++; resolve(); });
+        socket.once('close', () => resolve());
+        socket.once('data', () => resolve());
+      })));
+    }
+    const open = sockets.filter((socket) => !socket.destroyed).length;
+    for (const socket of sockets) socket.destroy();
+    const after = await checksum();
+    row('10,000 NBD connections at once', '', '', sum, after, `${open} were open at a time, ${10_000 - open} refused or closed (${refused} with an error); I/O goes on`);
+    expect(after).toBe(sum);
+  });
+});
+
+describe('bad days', () => {
+  it('both copies killed at once', async () => {
+    const before = await site.healthy(volumeId);
+    const pids = (await site.servers()).filter((server) => before.copies.some((copy) => copy.serverId === server.serverId)).map((server) => server.pid);
+    for (const pid of pids) process.kill(pid, 'SIGKILL');
+    const after = await checksum();
+    await site.healthy(volumeId);
+    row('both copies’ processes killed at once', '', '', sum, after, 'I/O waits until one is back; healthy again');
+    expect(after).toBe(sum);
+  });
+
+  it('a server directory that belongs to another server', async () => {
+    await site.end();
+    const [one, two] = ['server-1', 'server-2'].map((server) => join(SITE, 'servers', server, 'disk-1')) as [string, string];
+    const swap = (): void => {
+      renameSync(one, `${one}-away`);
+      renameSync(two, one);
+      renameSync(`${one}-away`, two);
+    };
+    swap();
+    const { code, json } = await cli(['up', '--dir', SITE, ...OPTIONS]);
+    const error = (json as { error: { code: string } }).error.code;
+    swap();
+    site = await Site.up(SITE, ...OPTIONS);
+    const after = await checksum();
+    row('server directories exchanged', code, error, sum, after, 'refused; put back, everything is there');
+    expect([code, error, after]).toEqual([1, 'directory-foreign', sum]);
+  });
+
+  it.each([['in the middle', 0.5], ['at the end', 0.98]] as const)('a corrupt journal record %s', async (where, part) => {
+    await rewrite();
+    sum = await checksum();
+    const mirror = roleOf(await site.healthy(volumeId), 'mirror');
+    await restart(() => {
+      const journals = filesOf(mirror, /^journal/);
+      const path = journals[Math.floor((journals.length - 1) * part)] as string;
+      flip(path, Math.floor(statSync(path).size * part));
+    }, 'SIGKILL');
+    const after = await checksum();
+    const volume = await site.healthy(volumeId, 60_000);
+    expect(after).toBe(sum);
+    await site.ask('volume', 'scrub', volumeId);
+    await everyCopyHas(sum);
+    row(`one byte of a mirror’s journal flipped ${where}, after SIGKILL of everything`, '', '', sum, after, `every copy right again: ${volume.copies.map((copy) => copy.serverId).join(', ')}`);
+  });
+
+  it('a flipped bit in the settled data of the primary: repaired from the mirror', async () => {
+    const marker = randomBytes(4096);
+    await writeMarker(marker);
+    sum = await checksum();
+    const primary = roleOf(await site.healthy(volumeId), 'primary');
+    // Destaged once the volume is idle.
+    await expect.poll(() => settledIn(primary, marker), { timeout: 40_000, interval: 500 }).not.toBeNull();
+    const found = settledIn(primary, marker) as { path: string; at: number };
+    await restart(() => flip(found.path, found.at + 100));
+    // Whoever leads now: every copy must give the right bytes, and the flipped one be repaired.
+    const after = await checksum();
+    await site.ask('volume', 'scrub', volumeId);
+    expect(after).toBe(sum);
+    await everyCopyHas(sum);
+    row('one bit of settled data flipped in one copy', '', '', sum, after, 'repaired from the other copy; both are right');
+  });
+
+  it('a machine that restarted: the page cache of both copies is gone', async () => {
+    sum = await checksum();
+    const pids = (await site.servers()).map((server) => server.pid);
+    const ended = site.end('SIGKILL');
+    // Before they notice that their parent is gone, and close their copies cleanly.
+    for (const pid of pids) process.kill(pid, 'SIGKILL');
+    await ended;
+    await expect.poll(() => pids.some(isAlive), { timeout: 20_000, interval: 50 }).toBe(false);
+    const bootId = join(directory, 'boot-id');
+    writeFileSync(bootId, '00000000-1111-2222-3333-444444444444\n');
+    site = await Site.upIn(['unshare', '--mount', 'sh', '-c', `mount --bind ${bootId} /proc/sys/kernel/random/boot_id && exec "$@"`, 'sh'], SITE, ...OPTIONS);
+    const after = await checksum();
+    await site.healthy(volumeId, 60_000);
+    const names = await eventNames();
+    row('the machine restarted without a clean close', '', '', sum, after, names.includes('recovered-after-cache-loss') ? 'the longest log wins; an event says what may be missing' : 'no recovery was needed');
+    expect(after).toBe(sum);
+    expect(names).toContain('recovered-after-cache-loss');
+    await restart(() => {});
+    await site.healthy(volumeId);
+  });
+
+  it('a failed fsync on one copy, then on the last', async () => {
+    const { volumeId: id } = await site.ask<{ volumeId: string }>('volume', 'create', '--size', '16MiB', '--io-timeout', '5s');
+    await site.ask('volume', 'attach', id);
+    await rewrite(id);
+    const before = await checksum(id);
+    const mirror = roleOf(await site.healthy(id), 'mirror');
+    let tracer = await failSyncs(mirror);
+    const client = await NbdClient.connect((await site.volume(id)).attachments[0]?.nbd as string);
+    const bytes = await client.read(0, 4096);
+    await client.write(0, bytes);
+    await client.flush();
+    tracer.kill('SIGTERM');
+    const volume = await site.until(id, (now) => !now.copies.some((copy) => copy.serverId === mirror && copy.role !== 'learner' && copy.state === 'in-sync') || now.health === 'healthy', 30_000);
+    const after = await checksum(id);
+    row('fdatasync fails on one copy', '', '', before, after, `the flush succeeds on the others; the copy leaves and is made anew (${volume.health})`);
+    expect(after).toBe(before);
+    await site.healthy(id, 60_000);
+    await client.close();
+    await site.ask('volume', 'detach', id);
+    await site.ask('volume', 'delete', id);
+
+    const alone = await site.ask<{ volumeId: string }>('volume', 'create', '--size', '16MiB', '--mirrors', '0', '--io-timeout', '5s');
+    await site.ask('volume', 'attach', alone.volumeId);
+    await rewrite(alone.volumeId);
+    const aloneBefore = await checksum(alone.volumeId);
+    tracer = await failSyncs(roleOf(await site.volume(alone.volumeId), 'primary'));
+    const last = await NbdClient.connect((await site.volume(alone.volumeId)).attachments[0]?.nbd as string);
+    await last.write(0, await last.read(0, 4096));
+    const failure = await last.flush().then(() => 'none', (error: unknown) => String((error as { code?: unknown }).code ?? error));
+    await last.close();
+    const aloneAfter = await checksum(alone.volumeId);
+    tracer.kill('SIGTERM');
+    row('fdatasync fails on the last copy', '', failure, aloneBefore, aloneAfter, `flush fails; verified reads go on; ${(await site.volume(alone.volumeId)).health}`);
+    expect(failure).not.toBe('none');
+    expect(aloneAfter).toBe(aloneBefore);
+    await site.ask('volume', 'detach', alone.volumeId);
+  });
+});
+
+// ---- parts
+
+async function sumsOfCopies(): Promise<readonly string[]> {
+  const sums: string[] = [];
+  for (const { serverId } of (await site.healthy(volumeId, 60_000)).copies) {
+    const { nbd } = await site.ask<{ nbd: string }>('volume', 'attach', volumeId, '--copy', serverId, '--read-only');
+    const client = await NbdClient.connect(nbd);
+    const hash = createHash('sha256');
+    try {
+      for (let at = 0; at < client.sizeBytes; at += 2 ** 22) hash.update(await client.read(at, Math.min(2 ** 22, client.sizeBytes - at)));
+      sums.push(hash.digest('hex').slice(0, 16));
+    } catch (error) {
+      // One copy alone is not repaired from others: its bad block is an error, never wrong bytes.
+      sums.push(String(error));
+    }
+    await client.close();
+    await site.ask('volume', 'detach', volumeId, '--copy', serverId);
+  }
+  return sums;
+}
+
+async function everyCopyHas(wanted: string): Promise<void> {
+  await expect.poll(sumsOfCopies, { timeout: 40_000, interval: 1000 }).toEqual([wanted, wanted]);
+}
+
+async function writeMarker(marker: Uint8Array): Promise<void> {
+  const client = await NbdClient.connect((await site.volume(volumeId)).attachments[0]?.nbd as string);
+  await client.write(2 ** 20, marker);
+  await client.flush();
+  await client.close();
+}
+
+/** Where the copy holds this block as settled data, outside of journal and superblock. */
+function settledIn(server: string, block: Uint8Array): { readonly path: string; readonly at: number } | null {
+  for (const path of filesOf(server, /^(?!journal|superblock)/)) {
+    const at = find(path, block);
+    if (at >= 0) return { path, at };
+  }
+  return null;
+}
+
+async function failSyncs(server: string): Promise<ChildProcess> {
+  const { pid } = (await site.servers()).find((known) => known.serverId === server) as { pid: number };
+  const tracer = spawn('strace', ['-f', '-p', String(pid), '-o', '/dev/null', '-e', 'trace=fdatasync,fsync', '-e', 'inject=fdatasync,fsync:error=EIO'], { stdio: ['ignore', 'ignore', 'pipe'] });
+  await new Promise<void>((resolve, reject) => {
+    tracer.once('exit', (code) => reject(new Error(`strace ended with ${code ?? 'a signal'}`)));
+    tracer.stderr?.setEncoding('utf8').on('data', (text: string) => { if (/attached/.test(text)) resolve(); });
+  });
+  return tracer;
+}

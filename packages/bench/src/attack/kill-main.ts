@@ -12,7 +12,7 @@ import { harmAgainAndAgain, type Harm } from './kill-run.ts';
 import { killReport } from './kill-report.ts';
 import { Rig } from './rig.ts';
 
-const USAGE = `pnpm kill-run [--way ${WAYS.join('|')}] [--kills 100] [--size 4GiB] [--seed N] [--dir DIR] [--results DIR]
+const USAGE = `pnpm kill-run [--way ${WAYS.join('|')}] [--kills 100] [--minutes M] [--size 4GiB] [--seed N] [--dir DIR] [--results DIR]
   kill          SIGKILL of a server with an in-sync copy and requests in flight; every second one a primary (default)
   freeze        the same with SIGSTOP, and SIGCONT after 0.3 to 4 seconds
   kill-host     SIGKILL of the process with the node managers: the client reconnects and sends again
@@ -20,7 +20,7 @@ const USAGE = `pnpm kill-run [--way ${WAYS.join('|')}] [--kills 100] [--size 4Gi
 
 const { values } = parseArgs({
   options: {
-    way: { type: 'string', default: 'kill' }, kills: { type: 'string', default: '100' }, size: { type: 'string', default: '4GiB' },
+    way: { type: 'string', default: 'kill' }, kills: { type: 'string', default: '100' }, minutes: { type: 'string', default: '180' }, size: { type: 'string', default: '4GiB' },
     seed: { type: 'string' }, dir: { type: 'string' }, results: { type: 'string' }, help: { type: 'boolean', default: false },
   },
 });
@@ -40,7 +40,7 @@ async function killRun(way: Way): Promise<boolean> {
   try {
     let broken: string | null = null;
     try {
-      await harmAgainAndAgain(rig, { way, kills: Number(values.kills), seed }, (harm) => {
+      await harmAgainAndAgain(rig, { way, kills: Number(values.kills), seed, minutesMax: Number(values.minutes) }, (harm) => {
         harms.push(harm);
         process.stderr.write(`${String(harms.length).padStart(4)}  ${harm.party.padEnd(9)} ${harm.role.padEnd(8)} in flight ${String(harm.inFlight).padStart(2)}  ${harm.counts ? 'counts ' : 'no harm'}  stall ${harm.stallMs.toFixed(0).padStart(5)} ms  healed after ${harm.healedMs.toFixed(0).padStart(6)} ms\n`);
       });

@@ -8,6 +8,8 @@ export interface KillOptions {
   readonly way: Way;
   readonly kills: number;
   readonly seed: number;
+  /** After so long no more processes are harmed, however few they were. */
+  readonly minutesMax: number;
 }
 
 /** One signal to one process. It counts if the process held an in-sync copy (or is the host) and requests were in flight. */
@@ -35,12 +37,13 @@ interface Victim {
   readonly role: string;
 }
 
-/** Harms one process after the other, each time after all copies are in sync again, until enough have counted. */
+/** Harms one process after the other, each time after all copies are in sync again, until enough have counted or the time is over. */
 export async function harmAgainAndAgain(rig: Rig, options: KillOptions, onHarm: (harm: Harm) => void): Promise<readonly Harm[]> {
   const prng = new Prng(options.seed);
   const between = ({ min, max }: typeof CALM_MS): number => min + prng.below(max - min);
   const harms: Harm[] = [];
-  while (harms.filter((harm) => harm.counts).length < options.kills) {
+  const endsMs = performance.now() + options.minutesMax * 60_000;
+  while (harms.filter((harm) => harm.counts).length < options.kills && performance.now() < endsMs) {
     const volume = await rig.healthy(HEAL_TIMEOUT_MS);
     await delay(between(CALM_MS));
     for (const harm of await harmOnce(rig, victimsOf(volume, options.way, harms.length, prng), options.way === 'freeze' ? between(FREEZE_MS) : null)) {

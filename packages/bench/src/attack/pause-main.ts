@@ -10,13 +10,13 @@ import { inMs, percentile, runDescription } from './describe-run.ts';
 import { failOverAgainAndAgain, type Failover } from './pause-run.ts';
 import { Rig, type Settled } from './rig.ts';
 
-const USAGE = `pnpm pause-run [--by kill|freeze] [--failovers 200] [--calm 0] [--rate 1500] [--size 1GiB] [--seed N] [--dir DIR] [--results DIR]
+const USAGE = `pnpm pause-run [--by kill|freeze] [--failovers 200] [--minutes M] [--calm 0] [--rate 1500] [--size 1GiB] [--seed N] [--dir DIR] [--results DIR]
   How long the client waits when the primary's process is killed (SIGKILL) or frozen (SIGSTOP), over many failovers.
   --calm 30m    first so long with every processor also busy otherwise: no failover may happen; then one freeze must still be found in time`;
 
 const { values } = parseArgs({
   options: {
-    by: { type: 'string', default: 'kill' }, failovers: { type: 'string', default: '200' }, calm: { type: 'string', default: '0' }, rate: { type: 'string', default: '1500' },
+    by: { type: 'string', default: 'kill' }, failovers: { type: 'string', default: '200' }, minutes: { type: 'string', default: '180' }, calm: { type: 'string', default: '0' }, rate: { type: 'string', default: '1500' },
     size: { type: 'string', default: '1GiB' }, seed: { type: 'string' }, dir: { type: 'string' }, results: { type: 'string' }, help: { type: 'boolean', default: false },
   },
 });
@@ -60,7 +60,7 @@ async function pauseRun(by: 'kill' | 'freeze'): Promise<boolean> {
     const quiet = await calm(rig, parseDurationMs(values.calm));
     let broken: string | null = null;
     try {
-      await failOverAgainAndAgain(rig, { signal: by === 'kill' ? 'SIGKILL' : 'SIGSTOP', failovers: Number(values.failovers), seed }, (failover) => {
+      await failOverAgainAndAgain(rig, { signal: by === 'kill' ? 'SIGKILL' : 'SIGSTOP', failovers: Number(values.failovers), minutesMax: Number(values.minutes), seed }, (failover) => {
         failovers.push(failover);
         process.stderr.write(`${String(failovers.length).padStart(4)}  ${failover.from} → ${failover.to}  stall ${inMs(failover.stallMs).padStart(8)}  all in sync after ${inMs(failover.healedMs)}\n`);
       });

@@ -8,6 +8,8 @@ import type { Rig } from './rig.ts';
 export interface PauseOptions {
   readonly signal: 'SIGKILL' | 'SIGSTOP';
   readonly failovers: number;
+  /** After so long there are no more, however few they were. */
+  readonly minutesMax: number;
   readonly seed: number;
 }
 
@@ -27,7 +29,8 @@ const CALM_MS = { min: 100, max: 700 };
 /** Ends or freezes the primary, again and again, each time from a state in which all copies are in sync. */
 export async function failOverAgainAndAgain(rig: Rig, options: PauseOptions, onFailover: (failover: Failover) => void): Promise<void> {
   const prng = new Prng(options.seed);
-  for (let i = 0; i < options.failovers; i++) {
+  const endsMs = performance.now() + options.minutesMax * 60_000;
+  for (let i = 0; i < options.failovers && performance.now() < endsMs; i++) {
     const before = await rig.healthy(HEAL_TIMEOUT_MS);
     await delay(CALM_MS.min + prng.below(CALM_MS.max - CALM_MS.min));
     onFailover(await failOver(rig, before, options.signal));

@@ -201,10 +201,12 @@ export class CopyActor implements Actor<CopyActorMessage>, CopyPort {
       this.#lastWriteMs = this.#context.nowMs();
       this.#setIdleTimer(this.#lastWriteMs + IDLE_MS);
     }
-    const outcome = this.driver.work(idle);
+    // Woken while idle, by a sync or a commit that eager destaging waited for: it goes on as such.
+    const eager = idle || this.#context.nowMs() - this.#lastWriteMs >= IDLE_MS;
+    const outcome = this.driver.work(eager);
     if (outcome !== 'more') return;
     // Through a timer, so that what came in meanwhile goes first.
-    if (idle) this.#setIdleTimer(this.#context.nowMs());
+    if (eager) this.#setIdleTimer(this.#context.nowMs());
     else this.#context.setTimer('work', this.#context.nowMs());
   }
 

@@ -16,7 +16,8 @@ const USAGE = `pnpm kill-run [--way ${WAYS.join('|')}] [--kills 100] [--minutes 
   kill          SIGKILL of a server with an in-sync copy and requests in flight; every second one a primary (default)
   freeze        the same with SIGSTOP, and SIGCONT after 0.3 to 4 seconds
   kill-host     SIGKILL of the process with the node managers: the client reconnects and sends again
-  kill-several  both copies' servers at once, or the primary's and the host's`;
+  kill-several  both copies' servers at once, or the primary's and the host's
+  mixed         all of these, one after the other`;
 
 const { values } = parseArgs({
   options: {
@@ -42,7 +43,7 @@ async function killRun(way: Way): Promise<boolean> {
     try {
       await harmAgainAndAgain(rig, { way, kills: Number(values.kills), seed, minutesMax: Number(values.minutes) }, (harm) => {
         harms.push(harm);
-        process.stderr.write(`${String(harms.length).padStart(4)}  ${harm.party.padEnd(9)} ${harm.role.padEnd(8)} in flight ${String(harm.inFlight).padStart(2)}  ${harm.counts ? 'counts ' : 'no harm'}  stall ${harm.stallMs.toFixed(0).padStart(5)} ms  healed after ${harm.healedMs.toFixed(0).padStart(6)} ms\n`);
+        process.stderr.write(`${String(harms.length).padStart(4)}  ${harm.way.padEnd(12)} ${harm.party.padEnd(9)} ${harm.role.padEnd(8)} in flight ${String(harm.inFlight).padStart(2)}  ${harm.counts ? 'counts ' : 'no harm'}  stall ${harm.stallMs.toFixed(0).padStart(5)} ms  healed after ${harm.healedMs.toFixed(0).padStart(6)} ms\n`);
       });
     } catch (error) {
       // What was found so far is worth its report; the run has failed.

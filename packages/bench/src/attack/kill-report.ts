@@ -23,6 +23,7 @@ const TITLES: Readonly<Record<Way, string>> = {
   'freeze': 'Servers frozen under load (SIGSTOP, SIGCONT)',
   'kill-host': "The host's process killed under load",
   'kill-several': 'Several processes killed at once under load',
+  'mixed': 'Processes killed and frozen under load, one way after the other',
 };
 
 export function killReport(result: KillResult): string {
@@ -37,6 +38,7 @@ export function killReport(result: KillResult): string {
     `- Volume: ${result.sizeBytes / 2 ** 30} GiB, two copies, three servers, each process of its own; queue depth 32, 4k to 128k, half reads, a flush every 100 writes`, '',
     '| | |', '|---|---|',
     `| processes harmed that held an in-sync copy (or the attachment) with requests in flight | ${counting.length} (${roles.join(', ')}) |`,
+    ...(result.way === 'mixed' ? [`| ways | ${[...new Set(counting.map(({ way }) => way))].sort().map((way) => `${way} ${counting.filter((harm) => harm.way === way).length}`).join(', ')} |`] : []),
     `| signals that did not count | ${result.harms.length - counting.length} |`,
     `| length of the run | ${(result.seconds / 60).toFixed(1)} min, ${load.requests} requests, ${result.epochs} epochs |`,
     `| longest silence the client saw after a harm | median ${inMs(percentile(stalls, 0.5))}, p99 ${inMs(percentile(stalls, 0.99))}, most ${inMs(percentile(stalls, 1))} |`,

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { VolumeView } from '@ashlar/control';
 import { Prng } from '@ashlar/words';
-import { freeze, signal, type Way } from './harm.ts';
+import { freeze, signal, wayOf, type SingleWay, type Way } from './harm.ts';
 import { isMemberInSync, type Rig } from './rig.ts';
 
 export interface KillOptions {
@@ -14,6 +14,7 @@ export interface KillOptions {
 
 /** One signal to one process. It counts if the process held an in-sync copy (or is the host) and requests were in flight. */
 export interface Harm {
+  readonly way: SingleWay;
   readonly atMs: number;
   readonly party: string;
   readonly role: string;
@@ -46,7 +47,8 @@ export async function harmAgainAndAgain(rig: Rig, options: KillOptions, onHarm: 
   while (harms.filter((harm) => harm.counts).length < options.kills && performance.now() < endsMs) {
     const volume = await rig.healthy(HEAL_TIMEOUT_MS);
     await delay(between(CALM_MS));
-    for (const harm of await harmOnce(rig, victimsOf(volume, options.way, harms.length, prng), options.way === 'freeze' ? between(FREEZE_MS) : null)) {
+    const way = wayOf(options.way, prng);
+    for (const harm of await harmOnce(rig, way, victimsOf(volume, way, harms.length, prng), way === 'freeze' ? between(FREEZE_MS) : null)) {
       harms.push(harm);
       onHarm(harm);
     }
@@ -56,7 +58,7 @@ export async function harmAgainAndAgain(rig: Rig, options: KillOptions, onHarm: 
 }
 
 /** Half of them primaries. */
-function victimsOf(volume: VolumeView, way: Way, turn: number, prng: Prng): readonly Victim[] {
+function victimsOf(volume: VolumeView, way: SingleWay, turn: number, prng: Prng): readonly Victim[] {
   const members = volume.copies.filter(isMemberInSync).map(({ serverId, role }) => ({ party: serverId as string, role: role as string }));
   const host = { party: volume.attachments[0]?.host ?? 'host-1', role: 'host' };
   const primary = members.filter(({ role }) => role === 'primary');
@@ -68,7 +70,7 @@ function victimsOf(volume: VolumeView, way: Way, turn: number, prng: Prng): read
   }
 }
 
-async function harmOnce(rig: Rig, victims: readonly Victim[], freezeMs: number | null): Promise<readonly Harm[]> {
+async function harmOnce(rig: Rig, way: SingleWay, victims: readonly Victim[], freezeMs: number | null): Promise<readonly Harm[]> {
   const pids = await Promise.all(victims.map(({ party }) => rig.pidOf(party)));
   // Looked at again: the calm before may have ended a role.
   const before = await rig.describe();
@@ -78,7 +80,7 @@ async function harmOnce(rig: Rig, victims: readonly Victim[], freezeMs: number |
     const { inFlight } = rig.load;
     const member = before.copies.find((copy) => copy.serverId === party);
     const hit = pid !== null && (freezeMs === null ? signal(pid, 'SIGKILL') : await freeze(pid, freezeMs));
-    return { atMs, party, role: member?.role ?? role, pid: pid ?? 0, inFlight, counts: hit && inFlight > 0 && (member === undefined ? role === 'host' : isMemberInSync(member)) };
+    return { way, atMs, party, role: member?.role ?? role, pid: pid ?? 0, inFlight, counts: hit && inFlight > 0 && (member === undefined ? role === 'host' : isMemberInSync(member)) };
   }));
   await healed(rig, victims, done.map(({ pid }) => pid), freezeMs === null);
   const endMs = performance.now();

@@ -1,3 +1,6 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { KERNEL, type Actor, type ActorContext, type Address, type Message, type Signal } from '@ashlar/actor';
 import { Frame, FrameKind } from '@ashlar/protocol';
 import { afterEach, describe, expect, test } from 'vitest';
@@ -154,6 +157,21 @@ describe('a pool of threads', () => {
     expect(ended).toEqual([0]);
     // The replaced thread and its sibling have found each other: the answer to a message from one's name comes back over their ring.
     expect(runtime.send('two/echo', { kind: 'forward', text: '', to: 'one/echo' } as Message, KERNEL)).toBe('ok');
+  });
+
+  test('the directory that a dead thread held is free for its replacement, and for nobody else before', async () => {
+    open(2);
+    const directory = mkdtempSync(join(tmpdir(), 'ashlar-pool-'));
+    home.context.watch('one');
+    await pool.place({ ...group('one', 'a'), argument: { party: 'one', directory } });
+    await expect(pool.place({ ...group('two', 'b'), argument: { party: 'two', directory } })).rejects.toMatchObject({ code: 'directory-locked' });
+    await home.until(isUp('one'));
+    home.got.length = 0;
+    home.context.send('one/echo', { kind: 'die', text: '' } as Message);
+    await home.until(isUp('one'));
+    home.context.send('one/echo', { kind: 'echo', text: 'again' } as Message);
+    await home.until(echoes);
+    rmSync(directory, { recursive: true });
   });
 
   test('what cannot be placed is refused with code and path, and forgotten', async () => {

@@ -1,9 +1,12 @@
 import type { Actor, ActorContext, Address, Message, Signal } from '@ashlar/actor';
 import type { Runtime } from '../../api.ts';
+import { DirectoryLock } from '../../directory-lock.ts';
 
 /** A group for the pool's tests: one actor `<party>/echo` that answers what it is sent, and does what it is told. */
 export interface EchoArgument {
   readonly party: string;
+  /** A data directory that it holds. */
+  readonly directory?: string;
 }
 
 interface Order extends Message {
@@ -41,7 +44,8 @@ class Echo implements Actor<Order> {
 }
 
 export function place(runtime: Runtime, argument: unknown): void {
-  const { party } = argument as EchoArgument;
+  const { party, directory } = argument as EchoArgument;
+  if (directory !== undefined) DirectoryLock.acquire(directory);
   if (party === 'refused') throw Object.assign(new Error('no such party'), { code: 'not-found', path: '/nowhere' });
   runtime.start({ kind: 'actor', id: party, address: `${party}/echo`, restart: 'permanent', shutdownMs: 100, start: (context) => new Echo(context) });
 }

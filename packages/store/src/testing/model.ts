@@ -79,6 +79,14 @@ export class Content {
     return -1;
   }
 
+  /** True if this block of the copy holds other bytes than the only one of this content. */
+  differsAt(store: CopyStore, block: number): boolean {
+    const got = new Uint8Array(BLOCK_BYTES);
+    if (store.read(block * BLOCK_BYTES, BLOCK_BYTES, got, 0) !== 'ok') return true;
+    for (let k = 0; k < SECTORS; k++) if (!sectorIs(got, k * SECTOR_BYTES, this.values[k] as number, block * SECTORS + k)) return true;
+    return false;
+  }
+
   /** The first block whose state or version the copy has wrong; -1 if none. */
   firstStateDifference(store: CopyStore): number {
     for (let extent = 0; extent * 256 < this.states.length; extent++) {

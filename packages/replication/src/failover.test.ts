@@ -1,7 +1,9 @@
 import { Frame } from '@ashlar/protocol';
+import { Prng } from '@ashlar/words';
 import { describe, expect, test } from 'vitest';
+import { CopyCore } from './copy.ts';
 import { LEASE_MS } from './limits.ts';
-import { A, B, C, Client, configurationOf, Group } from './testing/group.ts';
+import { A, B, C, Client, configurationOf, Group, VOLUME } from './testing/group.ts';
 
 function served(members = [A, B], more = {}): { group: Group; client: Client } {
   const group = new Group(configurationOf(members, more)).start().run(1000);
@@ -347,6 +349,48 @@ describe('copies that were away', () => {
     group.restart(C);
     group.run(5000);
     expect(group.c.core.durable.complete).toBe(true);
+  });
+
+  test('a learner calls itself whole only after a sync that began after the last fill', () => {
+    const { group } = served([A, B], { durability: 'strict' });
+    for (let extent = 0; extent < 3; extent++) group.a.log.extents.add(extent);
+    group.a.log.trimmedSeq = group.a.log.lastSeq;
+    group.c.manual = true;
+    group.change({ learners: [C] });
+    group.settle();
+    group.c.endSave();
+    group.settle();
+    group.cut.add(`${C}>${A}`);
+    group.c.endSave();
+    new Client(group.a, group.configuration.epoch, 2, 2).open();
+    group.settle();
+    expect(group.c.syncs).toBe(1); // of a record, before anything was filled
+    group.cut.clear();
+    group.run(1500);
+    expect(group.c.log.extents.size).toBe(3);
+    expect(group.c.core.state.follower?.completing).toBeGreaterThan(0);
+    group.c.endSync();
+    expect(group.c.core.durable.complete).toBe(false);
+    group.c.endSync();
+    expect(group.c.core.durable.complete).toBe(true);
+  });
+
+  test.each([1, 2])('a mirror that alone was restarted in its process is followed again by the next record, with a minimum of %i', (minCopies) => {
+    const { group, client } = served([A, B], { minCopies });
+    const { epoch } = group.configuration;
+    client.request([1, 'write', 1]);
+    group.settle();
+    group.b.core = new CopyCore(VOLUME, B, group.b.log, group.b.saved, group.b.beacons, new Prng(99));
+    group.b.receive({ kind: 'started' });
+    client.request([2, 'write', 2]);
+    group.run(200);
+    expect(client.answered).toEqual([1, 2]);
+    client.request([3, 'flush']);
+    group.b.core = new CopyCore(VOLUME, B, group.b.log, group.b.saved, group.b.beacons, new Prng(100));
+    group.b.receive({ kind: 'started' });
+    group.run(1000);
+    expect(client.answered).toEqual([1, 2, 3]);
+    expect(group.configuration.epoch).toBe(epoch);
   });
 
   test('a log that differs from ours is never let in', () => {

@@ -19,10 +19,7 @@ export function onAdopt(c: Copy, from: ServerId, message: Of<'adopt'>): void {
     if (c.leader || primaryOf(configuration) !== from) return;
     if (c.follower?.leader === from && c.follower.promised) return sendAdopted(c, c.follower);
     if (c.follower?.leader === from) return;
-    c.follower = newFollower(c, from, epoch);
-    c.follower.promised = true;
-    c.leases.promise(c.volumeId, epoch, from, c.nowMs);
-    return sendAdopted(c, c.follower);
+    return sendAdopted(c, followAgain(c, from, epoch));
   }
   if (c.leader) stepDown(c, epoch);
   promise(c, configuration, () => {
@@ -34,8 +31,27 @@ export function onAdopt(c: Copy, from: ServerId, message: Of<'adopt'>): void {
   c.follower = newFollower(c, from, epoch);
 }
 
+/** Under a promise that is stable already. */
+function followAgain(c: Copy, from: ServerId, epoch: number): Follower {
+  const f = newFollower(c, from, epoch);
+  f.promised = true;
+  c.follower = f;
+  c.leases.promise(c.volumeId, epoch, from, c.nowMs);
+  return f;
+}
+
+/**
+ * This copy alone was restarted, in a process that goes on: the beacons tell its primary nothing of that, and it goes on as if it were
+ * followed. Null if it is not the primary of the epoch that was promised.
+ */
+function cameBack(c: Copy, from: ServerId, epoch: number): Follower | null {
+  const { promisedEpoch, configuration } = c.durable;
+  if (c.follower || c.leader || epoch !== promisedEpoch || configuration === null || primaryOf(configuration) !== from) return null;
+  return followAgain(c, from, epoch);
+}
+
 function newFollower(c: Copy, leader: ServerId, epoch: number): Follower {
-  return { leader, epoch, attempt: c.prng.next32(), promised: false, following: false, syncing: false, syncAgain: false, completing: false, committedSeq: 0 };
+  return { leader, epoch, attempt: c.prng.next32(), promised: false, following: false, syncing: false, syncAgain: false, completing: 0, committedSeq: 0 };
 }
 
 function sendAdopted(c: Copy, f: Follower): void {
@@ -87,7 +103,7 @@ function restartedAgain(c: Copy, f: Follower, seq: number): void {
 /** One record from the primary: into the journal, in order, then acknowledged. */
 export function onAppend(c: Copy, from: ServerId, frame: Frame): void {
   if (frame.senderEpoch < c.durable.promisedEpoch) return fenced(c, from);
-  const f = mine(c, from, frame.senderEpoch);
+  const f = mine(c, from, frame.senderEpoch) ?? cameBack(c, from, frame.senderEpoch);
   if (!f || !f.promised || c.durable.fault) return;
   if (!f.following) return sendAdopted(c, f);
   const { lastSeq } = c.log;
@@ -118,8 +134,9 @@ export function onCommitted(c: Copy, from: ServerId, epoch: number, seq: number)
 
 export function onSync(c: Copy, from: ServerId, epoch: number): void {
   if (epoch < c.durable.promisedEpoch) return fenced(c, from);
-  const f = mine(c, from, epoch);
-  if (!f?.following || c.durable.fault) return;
+  const f = mine(c, from, epoch) ?? cameBack(c, from, epoch);
+  if (!f || c.durable.fault) return;
+  if (!f.following) return f.promised ? sendAdopted(c, f) : undefined;
   if (c.log.durableSeq >= c.log.lastSeq) return sendProgress(c, f);
   beginSync(c, f);
 }
@@ -136,12 +153,11 @@ function beginSync(c: Copy, f: Follower): void {
 
 export function onSynced(c: Copy): void {
   const f = c.follower;
-  if (!f?.following) return;
-  if (f.completing) return completed(c, f);
-  if (!f.syncing) return;
+  if (!f?.following || !f.syncing) return;
   f.syncing = f.syncAgain;
   f.syncAgain = false;
   if (f.syncing) c.fx.sync();
+  if (f.completing > 0) completed(c, f);
   sendProgress(c, f);
 }
 
@@ -187,14 +203,15 @@ export function onComplete(c: Copy, from: ServerId, message: Of<'complete'>): vo
   const f = mine(c, from, message.epoch);
   if (!f?.following || message.attempt !== f.attempt) return;
   if (c.durable.complete) return c.fx.send(from, { kind: 'completed', epoch: f.epoch, attempt: f.attempt });
-  if (f.completing) return;
-  f.completing = true;
-  c.fx.sync();
+  if (f.completing > 0) return;
+  // The sync that is under way began before the last fill, perhaps.
+  f.completing = f.syncing ? 2 : 1;
+  beginSync(c, f);
 }
 
 function completed(c: Copy, f: Follower): void {
-  f.completing = false;
-  if (f.syncing) c.fx.sync();
+  f.completing--;
+  if (f.completing > 0) return;
   save(c, { ...c.durable, complete: true }, () => {
     if (c.follower === f) c.fx.send(f.leader, { kind: 'completed', epoch: f.epoch, attempt: f.attempt });
   });

@@ -181,7 +181,8 @@ export interface Follower {
   /** Answer `progress` when the sync under way has ended. */
   syncing: boolean;
   syncAgain: boolean;
-  completing: boolean;
+  /** Syncs that must end before this copy may call itself whole; 0: it was not told to. */
+  completing: number;
   committedSeq: number;
 }
 

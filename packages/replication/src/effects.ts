@@ -51,7 +51,7 @@ export interface GrantedRead {
 export interface Effects {
   /** Appends one record. Operations that touch part of a block are completed to whole blocks in place: the frame that is sent on is the frame that was journaled. */
   append(frame: Frame): void;
-  /** Makes everything appended so far stable; delivers `synced` (the LogView's durableSeq is then current) or `store-failed`. */
+  /** Makes everything appended so far stable, also when an effect before it failed; delivers `synced` (the LogView's durableSeq is then current) or `store-failed`. */
   sync(): void;
   /** Saves, stable, and then delivers `saved`. Saves are carried out in order, one at a time. */
   save(state: DurableState, token: number): void;

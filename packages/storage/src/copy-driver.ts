@@ -37,6 +37,8 @@ export class CopyDriver implements Effects {
   readonly #port: CopyPort;
   readonly #inbox: CopyInput[] = [];
   readonly #held: CopyInput[] = [];
+  /** How many of those are of a session or a peer. */
+  readonly #heldOf = new Map<number | ServerId, number>();
   readonly #replies: ReplyMemory;
   /** Bytes that were read with records in them that are not committed yet. */
   #uncommitted: { readonly untilSeq: number; readonly key: number; readonly reply: Frame }[] = [];
@@ -63,7 +65,7 @@ export class CopyDriver implements Effects {
     if (this.#closed) return;
     if (this.#mustWait(input)) {
       if (this.#held.length >= HELD_MAX) throw new Defect('inputs held for a full journal are bounded by their senders');
-      this.#held.push(ownBytes(input));
+      this.#hold(input);
       this.#port.wantWork();
       return;
     }
@@ -115,12 +117,22 @@ export class CopyDriver implements Effects {
     }
   }
 
-  /** What brings records waits while the journal has no room, and everything of a session or peer behind it, so that the order stays. */
+  /**
+   * What brings records waits while the journal has no room, and so does what comes behind it of the same session or peer, so that the order
+   * stays. Nobody else: room comes only with what mirrors acknowledge, and may need a newer primary.
+   */
   #mustWait(input: CopyInput): boolean {
     if (input.kind !== 'peer' && input.kind !== 'session') return false;
-    if (this.#held.length > 0) return true;
+    if (input.kind === 'peer' && ANSWERS.has(input.message.kind)) return false;
+    if (this.#heldOf.has(sourceOf(input))) return true;
     const frame = frameOf(input);
     return frame !== null && !this.store.fault && !this.store.hasRoom(frame.head.length + frame.payload.length + RECORD_SLACK_BYTES);
+  }
+
+  #hold(input: CopyInput): void {
+    const source = sourceOf(input);
+    this.#held.push(ownBytes(input));
+    this.#heldOf.set(source, (this.#heldOf.get(source) ?? 0) + 1);
   }
 
   #releaseHeld(): void {
@@ -129,6 +141,10 @@ export class CopyDriver implements Effects {
       const frame = frameOf(next);
       if (frame && !this.store.fault && !this.store.hasRoom(frame.head.length + frame.payload.length + RECORD_SLACK_BYTES)) return;
       this.#held.shift();
+      const source = sourceOf(next);
+      const left = (this.#heldOf.get(source) ?? 1) - 1;
+      if (left > 0) this.#heldOf.set(source, left);
+      else this.#heldOf.delete(source);
       this.#inbox.push(next);
       this.#run();
     }
@@ -158,8 +174,8 @@ export class CopyDriver implements Effects {
     if (this.#outcome(this.store.append(frame))) this.#port.wantWork();
   }
 
+  /** Done even when an effect before it failed: it promises nothing, and the core waits for its end before it asks for another. */
   sync(): void {
-    if (this.#failed) return;
     this.store.sync((failed) => {
       if (this.#closed) return;
       this.#later(failed ? { kind: 'store-failed', fault: faultOf(failed) } : { kind: 'synced' });
@@ -364,6 +380,14 @@ export class CopyDriver implements Effects {
 
 /** A record's head may be larger than its request's, and is padded. */
 const RECORD_SLACK_BYTES = 16_384;
+
+/** A mirror's answers to its primary: no order among them and what brings records. */
+const ANSWERS: ReadonlySet<CopyMessage['kind']> = new Set(['adopted', 'progress', 'gap', 'fenced', 'leaving', 'extents', 'compared', 'filled', 'completed']);
+
+function sourceOf(input: CopyInput): number | ServerId {
+  if (input.kind === 'peer') return input.from;
+  return input.kind === 'session' ? input.key : -1;
+}
 
 function frameOf(input: CopyInput): Frame | null {
   if (input.kind === 'peer') return input.message.kind === 'append' || input.message.kind === 'fill' ? input.message.frame : null;

@@ -1,0 +1,120 @@
+import { Frame, FrameKind, Op, type Configuration, type CopyMessage, type SessionReply } from '@ashlar/protocol';
+import { BeaconTable } from '@ashlar/replication';
+import type { CopyStore, StoreDone } from '@ashlar/store';
+import { BLOCK_BYTES, Prng, serverId, volumeId } from '@ashlar/words';
+import { describe, expect, test } from 'vitest';
+import { CopyDriver, type CopyPort } from './copy-driver.ts';
+
+const VOLUME = volumeId('vol-0123456789abcdef0');
+const A = serverId('server-a');
+const B = serverId('server-b');
+const CONFIGURATION: Configuration = {
+  volumeId: VOLUME, lineage: 1, epoch: 1, members: [{ serverId: A, incarnation: 1 }, { serverId: B, incarnation: 1 }], learners: [], attachNumber: 1,
+  sizeBytes: 2 ** 30, minCopies: 2, copiesWanted: 2, durability: 'normal',
+};
+
+/** As much of a store as a primary touches; full or failing when the test says so. */
+class Stub {
+  readonly volumeId = VOLUME;
+  readonly lineage = 1;
+  readonly incarnation = 1;
+  readonly lostCache = false;
+  lastSeq = 0;
+  readonly chain = 7;
+  durableSeq = 0;
+  readonly journalStartSeq = 0;
+  readonly epochStarts = [];
+  readonly session = { attachNumber: 0, count: 0, appliedThrough: 0 };
+  readonly sizeBytes = 2 ** 30;
+  readonly state = { promisedEpoch: 0, configuration: null, complete: true, fault: null };
+  readonly fault = null;
+  committedSeq = 0;
+  roomForSeq = Infinity;
+  fails = false;
+  readonly syncs: StoreDone[] = [];
+  get lastEpoch(): number { return this.lastSeq > 0 ? 1 : 0; }
+  hasRoom(): boolean { return this.lastSeq - this.committedSeq < this.roomForSeq; }
+  append(frame: Frame): unknown {
+    if (this.fails) return { failed: 'no-space', detail: 'by the test' };
+    this.lastSeq = frame.lastSeq;
+    return 'ok';
+  }
+  sync(done: StoreDone): void { this.syncs.push(done); }
+  saveState(_state: unknown, done: StoreDone): void { done(null); }
+  commit(seq: number): void { this.committedSeq = seq; }
+  destageStep(): 'idle' { return 'idle'; }
+  endSyncs(): void {
+    this.durableSeq = this.lastSeq;
+    for (const done of this.syncs.splice(0)) done(null);
+  }
+}
+
+function serving(): { store: Stub; driver: CopyDriver; answers: SessionReply[]; acknowledge: () => void; request: (session: number, frame: number, ...ops: Op[]) => void } {
+  const store = new Stub();
+  let nowMs = 1000;
+  const sent: CopyMessage[] = [];
+  const answers: SessionReply[] = [];
+  const port: CopyPort = {
+    nowMs: () => (nowMs += 1), send: (_to, message) => sent.push(message), answer: (_key, reply) => answers.push(reply), tell: () => {}, setTimer: () => {}, wantWork: () => {}, event: () => {},
+  };
+  const driver = new CopyDriver(VOLUME, A, store as unknown as CopyStore, new BeaconTable(1), new Prng(1), port);
+  driver.receive({ kind: 'started' });
+  driver.receive({ kind: 'manager', command: { kind: 'configure', configuration: CONFIGURATION, predecessorEnded: false, founding: true } });
+  const from = (message: CopyMessage): void => driver.receive({ kind: 'peer', from: B, message });
+  from({ kind: 'adopted', epoch: 1, attempt: 5, instance: 2, incarnation: 1, lineage: 1, lastSeq: 0, durableSeq: 0, epochStarts: [], complete: true });
+  const acknowledge = (): void => from({ kind: 'progress', epoch: 1, attempt: 5, seq: store.lastSeq, durableSeq: store.lastSeq, chain: 7 });
+  acknowledge();
+  const request = (session: number, number: number, ...ops: Op[]): void => {
+    const writes = ops.filter((op) => op === Op.write).length;
+    const frame = Frame.create(FrameKind.request, ops.length, writes, new Uint8Array(writes * BLOCK_BYTES));
+    frame.epoch = 1;
+    frame.attachNumber = 1;
+    frame.sessionCount = session;
+    frame.number = number;
+    ops.forEach((op, i) => frame.setOperation(i, 10 * number + i, op, 0, 0, op === Op.write ? BLOCK_BYTES : 0, 0, 0));
+    frame.seal();
+    driver.receive({ kind: 'session', key: session, message: { kind: 'requests', sessionId: session, frame } });
+  };
+  return { store, driver, answers, acknowledge, request };
+}
+
+function open(driver: CopyDriver, session: number): void {
+  driver.receive({ kind: 'session', key: session, message: { kind: 'open', sessionId: session, epoch: 1, generation: { attachNumber: 1, count: session }, readOnly: false } });
+}
+
+describe('a journal without room', () => {
+  test('what a mirror acknowledges does not wait behind the writes that wait for room', () => {
+    const { store, driver, answers, acknowledge, request } = serving();
+    open(driver, 1);
+    acknowledge();
+    expect(answers.map(({ kind }) => kind)).toEqual(['opened']);
+    store.roomForSeq = 1;
+    request(1, 1, Op.write);
+    request(1, 2, Op.write);
+    expect(store.lastSeq).toBe(2);
+    acknowledge();
+    driver.work(false);
+    acknowledge();
+    driver.work(false);
+    expect(store.lastSeq).toBe(3);
+    expect(answers.map(({ kind }) => kind)).toEqual(['opened', 'replies', 'replies']);
+  });
+});
+
+describe('an append that failed', () => {
+  test('a sync of the same turn is not lost: the next flush is answered', () => {
+    const { store, driver, answers, acknowledge, request } = serving();
+    open(driver, 1);
+    acknowledge();
+    store.fails = true;
+    request(1, 1, Op.write, Op.flush);
+    expect(answers.map(({ kind }) => kind)).toEqual(['opened', 'refused']);
+    store.fails = false;
+    open(driver, 2);
+    acknowledge();
+    request(2, 1, Op.flush);
+    store.endSyncs();
+    store.endSyncs();
+    expect(answers.map(({ kind }) => kind)).toEqual(['opened', 'refused', 'opened', 'replies']);
+  });
+});

@@ -62,7 +62,7 @@ async function pauseRun(by: 'kill' | 'freeze'): Promise<boolean> {
     try {
       await failOverAgainAndAgain(rig, { signal: by === 'kill' ? 'SIGKILL' : 'SIGSTOP', failovers: Number(values.failovers), minutesMax: Number(values.minutes), seed }, (failover) => {
         failovers.push(failover);
-        process.stderr.write(`${String(failovers.length).padStart(4)}  ${failover.from} → ${failover.to}  stall ${inMs(failover.stallMs).padStart(8)}  all in sync after ${inMs(failover.healedMs)}\n`);
+        process.stderr.write(`${String(failovers.length).padStart(4)}  ${failover.from} → ${failover.to}  stall ${inMs(failover.stallMs).padStart(8)}  at rejoining ${inMs(failover.rejoinStallMs).padStart(8)}  all in sync after ${inMs(failover.healedMs)}\n`);
       });
     } catch (error) {
       // What was measured so far is worth its report; the run has failed.
@@ -94,7 +94,8 @@ function report(by: 'kill' | 'freeze', seed: number, failovers: readonly Failove
     '| | |', '|---|---|',
     ...(quiet === null ? [] : [`| with every processor busy otherwise | ${quiet.minutes} min, ${quiet.needless} needless failovers, longest stall ${inMs(quiet.longestStallMs)} |`]),
     `| failovers | ${failovers.length} |`,
-    `| stall seen by the client | median ${inMs(percentile(stalls, 0.5))}, p90 ${inMs(percentile(stalls, 0.9))}, p99 ${inMs(percentile(stalls, 0.99))}, most ${inMs(percentile(stalls, 1))} |`,
+    `| stall of the failover, as the client sees it | median ${inMs(percentile(stalls, 0.5))}, p90 ${inMs(percentile(stalls, 0.9))}, p99 ${inMs(percentile(stalls, 0.99))}, most ${inMs(percentile(stalls, 1))} |`,
+    `| stall while the old primary came back and joined | median ${inMs(percentile(failovers.map(({ rejoinStallMs }) => rejoinStallMs), 0.5))}, p99 ${inMs(percentile(failovers.map(({ rejoinStallMs }) => rejoinStallMs), 0.99))} |`,
     `| wanted | p99 at most ${P99_MS[by]} ms |`,
     `| all copies in sync again after | median ${inMs(percentile(failovers.map(({ healedMs }) => healedMs), 0.5))} |`,
     `| blocks checked, wrong; requests failed | ${load.checkedBlocks}, ${load.violationCount}; ${load.errorCount} |`,

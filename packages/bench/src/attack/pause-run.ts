@@ -16,14 +16,17 @@ export interface PauseOptions {
 export interface Failover {
   readonly from: string;
   readonly to: string;
-  /** Longest silence the client saw; Infinity if a request failed. */
+  /** Longest silence the client saw from the signal until the new primary served; Infinity if a request failed. */
   readonly stallMs: number;
+  /** The same from then on, while the old primary came back and joined. */
+  readonly rejoinStallMs: number;
   readonly healedMs: number;
 }
 
 const HEAL_TIMEOUT_MS = 120_000;
 /** A frozen server is let go so long after its successor serves: late enough to be the past, early enough to have requests of its old epoch. */
 const WAKE_AFTER_MS = 300;
+const SEEN_MS = 50;
 const CALM_MS = { min: 100, max: 700 };
 
 /** Ends or freezes the primary, again and again, each time from a state in which all copies are in sync. */
@@ -45,8 +48,10 @@ async function failOver(rig: Rig, before: VolumeView, name: PauseOptions['signal
   const atMs = performance.now();
   if (!signal(pid, name)) throw new Error(`${from} (${pid}) was gone already`);
   let after: VolumeView;
+  let servedMs: number;
   try {
     after = await rig.until((volume) => primaryServer(volume) !== from && volume.epoch > before.epoch && (volume.health === 'degraded' || volume.health === 'healthy'), 'a new primary that serves', HEAL_TIMEOUT_MS);
+    servedMs = performance.now();
     if (name === 'SIGSTOP') await delay(WAKE_AFTER_MS);
   } finally {
     if (name === 'SIGSTOP') signal(pid, 'SIGCONT');
@@ -55,6 +60,8 @@ async function failOver(rig: Rig, before: VolumeView, name: PauseOptions['signal
   const endMs = performance.now();
   return {
     from, to: primaryServer(after) ?? '', healedMs: endMs - atMs,
-    stallMs: rig.load.errorCount > errorCount ? Infinity : rig.load.longestStallMsBetween(atMs, endMs),
+    // A stall is counted whole if any of it lies between; what is seen as served may not have reached the client yet.
+    stallMs: rig.load.errorCount > errorCount ? Infinity : rig.load.longestStallMsBetween(atMs, servedMs + SEEN_MS),
+    rejoinStallMs: rig.load.longestStallMsBetween(servedMs + SEEN_MS, endMs),
   };
 }

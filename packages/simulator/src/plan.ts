@@ -78,7 +78,7 @@ export function makePlan(spec: RunSpec): Plan {
     hotBlocks: shape.pick([6, 12, 24, 48]),
     clients: shape.between(1, 3),
     depth: shape.pick([1, 2, 4, 8]),
-    thinkMs: shape.pick([2, 6, 15]),
+    thinkMs: shape.pick([4, 12, 40]),
     ioTimeoutMs: shape.pick([0, 60_000, 8_000]),
     historyRecords: shape.pick([10, 60, 400]),
     supervised: shape.chance(0.5),

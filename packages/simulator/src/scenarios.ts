@@ -16,7 +16,7 @@ export const FAULT_KINDS = [
   // clocks
   'clock-rate', 'clock-jump',
   // what clients and operators do
-  'reconnect', 'takeover', 'grow', 'failover-command', 'late-session', 'reader', 'scrub',
+  'reconnect', 'takeover', 'grow', 'failover-command', 'blind-failover', 'late-session', 'reader', 'scrub',
 ] as const;
 
 export type FaultKind = (typeof FAULT_KINDS)[number];
@@ -36,22 +36,22 @@ export interface Scenario {
   readonly minimumTwo: number;
 }
 
-const BASE: Omit<Scenario, 'summary' | 'always' | 'sometimes'> = { share: 0.5, faultEveryMs: 900, activeMs: 12_000, copies: [2, 2, 3], minimumTwo: 0.2 };
+const BASE: Omit<Scenario, 'summary' | 'always' | 'sometimes'> = { share: 0.5, faultEveryMs: 600, activeMs: 9_000, copies: [2, 2, 3], minimumTwo: 0.2 };
 const NETWORK: readonly FaultKind[] = ['drop', 'duplicate', 'reorder', 'delay'];
 const SESSIONS: readonly FaultKind[] = ['reconnect', 'takeover', 'late-session', 'reader'];
 
 export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   quiet: { ...BASE, summary: 'no faults: the checks themselves, and sharing', always: [], sometimes: ['reader', 'reconnect'], activeMs: 4_000 },
-  failover: { ...BASE, summary: 'primaries crash and freeze, are replaced and wake up', always: ['crash-primary', 'freeze-primary'], sometimes: ['freeze-turn', 'crash-server', 'delay', 'reconnect'] },
+  failover: { ...BASE, summary: 'primaries crash and freeze, are replaced and wake up', always: ['crash-primary', 'freeze-primary'], sometimes: ['blind-failover', 'reader', 'freeze-turn', 'crash-server', 'delay', 'reconnect'] },
   churn: { ...BASE, summary: 'every process comes and goes', always: ['crash-server'], sometimes: ['crash-primary', 'crash-host', 'crash-manager', 'crash-copy', 'crash-at-disk-call', 'clean-restart', ...NETWORK, ...SESSIONS], faultEveryMs: 600 },
   power: { ...BASE, summary: 'machines lose what was not synced', always: ['power-one'], sometimes: ['power-all', 'power-at-disk-call', 'crash-server', 'clean-restart', 'drop', 'reconnect'] },
   'disk-faults': { ...BASE, summary: 'disks fail, fill, rot and lie', always: [], sometimes: ['write-fails', 'disk-full', 'sync-fails', 'bit-rot', 'slow-disk', 'wiped-disk', 'crash-server', 'scrub'], minimumTwo: 0 },
-  partition: { ...BASE, summary: 'links are cut, also in one direction only', always: ['cut-one-way', 'cut-both-ways'], sometimes: ['isolate', 'freeze-primary', 'crash-primary', 'delay', 'reconnect', 'takeover'] },
-  'catch-up': { ...BASE, summary: 'mirrors are away for a while and come back', always: ['crash-server', 'isolate'], sometimes: ['power-one', 'slow-disk', 'drop', 'crash-primary', 'freeze-server'], faultEveryMs: 1_800, activeMs: 16_000 },
-  rebuild: { ...BASE, summary: 'copies are lost for good and made anew, also while the source fails', always: ['wiped-disk'], sometimes: ['crash-primary', 'crash-server', 'power-one', 'drop', 'bit-rot', 'grow'], faultEveryMs: 1_800, activeMs: 16_000, copies: [2, 3], minimumTwo: 0 },
+  partition: { ...BASE, summary: 'links are cut, also in one direction only', always: ['cut-one-way', 'cut-both-ways'], sometimes: ['isolate', 'blind-failover', 'reader', 'freeze-primary', 'crash-primary', 'delay', 'reconnect', 'takeover'] },
+  'catch-up': { ...BASE, summary: 'mirrors are away for a while and come back', always: ['crash-server', 'isolate'], sometimes: ['power-one', 'slow-disk', 'drop', 'crash-primary', 'freeze-server'], faultEveryMs: 1_300, activeMs: 12_000 },
+  rebuild: { ...BASE, summary: 'copies are lost for good and made anew, also while the source fails', always: ['wiped-disk'], sometimes: ['crash-primary', 'crash-server', 'power-one', 'drop', 'bit-rot', 'grow'], faultEveryMs: 1_300, activeMs: 12_000, copies: [2, 3], minimumTwo: 0 },
   sessions: { ...BASE, summary: 'hosts restart, reconnect, take over, and send late', always: ['reconnect', 'takeover'], sometimes: ['crash-host', 'freeze-host', 'late-session', 'reader', 'crash-primary', 'crash-server', 'cut-both-ways', ...NETWORK], faultEveryMs: 600 },
   'manager-chaos': { ...BASE, summary: 'the manager and its store fail in the middle of everything', always: ['crash-manager', 'store-reply-lost'], sometimes: ['store-down', 'freeze-manager', 'crash-primary', 'crash-server', 'failover-command', 'takeover', 'isolate'] },
-  clocks: { ...BASE, summary: 'clocks run fast and slow while leases decide about reads', always: ['clock-rate', 'reader'], sometimes: ['clock-jump', 'freeze-primary', 'freeze-turn', 'cut-one-way', 'crash-primary', 'delay'] },
+  clocks: { ...BASE, summary: 'clocks run fast and slow while leases decide about reads', always: ['clock-rate', 'reader', 'blind-failover'], sometimes: ['clock-jump', 'crash-server', 'crash-copy', 'freeze-primary', 'freeze-turn', 'cut-one-way', 'crash-primary', 'delay'] },
   poison: { ...BASE, summary: 'a request that kills whoever carries it out', always: ['poison'], sometimes: ['crash-copy', 'crash-server', 'reconnect'], faultEveryMs: 2_500, minimumTwo: 0 },
   everything: { ...BASE, summary: 'random subsets of all of it', always: [], sometimes: FAULT_KINDS, share: 0.3, faultEveryMs: 700 },
 };

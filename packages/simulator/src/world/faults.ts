@@ -139,6 +139,7 @@ const FAULTS: Readonly<Partial<Record<FaultKind, Fault>>> = {
     world.command({ kind: 'volume-failover', volumeId: world.volumeId });
     return true;
   },
+  'blind-failover': (world, prng) => blindFailover(world, prng),
   scrub: (world) => {
     if (world.volumeId === '') return false;
     world.command({ kind: 'volume-scrub', volumeId: world.volumeId });
@@ -193,6 +194,32 @@ function cut(world: World, prng: Prng, both: boolean): boolean {
   if (a === b) return false;
   world.links.cut(a.process, b.process, forMs);
   if (both) world.links.cut(b.process, a.process, forMs);
+  return true;
+}
+
+/**
+ * The primary is cut from all servers and the manager, but not from a host that hears of no new configuration; then another is made primary,
+ * perhaps one that was restarted a moment ago. All that keeps the old one from showing old bytes is its lease.
+ */
+function blindFailover(world: World, prng: Prng): boolean {
+  const { primary } = world;
+  const { configuration } = world.ghost;
+  if (primary === null || configuration === null || configuration.members.length < 2) return false;
+  const forMs = prng.pick([300, 900, 1_600]);
+  const host = prng.pick(world.hosts);
+  for (const other of [...world.servers, world.manager]) {
+    if (other === primary) continue;
+    world.links.cut(primary.process, other.process, forMs);
+    world.links.cut(other.process, primary.process, forMs);
+  }
+  world.links.cut(world.manager.process, host.process, forMs);
+  const next = world.server(configuration.members[1].serverId);
+  const restarts = prng.chance(0.5) && next.process.up;
+  if (restarts) {
+    world.end(next, false);
+    world.after(10 + prng.fraction() * 40, () => world.start(next));
+  }
+  world.after((restarts ? 60 : 1) + prng.fraction() * 150, () => world.command({ kind: 'volume-failover', volumeId: world.volumeId, to: next.serverId }));
   return true;
 }
 

@@ -36,6 +36,8 @@ const DEBIAN_PACKAGES: Readonly<Record<string, readonly string[]>> = {
   'mkfs.ext4': ['e2fsprogs'],
   'debugfs': ['e2fsprogs'],
   'losetup': ['mount'],
+  'mount': ['mount'],
+  'unshare': ['util-linux'],
   'strace': ['strace'],
   'openssl': ['openssl'],
   'nft': ['nftables'],

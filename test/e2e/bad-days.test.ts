@@ -3,9 +3,9 @@
  * Bad input and bad days, against a live site: each row with exit code, error code, and the volume's checksum before and after.
  * `pnpm bad-days` keeps the table in docs/results.
  */
-import { spawn, type ChildProcess } from 'node:child_process';
+import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
-import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, readdirSync, readSync, renameSync, rmSync, statSync, symlinkSync, writeFileSync, writeSync } from 'node:fs';
+import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, readdirSync, readSync, renameSync, rmSync, statfsSync, statSync, symlinkSync, writeFileSync, writeSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -25,8 +25,8 @@ let site: Site;
 let volumeId = '';
 let sum = '';
 
-async function checksum(id = volumeId): Promise<string> {
-  const { attachments } = await site.volume(id);
+async function checksum(id = volumeId, of = site): Promise<string> {
+  const { attachments } = await of.volume(id);
   const client = await NbdClient.connect(attachments[0]?.nbd as string);
   const hash = createHash('sha256');
   for (let at = 0; at < client.sizeBytes; at += 2 ** 22) hash.update(await client.read(at, Math.min(2 ** 22, client.sizeBytes - at)));
@@ -255,6 +255,43 @@ describe('bad days', () => {
     expect(names).toContain('recovered-after-cache-loss');
     await restart(() => {});
     await site.healthy(volumeId);
+  });
+
+  it('a full disk', async () => {
+    const small = join(directory, 'small');
+    mkdirSync(small);
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=800m', 'tmpfs', small]);
+    const full = await Site.up(small, '--processes', '--servers', '2');
+    try {
+      const { volumeId: id } = await full.ask<{ volumeId: string }>('volume', 'create', '--size', '64MiB', '--io-timeout', '4s');
+      const { nbd } = await full.ask<{ nbd: string }>('volume', 'attach', id);
+      const client = await NbdClient.connect(nbd);
+      for (let at = 0; at < 2 ** 24; at += 2 ** 20) await client.write(at, randomBytes(2 ** 20));
+      await client.flush();
+      const before = await checksum(id, full);
+      const ballast = join(small, 'ballast');
+      const { bavail, bsize } = statfsSync(small);
+      execFileSync('fallocate', ['-l', String(bavail * bsize - 2 ** 21), ballast]);
+      // The same bytes again, so that whatever was taken in leaves the checksum as it is.
+      const bytes = await client.read(0, 2 ** 24);
+      let failure = 'none';
+      for (let i = 0; i < 4 && failure === 'none'; i++) {
+        for (let at = 0; at < 2 ** 24 && failure === 'none'; at += 2 ** 20) failure = await client.write(at, bytes.subarray(at, at + 2 ** 20)).then(() => 'none', (error: unknown) => String((error as { errno?: unknown }).errno ?? error));
+      }
+      // A session needs a journal record before its first answer, so that reads may wait for room as well: never wrong bytes.
+      const during = await checksum(id, full).catch((error: unknown) => String((error as { errno?: unknown }).errno ?? error));
+      rmSync(ballast);
+      await expect.poll(() => client.write(0, bytes.subarray(0, 4096)).then(() => client.flush()).then(() => 'written', String), { timeout: 40_000, interval: 500 }).toBe('written');
+      const after = await checksum(id, full);
+      await full.healthy(id, 60_000);
+      row('a full disk', '', failure, before, after, failure === 'none' ? 'writes waited, and went on' : `I/O fails cleanly after --io-timeout (reads: ${during === before ? 'go on' : during}); with room again it goes on, and the volume is healthy`);
+      expect(after).toBe(before);
+      expect([before, 'EIO']).toContain(during);
+      await client.close();
+    } finally {
+      await full.end();
+      execFileSync('umount', ['-l', small]);
+    }
   });
 
   it('a failed fsync on one copy, then on the last', async () => {

@@ -13,12 +13,6 @@ import type { KernelMessage } from './wire/messages.ts';
 const ROOT_INTENSITY = 10;
 const ROOT_PERIOD_MS = 60_000;
 
-interface Delivery {
-  readonly cell: Cell;
-  readonly message: Message | Signal;
-  readonly from: Address;
-}
-
 interface RemoteMonitor {
   readonly cell: Cell;
   readonly address: Address;
@@ -44,7 +38,10 @@ export class ThreadRuntime implements Runtime, CellHost, TreeHost {
   readonly #watchers = new Map<Party, Set<Cell>>();
   readonly #remoteMonitors = new Map<Party, RemoteMonitor[]>();
   readonly #listeners = new Set<(notice: LinkNotice) => void>();
-  #queue: Delivery[] = [];
+  /** What is to be delivered, in three columns: an object for each would be most of what a message costs. */
+  readonly #cellsDue: Cell[] = [];
+  readonly #messagesDue: (Message | Signal)[] = [];
+  readonly #sendersDue: Address[] = [];
   #head = 0;
   #work: (() => void)[] = [];
   #output: (() => void)[] = [];
@@ -144,13 +141,15 @@ export class ThreadRuntime implements Runtime, CellHost, TreeHost {
     this.#turns++;
     let left = TURN_MESSAGES_MAX;
     for (;;) {
-      while (this.#head < this.#queue.length && left > 0) {
-        const { cell, message, from } = this.#queue[this.#head++] as Delivery;
+      while (this.#head < this.#cellsDue.length && left > 0) {
+        const next = this.#head++;
         left--;
-        this.#handle(cell, message, from);
+        this.#handle(this.#cellsDue[next] as Cell, this.#messagesDue[next] as Message | Signal, this.#sendersDue[next] as Address);
       }
-      if (this.#head === this.#queue.length) {
-        this.#queue.length = 0;
+      if (this.#head === this.#cellsDue.length) {
+        this.#cellsDue.length = 0;
+        this.#messagesDue.length = 0;
+        this.#sendersDue.length = 0;
         this.#head = 0;
       }
       if (this.#work.length > 0) {
@@ -159,11 +158,13 @@ export class ThreadRuntime implements Runtime, CellHost, TreeHost {
         this.#runAll(callbacks);
         if (left > 0) continue;
       }
-      if (this.#head < this.#queue.length) break;
+      if (this.#head < this.#cellsDue.length) break;
       this.flushOutput();
-      if (this.#queue.length === 0 && this.#work.length === 0 && this.#output.length === 0) return;
+      if (this.#cellsDue.length === 0 && this.#work.length === 0 && this.#output.length === 0) return;
     }
-    // Sockets are polled before the rest.
+    // Sockets are polled before the rest. What was delivered is let go: actors that never fall silent would keep all of it.
+    for (const column of [this.#cellsDue, this.#messagesDue, this.#sendersDue]) column.splice(0, this.#head);
+    this.#head = 0;
     this.flushOutput();
     setImmediate(() => this.turn(() => {}));
   }
@@ -213,7 +214,9 @@ export class ThreadRuntime implements Runtime, CellHost, TreeHost {
 
   deliver(cell: Cell, message: Message | Signal, from: Address): void {
     cell.queued++;
-    this.#queue.push({ cell, message, from });
+    this.#cellsDue.push(cell);
+    this.#messagesDue.push(message);
+    this.#sendersDue.push(from);
     this.#schedule();
   }
 

@@ -102,6 +102,7 @@ export class CopyActor implements Actor<CopyActorMessage>, CopyPort {
   }
 
   stop(reason: StopReason): void {
+    this.#context.log.info({ volumeId: this.#volumeId, reason, ...this.driver.store.figures }, 'a copy is closed');
     this.driver.close(reason === 'shutdown');
   }
 

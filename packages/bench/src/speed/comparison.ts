@@ -80,6 +80,12 @@ export async function compare(comparison: Comparison, options: BenchOptions, pat
   } finally {
     await stopAll(slots);
     release?.();
+    const farewells = slots.flatMap(({ target, running }) => {
+      const said = running.farewell();
+      return said === null ? [] : [`${target.title}: ${said}`];
+    });
+    results = { ...results, notes: [...results.notes, ...farewells] };
+    saveResults(path, results);
     rmSync(join(directory, comparison), { recursive: true, force: true });
   }
   return results;

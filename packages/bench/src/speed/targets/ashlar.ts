@@ -1,3 +1,5 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import type { VolumeView } from '@ashlar/control';
 import { compareCopies } from '../../site/compare.ts';
 import { processTree } from '../../site/machine.ts';
@@ -48,6 +50,7 @@ async function start(options: AshlarOptions): Promise<Running> {
         return 'copies equal (cmp of both, each alone)';
       },
       stop: () => site.stop(),
+      farewell: () => closedCopies(join(options.directory, 'log')),
     };
   } catch (error) {
     await site.stop();
@@ -65,4 +68,20 @@ async function makePrimary(site: Site, volumeId: string, serverId: string): Prom
 
 function noteOf(io: VolumeView['io']): string {
   return Object.entries(io).map(([name, value]) => `${name} ${Math.round(value)}`).join(', ');
+}
+
+/** What the servers' logs say about each copy at its end: bytes appended to its journal, and bytes moved from there into its extents. */
+function closedCopies(logs: string): string | null {
+  const lines = readdirSync(logs).filter((name) => name.endsWith('.log')).flatMap((name) => readFileSync(join(logs, name), 'utf8').split('\n'));
+  const mib = (bytes: number): string => `${Math.round(bytes / 2 ** 20)} MiB`;
+  const closed = lines.filter((line) => line.includes('"a copy is closed"')).map((line) => JSON.parse(line) as StoreFigures);
+  if (closed.length === 0) return null;
+  return `each copy at its end: ${closed.map((copy) => `${mib(copy.appendedBytes)} appended to the journal, ${mib(copy.destagedBlocks * 4096)} destaged, ${mib(copy.coalescedBlocks * 4096)} overwritten before that, journal of ${mib(copy.journalBytes)}`).join('; ')}`;
+}
+
+interface StoreFigures {
+  readonly appendedBytes: number;
+  readonly destagedBlocks: number;
+  readonly coalescedBlocks: number;
+  readonly journalBytes: number;
 }

@@ -14,7 +14,7 @@ export function memoryServer(options: TargetOptions & { readonly env?: Readonly<
       const main = join(ROOT, 'packages/host/src/nbd-server/memory-main.ts');
       const server = await startServer(process.execPath, [main, '--socket', socket, '--size', String(options.sizeBytes)], socket, options.env);
       return {
-        uri: `nbd+unix:///?socket=${socket}`, pids: () => [server.pid], note: async () => null, verify: async () => null, stop: () => server.stop(),
+        uri: `nbd+unix:///?socket=${socket}`, pids: () => [server.pid], note: async () => null, verify: async () => null, stop: () => server.stop(), farewell: () => null,
       };
     },
   };

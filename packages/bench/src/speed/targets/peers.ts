@@ -59,6 +59,7 @@ function running(servers: readonly ServerProcess[], socket: string): Running {
     pids: () => servers.map((server) => server.pid),
     note: async () => null,
     verify: async () => null,
+    farewell: () => null,
     stop: async () => {
       for (const server of servers) await server.stop();
     },

@@ -14,6 +14,8 @@ export interface Running {
   /** Throws if what was written is not what is there, as far as this target can tell. Called once, before stop. */
   verify(): Promise<string | null>;
   stop(): Promise<void>;
+  /** What is known only after it has ended; null if there is nothing to say. */
+  farewell(): string | null;
 }
 
 export interface TargetOptions {

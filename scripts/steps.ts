@@ -54,3 +54,9 @@ export const CRASH: Step = {
   name: 'crash points', when: CRASH_MAIN,
   command: [node, CRASH_MAIN], timeoutSeconds: 420, count: countAsOne,
 };
+
+/** A patch that does not apply any more tests nothing: `pnpm planted` itself takes a quarter of an hour and is not part of the run. */
+export const PLANTED: Step = {
+  name: 'planted bugs apply', when: 'packages/simulator/src/planted/main.ts',
+  command: [node, 'packages/simulator/src/planted/main.ts', '--check'], timeoutSeconds: 60, count: countClosingLine,
+};

@@ -5,7 +5,7 @@
 import { existsSync } from 'node:fs';
 import { debianPackagesFor, isRoot, missing, onDebian, testFiles, type TestFile } from './needs.ts';
 import { run } from './run.ts';
-import { CRASH, DEAD, LINT, simulation, TYPES, TYPES_OF_CORES, type Step } from './steps.ts';
+import { CRASH, DEAD, LINT, PLANTED, simulation, TYPES, TYPES_OF_CORES, type Step } from './steps.ts';
 import { vitestStep } from './vitest-step.ts';
 
 const NEEDY_FOLDERS = ['test/e2e', 'test/fuzz', 'test/sim'];
@@ -57,6 +57,7 @@ const steps: readonly Step[] = [
   vitestStep('real processes', ['--project', 'e2e', ...excluded], 720),
   simulation(120),
   CRASH,
+  PLANTED,
 ];
 
 const lines: Line[] = [];

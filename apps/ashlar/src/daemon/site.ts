@@ -7,9 +7,9 @@ import { createLog, createRuntime, DirectoryLock, newLinkToken, type Runtime } f
 import { AshlarError } from '@ashlar/words';
 import type { ChildArgument } from './child-messages.ts';
 import { ChildProcesses } from './child-processes.ts';
-import { ChildThreads } from './child-threads.ts';
 import { siteLayout, type SiteLayout } from './layout.ts';
 import type { PartiesArgument } from './parties.ts';
+import { PooledWorkers } from './pooled-workers.ts';
 import { operatorToken, replaceFile, saveSite, siteFor, type SiteFile } from './site-file.ts';
 import type { Workers } from './workers.ts';
 
@@ -32,7 +32,6 @@ export interface SiteOptions {
 const HOST = 'host-1';
 const BLOCK_THREAD = 'block';
 const CHILD_MODULE = fileURLToPath(new URL('./child.ts', import.meta.url));
-const THREAD_MODULE = new URL('./block-thread.ts', import.meta.url);
 /** Opening 2,000 copies takes seconds; a start that takes longer than this will not end well. */
 const READY_TIMEOUT_MS = 60_000;
 
@@ -86,7 +85,7 @@ export class Site {
         onEnded: (name, pid, signal, code) => manager?.tell({ kind: 'process-ended', name, pid, signal, code }),
         onRefused: (name, error) => log.error({ name, error }, 'a process refused to start'),
       });
-      const started = options.processes ? processes() : new ChildThreads({ module: THREAD_MODULE, log });
+      const started = options.processes ? processes() : new PooledWorkers({ runtime, linkToken, log: { file: join(layout.log, `${BLOCK_THREAD}.log`) } });
       workers = started;
       const apiPort = options.apiPort === 0 ? site.apiPort : options.apiPort;
       manager = await ManagerNode.start({ runtime, directory: layout.manager, token, apiPort, timings: { rebuildDelayMs: options.rebuildDelayMs }, processes: started });
@@ -120,20 +119,20 @@ function serverNames(count: number): string[] {
   return Array.from({ length: count }, (_, i) => `server-${i + 1}`);
 }
 
-/** Everybody links to the manager, a server to those before it, the host to all servers. */
+/** Each process links to the manager, a server to those before it, the host to all servers. What is in threads has the pool's rings. */
 function argumentsOf(layout: SiteLayout, site: SiteFile, { processes, hostIn }: SiteOptions, linkToken: string): ChildArgument[] {
   const names = serverNames(site.servers);
   const hosts = [{ hostId: HOST, directory: layout.hostDirectory(HOST), socketDirectory: layout.sockets }];
   const link = (party: string) => ({ party, address: { path: layout.linkSocket(party) } });
   const server = (serverId: string) => ({ serverId, directories: layout.serverDirectories(serverId, site.disks), address: processes ? layout.linkSocket(serverId) : 'in-process' });
   const argument = (name: string, listens: boolean, linkedTo: readonly string[], parts: Pick<PartiesArgument, 'servers' | 'hosts'>): ChildArgument => ({
-    name, managerAddress: MANAGER_ADDRESS, listen: listens ? link(name).address : null, connect: [MANAGER_PARTY, ...linkedTo].map(link), ...parts, linkToken,
+    name, managerAddress: MANAGER_ADDRESS, listen: listens ? link(name).address : null, connect: linkedTo.map(link), ...parts, linkToken,
     logFile: join(layout.log, `${name}.log`),
   });
   if (!processes) return [argument(BLOCK_THREAD, false, [], { servers: names.map(server), hosts })];
   // A link is for all parties of both ends: a host inside a server's process needs no links of its own.
-  const children = names.map((name, i) => argument(name, true, names.slice(0, i), { servers: [server(name)], hosts: hostIn === name ? hosts : [] }));
-  return hostIn === null ? [...children, argument(HOST, false, names, { servers: [], hosts })] : children;
+  const children = names.map((name, i) => argument(name, true, [MANAGER_PARTY, ...names.slice(0, i)], { servers: [server(name)], hosts: hostIn === name ? hosts : [] }));
+  return hostIn === null ? [...children, argument(HOST, false, [MANAGER_PARTY, ...names], { servers: [], hosts })] : children;
 }
 
 /** Every server is up and has said how much room it has, and so is the host: the first command finds what it needs. */

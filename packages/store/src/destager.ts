@@ -113,7 +113,7 @@ export class Round {
   #walk(segment: Segment): { readonly corrupt: string } | null {
     while (this.#walked < this.#readTo) {
       const at = this.#bufferAt + this.#walked;
-      const place = { serial: segment.serial, position: this.#walked };
+      const place = { serial: segment.serial, position: this.#walked, life: segment.header.life };
       const header = parseRecordHeader(this.#buffer, at, place);
       if (header === null) return { corrupt: `journal segment ${place.serial} at ${place.position}` };
       const next = this.#walked + recordBytes(header.headBytes, header.payloadBytes);

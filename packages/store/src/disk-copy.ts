@@ -62,7 +62,7 @@ export class DiskCopy implements CopyStore {
     this.#superblock = superblock;
     this.#body = body;
     const segmentBytes = options.segmentBytes ?? SEGMENT_BYTES;
-    this.journal = new Journal(disk, this.#tag, { segmentBytes, bytesMax: options.journalBytesMax ?? JOURNAL_BYTES_MAX }, body.destagedSerial, body.durable, body.restarts);
+    this.journal = new Journal(disk, this.#tag, { segmentBytes, bytesMax: options.journalBytesMax ?? JOURNAL_BYTES_MAX }, body.destagedSerial, body.durable, body.restarts, body.life);
     this.#buffer = options.destageBuffer ?? new DestageBuffer(Math.min(ROUND_BYTES, 2 * segmentBytes));
     this.extents = new ExtentStore(disk, this.#tag, body.dataFileBytes, options.pageCache ?? new PageCache(OWN_PAGES), body.round, body.presenceGenerations, body.restarts);
     this.tail = new LogTail(body.destaged);
@@ -274,7 +274,8 @@ export class DiskCopy implements CopyStore {
 
   restartLog(lineage: number, position: LogPosition, epochStarts: readonly EpochStart[], session: SessionMark, commonSeq: number): StoreResult {
     if (this.#fault !== null || this.#closed) return this.#dead();
-    // Half a round has overwritten blocks of which the log, which is forgotten now, holds the rest.
+    // Half a round has overwritten blocks of which the log, which is forgotten now, holds the rest. (What a crash has left of a round before
+    // shows as corrupt: the copy is incomplete from now on, and the comparison fills such blocks.)
     const unfinished = this.#finishRound();
     if (unfinished !== null) return unfinished;
     const body = this.#body;

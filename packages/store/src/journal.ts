@@ -47,19 +47,21 @@ export class Journal {
   directoryChanges = 0;
   #directorySynced = 0;
   restarts: number;
+  readonly #life: number;
   #nextSlot = 0;
   #recordsSinceMark = 0;
   readonly #headerBytes = new Uint8Array(RECORD_HEADER_BYTES);
   readonly #header = new DataView(this.#headerBytes.buffer);
   readonly #buffers: Uint8Array[] = [];
 
-  constructor(disk: Disk, tag: VolumeTag, limits: JournalLimits, destagedSerial: number, durable: JournalMark, restarts: number) {
+  constructor(disk: Disk, tag: VolumeTag, limits: JournalLimits, destagedSerial: number, durable: JournalMark, restarts: number, life: number) {
     this.#disk = disk;
     this.#tag = tag;
     this.limits = limits;
     this.destagedSerial = destagedSerial;
     this.durable = durable;
     this.restarts = restarts;
+    this.#life = life;
     for (const name of disk.list()) {
       const match = NAME.exec(name);
       if (match) this.#nextSlot = Math.max(this.#nextSlot, Number(match[1]) + 1);
@@ -126,7 +128,7 @@ export class Journal {
     }
     const segment = this.current as Segment;
     const at = segment.endPosition;
-    sealRecord(this.#header, this.#headerBytes, frame, { serial: segment.serial, position: at }, this.durable);
+    sealRecord(this.#header, this.#headerBytes, frame, { serial: segment.serial, position: at, life: this.#life }, this.durable);
     const used = RECORD_HEADER_BYTES + frame.head.length + frame.payload.length;
     const error = this.#write(segment, frame, bytes - used, at);
     if (error !== null) return error;
@@ -159,7 +161,7 @@ export class Journal {
   /** Begins a segment: in the file of the oldest history if the journal has reached its bound, else in a new one. */
   begin(log: LogSnapshot, capacity: number): DiskError | null {
     const header = {
-      serial: this.end.serial + 1, restarts: this.restarts, start: log, previousEnd: this.end.position, durable: this.durable,
+      serial: this.end.serial + 1, restarts: this.restarts, life: this.#life, start: log, previousEnd: this.end.position, durable: this.durable,
     };
     let file = this.#recycle(capacity);
     if (file === null) {
@@ -229,7 +231,7 @@ export class Journal {
     const page = new Uint8Array(PAGE_BYTES);
     const error = segment.file.read(page, position);
     if (error !== null) return error;
-    const header = parseRecordHeader(page, 0, { serial: segment.serial, position });
+    const header = parseRecordHeader(page, 0, { serial: segment.serial, position, life: segment.header.life });
     if (header === null) return null;
     const wanted = withPayload ? header.headBytes + header.payloadBytes : header.headBytes;
     const bytes = new Uint8Array(wanted);

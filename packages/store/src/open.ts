@@ -22,7 +22,7 @@ export function createCopy(disk: Disk, options: CreateOptions): Opened {
   if (found.failed !== 'not-found') return { failed: 'already-exists', detail: found.detail };
   const log = emptyLog(options.lineage);
   const body: SuperblockBody = {
-    volumeId: options.volumeId, serverId: options.serverId, dataFileBytes, lineage: options.lineage, restarts: 0, incarnation: options.incarnation,
+    volumeId: options.volumeId, serverId: options.serverId, dataFileBytes, lineage: options.lineage, restarts: 0, life: 1, incarnation: options.incarnation,
     bootId: options.bootId, clean: false, lostCache: false, sizeBytes: options.sizeBytes, state: options.state, destagedSerial: 0, destagedEnd: 0,
     destaged: log, committedSeq: 0, durable: { serial: 0, position: 0 }, opened: { serial: 0, position: 0 }, round: 0, newestSeq: 0, presenceGenerations: [],
   };
@@ -56,6 +56,7 @@ export function openCopy(disk: Disk, options: StoreOptions): Opened {
     body.lostCache = true;
     body.incarnation += 1;
   }
+  body.life += 1;
   const store = new DiskCopy(disk, options, superblock);
   const outcome = new Recovery(disk, store, body, sameBoot && !body.clean).run();
   if (typeof outcome === 'object' && outcome !== null) {
@@ -228,7 +229,7 @@ class Recovery {
   #recordsBehind(segment: Segment): boolean {
     const page = new Uint8Array(PAGE_BYTES);
     for (let position = segment.endPosition + PAGE_BYTES; position < segment.file.sizeBytes; position += PAGE_BYTES) {
-      if (segment.file.read(page, position) === null && parseRecordHeader(page, 0, { serial: segment.serial, position }) !== null) return true;
+      if (segment.file.read(page, position) === null && parseRecordHeader(page, 0, { serial: segment.serial, position, life: segment.header.life }) !== null) return true;
     }
     return false;
   }

@@ -15,6 +15,11 @@ export interface JournalMark {
   readonly position: number;
 }
 
+/** Where a record was written, and in which life of the copy (from one opening to the next). */
+export interface RecordPlace extends JournalMark {
+  readonly life: number;
+}
+
 export function marksBefore(a: JournalMark, b: JournalMark): boolean {
   return a.serial < b.serial || (a.serial === b.serial && a.position < b.position);
 }
@@ -24,7 +29,7 @@ export function recordBytes(headBytes: number, payloadBytes: number): number {
   return Math.ceil((RECORD_HEADER_BYTES + headBytes + payloadBytes) / PAGE_BYTES) * PAGE_BYTES;
 }
 
-export function sealRecord(header: DataView, bytes: Uint8Array, frame: Frame, at: JournalMark, durable: JournalMark): void {
+export function sealRecord(header: DataView, bytes: Uint8Array, frame: Frame, at: RecordPlace, durable: JournalMark): void {
   header.setUint32(0, RECORD_MAGIC, true);
   header.setUint32(8, at.serial, true);
   header.setUint32(12, at.position, true);
@@ -33,7 +38,7 @@ export function sealRecord(header: DataView, bytes: Uint8Array, frame: Frame, at
   header.setUint32(24, frame.view.getUint32(4, true), true);
   header.setUint32(28, durable.serial, true);
   header.setUint32(32, durable.position, true);
-  header.setUint32(36, 0, true);
+  header.setUint32(36, at.life, true);
   header.setUint32(4, checksum(bytes.subarray(8, RECORD_HEADER_BYTES)), true);
 }
 
@@ -44,11 +49,14 @@ export interface RecordHeader {
   readonly durable: JournalMark;
 }
 
-/** The header at `at` of `bytes` if it is one that was written to this place in this life of the segment. */
-export function parseRecordHeader(bytes: Uint8Array, at: number, place: JournalMark): RecordHeader | null {
+/**
+ * The header at `at` of `bytes` if it is one that was written to this place in this life. A power cut may lose a segment's header and leave its
+ * records; the next life then uses the serial number again, perhaps in the same file, and they must not be taken for its own.
+ */
+export function parseRecordHeader(bytes: Uint8Array, at: number, place: RecordPlace): RecordHeader | null {
   if (at + RECORD_HEADER_BYTES > bytes.length) return null;
   const view = new DataView(bytes.buffer, bytes.byteOffset + at, RECORD_HEADER_BYTES);
-  if (view.getUint32(0, true) !== RECORD_MAGIC || view.getUint32(8, true) !== place.serial || view.getUint32(12, true) !== place.position) return null;
+  if (view.getUint32(0, true) !== RECORD_MAGIC || view.getUint32(8, true) !== place.serial || view.getUint32(12, true) !== place.position || view.getUint32(36, true) !== place.life) return null;
   if (view.getUint32(4, true) !== checksum(bytes.subarray(at + 8, at + RECORD_HEADER_BYTES))) return null;
   const header: RecordHeader = {
     headBytes: view.getUint32(16, true), payloadBytes: view.getUint32(20, true), frameChecksum: view.getUint32(24, true),

@@ -17,6 +17,8 @@ export interface SegmentHeader {
   readonly serial: number;
   /** Restarts of the log; segments of an earlier count are of a log that was forgotten. */
   readonly restarts: number;
+  /** Openings of the copy; a segment is written in one of them only. */
+  readonly life: number;
   /** The log at the segment's beginning. Lower than the end of the segment before it: what lies between was cut off. */
   readonly start: LogSnapshot;
   /** Where the segment before this one ends; what its file holds beyond was never part of the log. */

@@ -26,6 +26,8 @@ export interface SuperblockBody {
   lineage: number;
   /** Restarts of the log. */
   restarts: number;
+  /** Openings of the copy. */
+  life: number;
   incarnation: number;
   bootId: string;
   clean: boolean;

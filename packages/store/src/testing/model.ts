@@ -172,7 +172,7 @@ export class Model {
       const entries = this.entries.slice(0, count);
       if (lastSeqOf(entries, this.baseSeq) !== store.lastSeq) continue;
       const content = this.contentOf(entries);
-      if (content.firstDifference(store) >= 0) continue;
+      if (content.firstDifference(store) >= 0 || content.firstStateDifference(store) >= 0) continue;
       this.keep(entries);
       return null;
     }

@@ -30,6 +30,7 @@ export class Rig {
   savedEpoch = 1;
   /** Asked for, oldest first, and not confirmed. */
   #asked: number[] = [];
+  #crashed = false;
   /** What each version of a block was written with: what may be left of it in the extents. */
   readonly #versions = new Map<string, Int32Array>();
   readonly #random: (seed: number) => Prng;
@@ -137,24 +138,41 @@ export class Rig {
     const lineage = this.store.lineage + (otherLineage ? 1 : 0);
     this.epoch += 1;
     expectOk(this.store.restartLog(lineage, { seq: position, chain: 17 + ahead }, [{ epoch: this.epoch, firstSeq: 1 }], this.store.session, commonSeq));
-    const left = this.#whatIsLeft(otherLineage ? -1 : commonSeq);
+    const bad: number[] = [];
+    const left = this.#whatIsLeft(otherLineage ? -1 : commonSeq, bad);
     this.model.restart(position, left);
+    this.#repair(bad, position);
     assert(this.store.lastSeq === position && this.store.lineage === lineage, 'the log begins at the new position');
     this.check();
     this.onPromise?.();
   }
 
+  /** As the comparison with a primary does it: what a round that was cut short by a crash has overwritten no longer matches its checksums. */
+  #repair(blocks: readonly number[], version: number): void {
+    assert(blocks.length === 0 || this.#crashed, 'only a crash leaves blocks half settled');
+    if (blocks.length === 0) return;
+    const filled = blocks.map((block): FilledBlock => ({ block, version, value: 7 }));
+    expectOk(this.store.applyFill(fillFrame(this.store, filled, version), true));
+    this.model.add({ kind: 'fill', blocks: filled });
+    for (const block of blocks) this.#remember(this.model.current, block);
+    this.#sync();
+    this.disk.deliver();
+  }
+
   /** After a restart of the log the extents may hold anything that was written up to where the histories part. */
-  #whatIsLeft(commonSeq: number): Content {
+  #whatIsLeft(commonSeq: number, bad: number[]): Content {
     const content = new Content(this.model.blocks);
     for (const extent of this.#extents()) {
-      const entries = this.store.extentBlocks(extent, false);
+      const entries = this.store.extentBlocks(extent, true);
       for (let i = 0; i < 256; i++) {
         const { state, seq } = blockEntry(entries, i);
         const block = extent * 256 + i;
         if (state === BlockState.absent) continue;
+        if (state === BlockState.corrupt) {
+          bad.push(block);
+          continue;
+        }
         assert(seq <= commonSeq, `block ${block} has version ${seq}, beyond the common ${commonSeq}`);
-        assert(state !== BlockState.corrupt, `block ${block} is corrupt`);
         content.states[block] = state;
         content.seqs[block] = seq;
         if (state !== BlockState.written) continue;
@@ -222,6 +240,7 @@ export class Rig {
   /** `exact`: nothing may be missing. */
   #reopen(cut: () => void, newBoot: boolean, exact: boolean): void {
     const before = this.store;
+    this.#crashed = true;
     cut();
     if (newBoot) this.boot += 1;
     this.store = must(openCopy(this.disk, { ...this.options, bootId: `boot-${this.boot}` }));

@@ -180,6 +180,40 @@ describe('a link with a hostile peer', () => {
   });
 });
 
+describe('what leaves in one turn', () => {
+  test('is one WebSocket message, or as many as flushOutput was called for', async () => {
+    const socket = await introduced('server-2');
+    const sizes: number[] = [];
+    let look = (): void => {};
+    socket.on('message', (_data, isBinary) => {
+      if (!isBinary) return;
+      sizes.push((_data as Buffer).length);
+      look();
+    });
+    const until = async (count: number): Promise<void> => { while (sizes.length < count) await new Promise<void>((resolve) => { look = resolve; }); };
+    const send = (count: number): void => { for (let i = 0; i < count; i++) actor.context.send('server-2/x', { kind: 'sync', epoch: i } as Message); };
+    runtime.turn(() => send(100));
+    await until(1);
+    runtime.turn(() => {
+      send(10);
+      runtime.flushOutput();
+      send(10);
+    });
+    await until(3);
+    // A large one does not wait for the end of the turn: the other side can begin.
+    const frame = Frame.create(FrameKind.log, 0, 0, new Uint8Array(300_000));
+    frame.seal();
+    runtime.turn(() => {
+      actor.context.send('server-2/x', { kind: 'append', frame } as Message);
+      send(1);
+    });
+    await until(5);
+    expect(sizes).toHaveLength(5);
+    expect(sizes[1]).toBe(sizes[2]);
+    expect(sizes[3]).toBeGreaterThan(300_000);
+  });
+});
+
 describe('links that come and go', () => {
   test('of two links of one party the newer counts, and nothing of the older is delivered any more', async () => {
     actor.context.watch('server-2');

@@ -6,6 +6,7 @@ import { parseSizeBytes } from '@ashlar/words';
 import { compareCopies } from '../site/compare.ts';
 import { ROOT, Site } from '../site/site.ts';
 import { runDescription } from './describe-run.ts';
+import { FioVerifier } from './fio-verifier.ts';
 import { flipByte } from './flipped-byte.ts';
 import { WAYS, type Way } from './harm.ts';
 import { harmAgainAndAgain, type Harm } from './kill-run.ts';
@@ -26,6 +27,9 @@ const { values } = parseArgs({
   },
 });
 
+/** fio's volume, beside that of our own verifier. */
+const FIO_VOLUME_BYTES = 128 * 2 ** 20;
+
 async function killRun(way: Way): Promise<boolean> {
   const seed = values.seed === undefined ? Date.now() % 2 ** 32 : Number(values.seed);
   const directory = values.dir ?? mkdtempSync(join(tmpdir(), 'ashlar-kill-'));
@@ -38,7 +42,10 @@ async function killRun(way: Way): Promise<boolean> {
   });
   const harms: Harm[] = [];
   let passed = false;
+  let fio: FioVerifier | null = null;
   try {
+    // fio does not reconnect: where the host itself is killed it has no place.
+    if (way === 'kill' || way === 'freeze') fio = new FioVerifier(await rig.site.attach(await rig.site.createVolume(FIO_VOLUME_BYTES, '--mirrors', '1', '--io-timeout', '5m')));
     let broken: string | null = null;
     try {
       await harmAgainAndAgain(rig, { way, kills: Number(values.kills), seed, minutesMax: Number(values.minutes) }, (harm) => {
@@ -50,17 +57,18 @@ async function killRun(way: Way): Promise<boolean> {
       broken = error instanceof Error ? error.message : String(error);
       process.stderr.write(`${broken}\n`);
     }
-    const settled = await rig.settle(300_000);
+    const [fioFindings, settled] = await Promise.all([fio?.finish() ?? null, rig.settle(300_000)]);
     const epochs = settled.volume.epoch;
     await rig.site.stop();
     const blindness = settled.difference === null ? await flippedByteIsSeen(directory, rig.volumeId, settled.volume.copies[0]?.serverId ?? '') : null;
-    passed = broken === null && settled.difference === null && settled.load.violationCount === 0 && settled.load.errorCount === 0 && blindness?.seen === true;
-    const text = killReport({ description: runDescription('kill-run', seed), way, sizeBytes, seconds: (performance.now() - startedMs) / 1000, harms, broken, load: settled.load, difference: settled.difference, blindness, epochs, passed });
+    passed = broken === null && settled.difference === null && settled.load.violationCount === 0 && settled.load.errorCount === 0 && (fioFindings?.failure ?? null) === null && blindness?.seen === true;
+    const text = killReport({ description: runDescription('kill-run', seed), way, sizeBytes, seconds: (performance.now() - startedMs) / 1000, harms, broken, load: settled.load, difference: settled.difference, fio: fioFindings, blindness, epochs, passed });
     const results = values.results ?? join(ROOT, 'docs/results');
     mkdirSync(results, { recursive: true });
     writeFileSync(join(results, `kill-run-${way}.md`), text);
     process.stdout.write(`${text}\n`);
   } finally {
+    fio?.abandon();
     await rig.site.stop();
     if (values.dir === undefined && passed) rmSync(directory, { recursive: true, force: true });
   }

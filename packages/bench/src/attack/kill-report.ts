@@ -1,5 +1,6 @@
 import type { LoadResult } from '@ashlar/load';
 import { inMs, percentile } from './describe-run.ts';
+import type { FioFindings } from './fio-verifier.ts';
 import type { Way } from './harm.ts';
 import type { Harm } from './kill-run.ts';
 
@@ -13,6 +14,8 @@ interface KillResult {
   readonly broken: string | null;
   readonly load: LoadResult;
   readonly difference: string | null;
+  /** Null where fio took no part. */
+  readonly fio: FioFindings | null;
   readonly blindness: { readonly what: string; readonly seen: boolean } | null;
   readonly epochs: number;
   readonly passed: boolean;
@@ -47,6 +50,7 @@ export function killReport(result: KillResult): string {
     `| wrong blocks | ${load.violationCount} |`,
     `| requests answered with an error | ${load.errorCount} |`,
     `| connections lost and made again | ${load.reconnections} |`,
+    ...(result.fio === null ? [] : [`| fio on a volume of its own (4k, crc32c, every round 6 times its region) | ${result.fio.rounds} rounds, ${result.fio.failure ?? 'no error'} |`]),
     `| copies at the end (cmp of each alone) | ${result.difference ?? 'equal'} |`,
     `| one byte flipped in one copy's files (${result.blindness?.what ?? 'not tried'}) | ${result.blindness === null ? '–' : result.blindness.seen ? 'seen by the same comparison' : 'NOT SEEN'} |`,
     ...(result.broken === null ? [] : [`| ended early | ${result.broken} |`]),

@@ -33,6 +33,8 @@ export class DemoSite {
     return new DemoSite(child, await ApiClient.connect(endpoint, token));
   }
 
+  get pid(): number { return this.#process.pid as number; }
+
   async ask<T>(command: ApiCommand): Promise<T> { return (await this.#client.call(command)) as T; }
 
   volume(volumeId: VolumeId): Promise<VolumeView> { return this.ask<VolumeView>({ kind: 'volume-describe', volumeId }); }

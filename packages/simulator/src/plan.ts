@@ -43,6 +43,10 @@ export interface Plan {
   readonly depth: number;
   readonly thinkMs: number;
   readonly ioTimeoutMs: number;
+  /** The production store over a disk in memory, or its contract alone. */
+  readonly realStore: boolean;
+  readonly segmentBytes: number;
+  readonly journalBytes: number;
   /** Records that a journal keeps of what is settled. */
   readonly historyRecords: number;
   /** Ends of processes are seen and told by a supervisor. */
@@ -80,6 +84,9 @@ export function makePlan(spec: RunSpec): Plan {
     depth: shape.pick([1, 2, 4, 8]),
     thinkMs: shape.pick([4, 12, 40]),
     ioTimeoutMs: shape.pick([0, 60_000, 8_000]),
+    realStore: shape.chance(0.6),
+    segmentBytes: shape.pick([128, 256]) * 1024,
+    journalBytes: shape.pick([1, 2, 4]) * 2 ** 20,
     historyRecords: shape.pick([10, 60, 400]),
     supervised: shape.chance(0.5),
     network: { drop: has('drop') * level, duplicate: has('duplicate') * level, reorder: has('reorder') * level, delay: has('delay') * level * 4, delayMs: rates.pick([5, 60, 900]) },

@@ -62,7 +62,7 @@ function calmDown(world: World): void {
     sim.process.frozenUntilMs = 0;
     world.start(sim);
   }
-  for (const server of world.servers) Object.assign(server.medium.faults, { full: false, failSync: false, failWrite: false, endsIn: 0 });
+  for (const server of world.servers) Object.assign(server.medium.faults, { full: false, failSync: false, failWrite: false, lostWrites: 0, misdirectedWrites: 0, endsIn: 0 });
   const deadlineMs = healedMs + CALM_MS;
   let quietSinceMs = 0;
   for (let atMs = healedMs + 100; atMs <= deadlineMs; atMs += 100) {

@@ -10,7 +10,7 @@ export const FAULT_KINDS = [
   // machines
   'power-one', 'power-all', 'power-at-disk-call', 'clean-restart',
   // disks
-  'write-fails', 'disk-full', 'sync-fails', 'bit-rot', 'slow-disk', 'wiped-disk',
+  'write-fails', 'disk-full', 'sync-fails', 'bit-rot', 'lost-write', 'misdirected-write', 'slow-disk', 'wiped-disk',
   // the metadata store
   'store-down', 'store-reply-lost',
   // clocks
@@ -45,7 +45,7 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   failover: { ...BASE, summary: 'primaries crash and freeze, are replaced and wake up', always: ['crash-primary', 'freeze-primary'], sometimes: ['blind-failover', 'reader', 'freeze-turn', 'crash-server', 'delay', 'reconnect'] },
   churn: { ...BASE, summary: 'every process comes and goes', always: ['crash-server'], sometimes: ['crash-primary', 'crash-host', 'crash-manager', 'crash-copy', 'crash-at-disk-call', 'clean-restart', ...NETWORK, ...SESSIONS], faultEveryMs: 600 },
   power: { ...BASE, summary: 'machines lose what was not synced', always: ['power-one'], sometimes: ['power-all', 'power-at-disk-call', 'crash-server', 'clean-restart', 'drop', 'reconnect'] },
-  'disk-faults': { ...BASE, summary: 'disks fail, fill, rot and lie', always: [], sometimes: ['write-fails', 'disk-full', 'sync-fails', 'bit-rot', 'slow-disk', 'wiped-disk', 'crash-server', 'scrub'], minimumTwo: 0 },
+  'disk-faults': { ...BASE, summary: 'disks fail, fill, rot and lie', always: [], sometimes: ['write-fails', 'disk-full', 'sync-fails', 'bit-rot', 'lost-write', 'misdirected-write', 'slow-disk', 'wiped-disk', 'crash-server', 'scrub'], minimumTwo: 0 },
   partition: { ...BASE, summary: 'links are cut, also in one direction only', always: ['cut-one-way', 'cut-both-ways'], sometimes: ['isolate', 'blind-failover', 'reader', 'freeze-primary', 'crash-primary', 'delay', 'reconnect', 'takeover'] },
   'catch-up': { ...BASE, summary: 'mirrors are away for a while and come back', always: ['crash-server', 'isolate'], sometimes: ['power-one', 'slow-disk', 'drop', 'crash-primary', 'freeze-server'], faultEveryMs: 1_300, activeMs: 12_000 },
   rebuild: { ...BASE, summary: 'copies are lost for good and made anew, also while the source fails', always: ['wiped-disk'], sometimes: ['crash-primary', 'crash-server', 'power-one', 'drop', 'bit-rot', 'grow'], faultEveryMs: 1_300, activeMs: 12_000, copies: [2, 3], minimumTwo: 0 },

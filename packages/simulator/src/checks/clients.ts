@@ -94,6 +94,8 @@ export class ClientHistory {
     const first = blockOf(op.firstSector);
     for (let i = 0; i < op.floors.length; i++) {
       const sector = Math.max(op.firstSector, (first + i) * SECTORS_PER_BLOCK);
+      // A trim is advice for whole blocks: what it covers of others may stay.
+      if (op.kind === 'trim' && !coversBlock(op, first + i)) continue;
       // Zeros over zeros leave no mark of their own in the order.
       const seq = op.kind === 'write' ? seqOfValue(history.sector(sector), op.id, op.floors[i]) : nextPointWith(history.sector(sector), ZERO_VALUE, op.floors[i]);
       check(seq > 0 || (seq === 0 && op.kind !== 'write'), 'write-linearizable', () =>
@@ -145,6 +147,10 @@ export class ClientHistory {
   #raise(block: number, seq: number): void {
     if (seq > (this.#floors.get(block) ?? 0)) this.#floors.set(block, seq);
   }
+}
+
+function coversBlock(op: ClientOp, block: number): boolean {
+  return op.firstSector <= block * SECTORS_PER_BLOCK && op.firstSector + op.sectors >= (block + 1) * SECTORS_PER_BLOCK;
 }
 
 function blockOf(sector: number): number {

@@ -76,7 +76,8 @@ export class Ghost {
     else copy.log.truncate(now.lastSeq);
     copy.wiped = false;
     copy.incarnation = now.incarnation;
-    copy.durableSeq = Math.min(now.durableSeq, now.lastSeq);
+    // A process that starts anew may not know how far its predecessor had synced; the disk keeps it all the same.
+    copy.durableSeq = Math.min(lostPower ? now.durableSeq : Math.max(now.durableSeq, copy.durableSeq), now.lastSeq);
     copy.promisedEpoch = now.promisedEpoch;
     copy.complete = now.complete;
     this.#promotableHasAll(copy);

@@ -89,6 +89,8 @@ const FAULTS: Readonly<Partial<Record<FaultKind, Fault>>> = {
     return true;
   },
   'bit-rot': (world, prng) => aServer(world, prng).medium.rot(prng),
+  'lost-write': (world, prng) => lie(world, prng, 'lostWrites'),
+  'misdirected-write': (world, prng) => lie(world, prng, 'misdirectedWrites'),
   'slow-disk': (world, prng) => {
     const server = aServer(world, prng);
     const before = server.syncMs;
@@ -220,6 +222,12 @@ function blindFailover(world: World, prng: Prng): boolean {
     world.after(10 + prng.fraction() * 40, () => world.start(next));
   }
   world.after((restarts ? 60 : 1) + prng.fraction() * 150, () => world.command({ kind: 'volume-failover', volumeId: world.volumeId, to: next.serverId }));
+  return true;
+}
+
+function lie(world: World, prng: Prng, how: 'lostWrites' | 'misdirectedWrites'): boolean {
+  if (!world.plan.realStore) return false;
+  aServer(world, prng).medium.faults[how]++;
   return true;
 }
 

@@ -36,7 +36,7 @@ export class ModelMedium implements Medium {
   #store: ModelStore | null = null;
   readonly #historyMax: number;
   readonly #port: MediumPort;
-  readonly faults: MediumFaults = { failSync: false, failWrite: false, full: false, endsIn: 0, endsWithPower: false };
+  readonly faults: MediumFaults = { failSync: false, failWrite: false, full: false, lostWrites: 0, misdirectedWrites: 0, endsIn: 0, endsWithPower: false };
   #life = 0;
   lostPower = false;
 
@@ -76,7 +76,7 @@ export class ModelMedium implements Medium {
   wipe(): void {
     this.#life++;
     this.#store = null;
-    Object.assign(this.faults, { failSync: false, failWrite: false, full: false, endsIn: 0, endsWithPower: false });
+    Object.assign(this.faults, { failSync: false, failWrite: false, full: false, lostWrites: 0, misdirectedWrites: 0, endsIn: 0, endsWithPower: false });
   }
 
   rot(prng: Prng): boolean { return this.#store?.rot(prng) ?? false; }

@@ -6,6 +6,9 @@ export interface MediumFaults {
   failWrite: boolean;
   /** Nothing can be appended. */
   full: boolean;
+  /** So many of the next writes of settled blocks are claimed and not made, or land a page further. */
+  lostWrites: number;
+  misdirectedWrites: number;
   /** In so many calls from now the process ends, or its machine loses power; 0: not. */
   endsIn: number;
   endsWithPower: boolean;

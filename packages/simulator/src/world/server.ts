@@ -68,6 +68,13 @@ export class SimServer implements Receiver {
     const address = `${this.serverId}:0`;
     this.#tellManager({ kind: 'from-server', from: this.serverId, message: { kind: 'server-hello', serverId: this.serverId, pid: this.process.life, instance: this.instance, address } });
     this.#input({ kind: 'manager-up' });
+    if (this.openFailure !== null) this.#tellUnopened();
+  }
+
+  /** In the stead of a copy that could not be opened. */
+  #tellUnopened(): void {
+    const copy = { volumeId: this.#world.volumeId, lineage: 0, promisedEpoch: 0, incarnation: 0, lostCache: true, complete: false, lastEpoch: 0, lastSeq: 0, fault: 'corrupt', attachNumber: 0 } as const;
+    this.#tellManager({ kind: 'from-copy', from: this.serverId, message: { kind: 'report', copy } });
   }
 
   get instance(): string { return this.#beacons?.instance.toString(36) ?? ''; }
@@ -222,8 +229,11 @@ export class SimServer implements Receiver {
       this.#collect();
       this.driver.remove();
       this.driver = null;
+    }
+    if (this.medium.holdsCopy) {
       this.#world.ghost.wiped(this.serverId);
       this.medium.wipe();
+      this.openFailure = null;
     }
     this.#tellManager({ kind: 'from-copy', from: this.serverId, message: { kind: 'discarded', volumeId, epoch } });
   }

@@ -1,6 +1,7 @@
 import { nameOf, partyOf, type Address } from '@ashlar/actor';
 import { MANAGER_DEFAULTS, MemoryStore, type ApiCommand, type StoreFate } from '@ashlar/control/core';
 import { isMutation, Op, primaryOf, Status, type Frame, type SessionMessage, type SessionReply } from '@ashlar/protocol';
+import type { CopyStore } from '@ashlar/store';
 import { EXTENT_BLOCKS, EXTENT_BYTES, hostId, Prng, serverId, type HostId, type ServerId, type VolumeId } from '@ashlar/words';
 import { ClientHistory, type ClientOp } from '../checks/clients.ts';
 import { Ghost } from '../checks/ghost.ts';
@@ -13,7 +14,8 @@ import { EventKind, Scheduler, type Receiver, type SimEvent } from '../engine/sc
 import type { Trace } from '../engine/trace.ts';
 import type { Plan } from '../plan.ts';
 import type { HostMail, ManagerMail, ServerMail } from './mail.ts';
-import { ModelMedium, type LifeOptions } from './media.ts';
+import { DiskMedium } from './disk-medium.ts';
+import { ModelMedium, type LifeOptions, type Medium, type MediumPort } from './media.ts';
 import { ProcessEnds } from './medium-faults.ts';
 import { SimHost } from './sim-host.ts';
 import { SimManager } from './sim-manager.ts';
@@ -96,7 +98,10 @@ export class World {
   #makeSims(processes: readonly Process[]): SimManager {
     const { plan } = this;
     for (const process of processes.slice(0, plan.servers)) {
-      const medium = new ModelMedium(plan.historyRecords, { afterSync: (run) => this.#afterSync(server, run) });
+      const port: MediumPort = { afterSync: (run) => this.#afterSync(server, run) };
+      const medium: Medium = plan.realStore
+        ? new DiskMedium({ segmentBytes: plan.segmentBytes, journalBytesMax: plan.journalBytes }, port)
+        : new ModelMedium(plan.historyRecords, port);
       const server: SimServer = new SimServer(this, serverId(process.name), process, medium, this.prng.fork());
       this.servers.push(server);
       this.#byServer.set(server.serverId, server);
@@ -318,8 +323,12 @@ export class World {
 
   /** Compares all of a copy with the committed order and what its own log has beyond it. Null: the same. */
   contentDiffers(id: ServerId): string | null {
-    const { driver } = this.server(id);
+    const { driver, medium } = this.server(id);
     if (driver === null) return null;
+    return medium.unharmed(() => this.#differs(id, driver.store));
+  }
+
+  #differs(id: ServerId, store: CopyStore): string | null {
     const { history } = this.ghost;
     const { log } = this.ghost.copy(id);
     const beyond = new Map<number, number>();
@@ -329,7 +338,7 @@ export class World {
     }
     const bytes = new Uint8Array(4096);
     for (const block of new Set([...history.touched].map((sector) => Math.floor(sector / 8)))) {
-      if (driver.store.read(block * 4096, 4096, bytes, 0) !== 'ok') continue; // it knows that this block is bad
+      if (store.read(block * 4096, 4096, bytes, 0) !== 'ok') continue; // it knows that this block is bad
       for (let k = 0; k < 8; k++) {
         const sector = block * 8 + k;
         const value = valueOf(bytes, k * 512, sector);

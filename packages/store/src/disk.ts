@@ -38,7 +38,3 @@ export interface Disk {
   syncDirectory(done: (error: DiskError | null) => void): void;
   syncDirectoryNow(): DiskError | null;
 }
-
-export function isDiskError(value: object): value is DiskError {
-  return 'code' in value;
-}

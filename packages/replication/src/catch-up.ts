@@ -1,6 +1,6 @@
 import type { CopyMessage } from '@ashlar/protocol';
 import type { ServerId } from '@ashlar/words';
-import { considerJoins } from './membership.ts';
+import { considerJoins, mayAdmit } from './membership.ts';
 import { peerOf } from './leading.ts';
 import { COMPARES_MAX, REPEAT_MS } from './limits.ts';
 import type { Comparison, Copy, Leader, Peer } from './state.ts';
@@ -63,9 +63,13 @@ function listMore(c: Copy, leader: Leader, peer: Peer, x: Comparison): void {
   c.fx.send(peer.serverId, { kind: 'list-extents', epoch: leader.epoch, from: x.listedThrough });
 }
 
-/** What was filled may not have been committed when it was read; a copy that calls itself whole may hold nothing that a later primary lacks. */
+/**
+ * What was filled may not have been committed when it was read; a copy that calls itself whole may hold nothing that a later primary lacks.
+ * A primary that cannot settle without another copy takes the risk: at worst that copy is made anew.
+ */
 function finish(c: Copy, leader: Leader, peer: Peer, x: Comparison): void {
-  if (leader.committedSeq < x.fillSeq || c.nowMs - x.askedMs < REPEAT_MS) return;
+  const settled = leader.serving ? leader.committedSeq >= x.fillSeq : mayAdmit(c, leader);
+  if (!settled || c.nowMs - x.askedMs < REPEAT_MS) return;
   x.askedMs = c.nowMs;
   c.fx.send(peer.serverId, { kind: 'complete', epoch: leader.epoch, attempt: peer.attempt });
 }

@@ -1,18 +1,11 @@
 import { Status } from '@ashlar/protocol';
 import { REPEAT_MS } from './limits.ts';
-import { requestSync } from './leading.ts';
+import { ownGrantEndMs, requestSync } from './leading.ts';
 import { openedNow } from './session-answers.ts';
 import { releaseReads } from './reads.ts';
 import { considerJoins } from './membership.ts';
 import { tellStatus } from './status.ts';
 import type { Copy, Leader, WaitingFlush } from './state.ts';
-
-/** The end of the leases that this copy gave as a mirror to those who led before. */
-export function ownGrantEndMs(c: Copy): number {
-  let end = 0;
-  for (const untilMs of c.grants.values()) end = Math.max(end, untilMs);
-  return end;
-}
 
 /**
  * Commits and answers what every required copy has, in order. The first time in an epoch this settles the log that was
@@ -27,7 +20,7 @@ export function advance(c: Copy, leader: Leader): void {
     seq = Math.min(seq, strict ? peer.durableSeq : peer.ackSeq);
   }
   if ((leader.syncAnswers || strict) && c.log.durableSeq < c.log.lastSeq) requestSync(c, leader);
-  if (1 + leader.required.length < leader.configuration.minCopies) return; // never answered by fewer than the minimum
+  if (leader.configuration.members.length < leader.configuration.minCopies) return; // never answered by fewer than the minimum; a joiner is not one yet
   if (!leader.serving) {
     if (seq < leader.settleSeq || ownGrantEndMs(c) > c.nowMs) return;
     leader.serving = true;

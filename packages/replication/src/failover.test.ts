@@ -429,6 +429,39 @@ describe('copies that were away', () => {
     expect(group.a.core.serving).toBe(true);
   });
 
+  test('at the minimum of copies, a member that never comes back is replaced by a copy that joins before anything is served', () => {
+    const { group, client } = served([A, B], { minCopies: 2 });
+    client.request([1, 'write', 1]);
+    group.settle();
+    for (let extent = 0; extent < 30; extent++) group.a.log.extents.add(extent);
+    group.a.log.trimmedSeq = group.a.log.lastSeq;
+    group.down.add(B);
+    group.run(3000);
+    group.change({ learners: [C] });
+    group.run(1000);
+    expect(group.a.core.serving).toBe(false);
+    group.run(5000);
+    expect(group.configuration.members.map((m) => m.serverId)).toEqual([A, C]);
+    expect(group.c.log.extents.size).toBe(30);
+    expect(group.a.core.serving).toBe(true);
+  });
+
+  test('below the minimum of copies nothing is served until another has joined', () => {
+    const { group } = served([A, B], { minCopies: 2 });
+    group.b.receive({ kind: 'store-failed', fault: 'sync-failed' });
+    group.run(1000);
+    expect(group.configuration.members.map((m) => m.serverId)).toEqual([A]);
+    expect(group.a.core.serving).toBe(false);
+    group.takesProposals = false;
+    group.change({ learners: [C] }).run(3000);
+    expect(group.a.core.state.leader?.proposal?.change.kind).toBe('add');
+    expect(group.a.core.serving).toBe(false);
+    group.takesProposals = true;
+    group.run(1000);
+    expect(group.configuration.members.map((m) => m.serverId)).toEqual([A, C]);
+    expect(group.a.core.serving).toBe(true);
+  });
+
   test('a member that is behind the journal of its primary has lost data, and leaves', () => {
     const { group, client } = served([A, B, C]);
     client.request([1, 'write', 1]);

@@ -48,7 +48,7 @@ export function onTick(c: Copy): void {
   considerJoins(c, leader);
   retryFlushes(c, leader);
   retryRepairs(c, leader);
-  if (!leader.serving) advance(c, leader);
+  if (!leader.serving || leader.pending.length > 0 || leader.flushes.length > 0) advance(c, leader);
   releaseReads(c);
   tellStatus(c, leader, false);
   if (unfinished(c, leader)) keepTicking(c, leader);
@@ -74,7 +74,14 @@ function tickPeer(c: Copy, leader: Leader, peer: Peer): void {
     pump(c, leader, peer);
   } else pump(c, leader, peer);
   if (peer.comparison) retryComparison(c, leader, peer);
-  if (peer.member && silentForMs(c, leader, peer) > 0) proposeRemoval(c, leader, peer, 'silent');
+  if (peer.member === null && peer !== leader.joiner) return;
+  if (silentForMs(c, leader, peer) <= 0) return;
+  if (peer.member) proposeRemoval(c, leader, peer, 'silent');
+  if (peer !== leader.joiner || leader.proposal) return;
+  // Nothing was proposed yet, so nobody else can think it a member; writes need not wait for it.
+  leader.joiner = null;
+  setRequired(leader);
+  advance(c, leader);
 }
 
 /** How far past its time a peer is that owes us something; 0 if it is not. */

@@ -42,3 +42,10 @@ export function keepTicking(c: Copy, leader: Leader): void {
   leader.tickDueMs = c.nowMs + TICK_MS;
   c.fx.setTimer('tick', leader.tickDueMs);
 }
+
+/** The end of the leases that this copy gave as a mirror to those who led before. */
+export function ownGrantEndMs(c: Copy): number {
+  let end = 0;
+  for (const untilMs of c.grants.values()) end = Math.max(end, untilMs);
+  return end;
+}

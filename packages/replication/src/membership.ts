@@ -1,6 +1,6 @@
 import type { CopyFault } from '@ashlar/protocol';
 import type { ServerId } from '@ashlar/words';
-import { keepTicking, requestSync, setRequired } from './leading.ts';
+import { keepTicking, ownGrantEndMs, requestSync, setRequired } from './leading.ts';
 import { REPEAT_MS } from './limits.ts';
 import type { Copy, Leader, Peer, Proposal } from './state.ts';
 
@@ -36,10 +36,10 @@ export function repeatProposal(c: Copy, leader: Leader): void {
 
 /** Lets a copy into the in-sync set: first its acknowledgement is required, then it syncs, then it is proposed. */
 export function considerJoins(c: Copy, leader: Leader): void {
-  if (!leader.serving || leader.proposal) return;
+  if (!mayAdmit(c, leader) || leader.proposal) return;
   if (leader.joiner) return continueJoin(c, leader, leader.joiner);
   for (const peer of leader.peers.values()) {
-    if (!mayJoin(leader, peer)) continue;
+    if (!mayJoin(leader, peer) || (!leader.serving && peer.ackSeq < leader.settleSeq)) continue;
     leader.joiner = peer;
     leader.joinSeq = c.log.lastSeq;
     peer.lastOrderMs = c.nowMs;
@@ -48,6 +48,15 @@ export function considerJoins(c: Copy, leader: Leader): void {
     c.fx.send(peer.serverId, { kind: 'sync', epoch: leader.epoch });
     return;
   }
+}
+
+/**
+ * At the minimum of copies no member can be taken out: if one of them never comes back, only another that joins lets this primary serve. It has
+ * our log then, settled or not; what matters is that no lease of ours still runs.
+ */
+export function mayAdmit(c: Copy, leader: Leader): boolean {
+  const { members, minCopies } = leader.configuration;
+  return leader.serving || (members.length <= minCopies && ownGrantEndMs(c) <= c.nowMs);
 }
 
 function mayJoin(leader: Leader, peer: Peer): boolean {

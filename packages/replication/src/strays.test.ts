@@ -276,6 +276,29 @@ describe('links that break at a bad moment', () => {
     expect(client.answered).toEqual([]);
   });
 
+  test('a joiner that falls silent before it was proposed holds nothing up', () => {
+    const { group } = served([A, B], { copiesWanted: 3 });
+    group.a.log.trimmedSeq = group.a.log.lastSeq;
+    group.c.manual = true;
+    group.change({ learners: [C] });
+    for (let i = 0; i < 20; i++) {
+      while (group.c.saves.length > 0) group.c.endSave();
+      group.run(20);
+    }
+    group.c.endSync();
+    const next = new Client(group.a, group.configuration.epoch, 4, 4).open();
+    group.run(100);
+    group.c.endSave(); // whole; but its next sync never ends
+    group.run(100);
+    expect(group.a.core.state.leader?.joiner?.serverId).toBe(C);
+    group.down.add(C);
+    next.request([1, 'write', 1]);
+    group.run(500);
+    expect(next.answered).toEqual([]);
+    group.run(1500);
+    expect(next.answered).toEqual([1]);
+  });
+
   test('a mirror that answers beacons but makes no progress is removed after a while', () => {
     const { group, client } = served();
     const send = group.b.send.bind(group.b);

@@ -217,6 +217,18 @@ describe('keeping copies', () => {
     expect(world.view(id).health).toBe('faulted');
   });
 
+  it('replaces a primary that never comes back where the minimum does not let it go, though nothing is served meanwhile', () => {
+    const world = new ModelWorld(3, FAST);
+    const id = world.create(1, 2);
+    const gone = primary(world, id);
+    world.kill(gone);
+    const replaced = (): boolean => {
+      const { members, learners } = world.volume(id).configuration;
+      return learners.length === 0 && members.length === 2 && members.every((member) => member.serverId !== gone.id);
+    };
+    expect(world.until(replaced, 40_000)).toBe(true);
+  });
+
   it('changes the number of mirrors while in use', () => {
     const world = new ModelWorld(3, FAST);
     const id = world.create(0);

@@ -22,8 +22,8 @@ export function repair(m: Manager, v: Volume): void {
   if (isFaulted(m, v, primaryOf(configuration))) return;
   v.deficitSinceMs ??= m.nowMs;
   discardUseless(m, v);
-  // A volume without a primary at work has nothing to be filled from.
-  if (v.status?.epoch !== configuration.epoch || !v.status.serving) return;
+  // A volume without a primary at work has nothing to be filled from. One that waits for a member which the minimum does not let go can fill another.
+  if (v.status?.epoch !== configuration.epoch || (!v.status.serving && configuration.members.length > configuration.minCopies)) return;
   if (dropUnreachable(m, v)) return;
   const returned = configuration.learners.length <= deficit ? returnedHolder(m, v) : null;
   if (returned !== null) return addLearner(m, v, returned, 'it is back, and catches up');

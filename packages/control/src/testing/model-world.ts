@@ -323,7 +323,10 @@ export class ModelWorld implements ManagerEffects {
     const copy = server.copies.get(volumeId);
     const epoch = server.leading.get(volumeId);
     if (!copy || epoch === undefined) return;
-    this.#tell(server, { kind: 'status', volumeId, epoch, serving: true, copies: this.#states(server, copy) });
+    // Nothing is served before all members have settled, nor by fewer than the minimum.
+    const { members, minCopies } = copy.configuration;
+    const serving = members.length > minCopies || (members.length === minCopies && members.every(({ serverId: id }) => this.server(id).state === 'up'));
+    this.#tell(server, { kind: 'status', volumeId, epoch, serving, copies: this.#states(server, copy) });
   }
 
   #serverStep(server: ModelServer): void {

@@ -77,6 +77,7 @@ const FAULTS: Readonly<Partial<Record<FaultKind, Fault>>> = {
   'clean-restart': (world, prng) => {
     const server = aServer(world, prng);
     if (!server.process.up || server.process.held(world.scheduler.nowMs)) return false;
+    server.medium.faults.endsIn = 0;
     server.close();
     return kill(world, prng, server, false);
   },

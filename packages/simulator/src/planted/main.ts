@@ -1,7 +1,7 @@
 import { parseArgs } from 'node:util';
 import { appliesTo, makeTree, patches, removeTree, tryPatch, type Outcome } from './trial.ts';
 
-const USAGE = `pnpm planted [NAME...] [--seconds N] [--no-types]   plants each bug in a copy of the tree and lets the simulator find it
+const USAGE = `pnpm planted [NAME...] [--seconds N] [--no-types]   plants each bug in a copy of the tree and lets the simulator, or the model tests of its part, find it
 pnpm planted --check                            only whether all patches still apply
 `;
 

@@ -14,7 +14,10 @@ export interface Patch {
   readonly what: string;
   /** Of the specification (model/replication.mjs), or the part of the product that it breaks. */
   readonly rule: string;
-  readonly scenarios: string;
+  /** Of the simulator, where it shows; null for what the simulator does not contain. */
+  readonly scenarios: string | null;
+  /** Where the model tests are that find what the simulator does not contain: rings, links, the kernel. */
+  readonly tests: string | null;
 }
 
 export type Outcome =
@@ -26,14 +29,20 @@ export function patches(): Patch[] {
   return readdirSync(PATCHES).filter((file) => file.endsWith('.patch')).sort().map((file) => {
     const path = join(PATCHES, file);
     const text = readFileSync(path, 'utf8');
-    return { name: basename(file, '.patch'), path, what: field(text, 'Bug'), rule: field(text, 'Rule'), scenarios: field(text, 'Scenarios') };
+    const [scenarios, tests] = [optional(text, 'Scenarios'), optional(text, 'Tests')];
+    if ((scenarios === null) === (tests === null)) throw new Error(`${file} names neither scenarios nor tests, or both`);
+    return { name: basename(file, '.patch'), path, what: field(text, 'Bug'), rule: field(text, 'Rule'), scenarios, tests };
   });
 }
 
 function field(text: string, name: string): string {
-  const found = new RegExp(`^${name}: (.*)$`, 'm').exec(text)?.[1];
-  if (found === undefined) throw new Error(`a patch without "${name}:"`);
+  const found = optional(text, name);
+  if (found === null) throw new Error(`a patch without "${name}:"`);
   return found;
+}
+
+function optional(text: string, name: string): string | null {
+  return new RegExp(`^${name}: (.*)$`, 'm').exec(text)?.[1] ?? null;
 }
 
 export function appliesTo(tree: string, patch: Patch): boolean {
@@ -44,7 +53,7 @@ export function appliesTo(tree: string, patch: Patch): boolean {
 export function makeTree(): string {
   const tree = mkdtempSync(join(tmpdir(), 'ashlar-planted-'));
   const root = process.cwd();
-  for (const entry of ['packages', 'apps', 'package.json', 'tsconfig.json', 'tsconfig.base.json', 'tsconfig.cores.json', 'pnpm-workspace.yaml']) {
+  for (const entry of ['packages', 'apps', 'package.json', 'tsconfig.json', 'tsconfig.base.json', 'tsconfig.cores.json', 'pnpm-workspace.yaml', 'vitest.config.ts', 'docs']) {
     cpSync(join(root, entry), join(tree, entry), { recursive: true, verbatimSymlinks: true });
   }
   symlinkSync(join(root, 'node_modules'), join(tree, 'node_modules'));
@@ -59,8 +68,30 @@ export function removeTree(tree: string): void {
 export function tryPatch(tree: string, patch: Patch, seconds: number, types: boolean): Outcome {
   if (spawnSync('git', ['apply', patch.path], { cwd: tree }).status !== 0) return { kind: 'unusable', why: 'does not apply' };
   if (types && spawnSync(join(tree, 'node_modules/.bin/tsc'), ['-p', 'tsconfig.json'], { cwd: tree }).status !== 0) return { kind: 'unusable', why: 'types fail' };
+  return patch.scenarios === null ? byTests(tree, patch.tests ?? '', seconds) : bySimulation(tree, patch.scenarios, seconds);
+}
+
+/** The properties of these tests draw new cases at each run: what is named is the test, not a seed. */
+function byTests(tree: string, tests: string, seconds: number): Outcome {
   const startedMs = performance.now();
-  const run = simulate(tree, ['--seconds', String(seconds), '--base', String(SEED_BASE), '--scenario', patch.scenarios, '--no-shrink'], seconds);
+  const run = unit(tree, tests, seconds);
+  const took = (performance.now() - startedMs) / 1000;
+  const failed = /^ *FAIL +\S+ +\S+\.test\.ts > (.*)$/m.exec(run.output)?.[1];
+  if (run.status === 0 || failed === undefined) return { kind: 'missed', seconds: took };
+  if (unit(process.cwd(), tests, seconds).status !== 0) return { kind: 'unusable', why: `${tests} fails without the patch as well` };
+  return { kind: 'caught', invariant: failed, seed: `vitest run ${tests}`, seconds: took };
+}
+
+function unit(tree: string, tests: string, seconds: number): { readonly status: number | null; readonly output: string } {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [join(tree, 'node_modules/vitest/vitest.mjs'), 'run', '--project', 'unit', '--bail', '1', tests], {
+    cwd: tree, encoding: 'utf8', timeout: (seconds + 60) * 1000, maxBuffer: 2 ** 28, env: { ...process.env, NO_COLOR: '1' },
+  });
+  return { status, output: stdout + stderr };
+}
+
+function bySimulation(tree: string, scenarios: string, seconds: number): Outcome {
+  const startedMs = performance.now();
+  const run = simulate(tree, ['--seconds', String(seconds), '--base', String(SEED_BASE), '--scenario', scenarios, '--no-shrink'], seconds);
   const took = (performance.now() - startedMs) / 1000;
   const seed = /reproduce: +pnpm sim (--seed \d+ --scenario [a-z-]+)/.exec(run.output)?.[1];
   const invariant = /VIOLATION of ([a-z-]+):/.exec(run.output)?.[1];

@@ -208,7 +208,7 @@ function blindFailover(world: World, prng: Prng): boolean {
   const { primary } = world;
   const { configuration } = world.ghost;
   if (primary === null || configuration === null || configuration.members.length < 2) return false;
-  const forMs = prng.pick([300, 900, 1_600]);
+  const forMs = prng.pick([900, 2_000, 4_000]);
   const host = prng.pick(world.hosts);
   for (const other of [...world.servers, world.manager]) {
     if (other === primary) continue;

@@ -27,7 +27,7 @@ export interface Harm {
   readonly healedMs: number;
 }
 
-const HEAL_TIMEOUT_MS = 120_000;
+const HEAL_TIMEOUT_MS = 300_000;
 /** Between two harms the load runs undisturbed for a while: from so long to so long. */
 const CALM_MS = { min: 200, max: 1500 };
 /** Shorter than the time after which a silent server is suspected, and much longer. */

@@ -23,7 +23,7 @@ export interface Failover {
   readonly healedMs: number;
 }
 
-const HEAL_TIMEOUT_MS = 120_000;
+const HEAL_TIMEOUT_MS = 300_000;
 /** A frozen server is let go so long after its successor serves: late enough to be the past, early enough to have requests of its old epoch. */
 const WAKE_AFTER_MS = 300;
 const SEEN_MS = 50;

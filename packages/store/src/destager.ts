@@ -8,8 +8,8 @@ import { FILLED, LiveBlocks, STATE_MASK } from './live-blocks.ts';
 import { headMatches, parseRecordHeader, recordBytes, RECORD_HEADER_BYTES } from './record.ts';
 import { type Segment, SEGMENT_HEADER_BYTES } from './segment.ts';
 
-/** How a step of a round went. `sync-*`, `record`: the caller makes stable what the round wrote, and then calls `synced`. */
-export type RoundStep = 'more' | 'sync-pages' | 'sync-presence' | 'record' | DiskError | { readonly corrupt: string };
+/** How a step of a round went. `sync`: the caller makes stable what the round wrote; `record`: it names the round in the superblock. */
+export type RoundStep = 'more' | 'sync' | 'record' | DiskError | { readonly corrupt: string };
 
 /** Bytes of the journal that one step reads. */
 const READ_BYTES = 2 ** 20;
@@ -83,7 +83,7 @@ export class Round {
       case 'pages': return this.#writePages(budgetBlocks);
       case 'presence': {
         this.#phase = 'record';
-        return this.#extents.savePresence(this.number) ?? 'sync-presence';
+        return this.#extents.savePresence(this.number) ?? 'sync';
       }
       case 'record': return 'record';
     }
@@ -216,6 +216,6 @@ export class Round {
     }
     if (stop < this.#pages.length) return 'more';
     this.#phase = 'presence';
-    return 'sync-pages';
+    return 'more';
   }
 }

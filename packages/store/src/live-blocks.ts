@@ -17,8 +17,6 @@ export class LiveBlocks {
   #extents = new Set<number>();
   #sorted: readonly number[] | null = [];
 
-  get isEmpty(): boolean { return this.index.count === 0 && this.ranges.count === 0; }
-
   /** The block's entry in the index if it is newer than every range over it; -1 if there is none, or a range is newer (see rangeSeq). */
   find(block: number): number {
     const at = this.index.find(block);

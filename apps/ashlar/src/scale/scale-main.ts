@@ -14,7 +14,21 @@ import { DemoSite } from '../demo/demo-site.ts';
 const MIB = 2 ** 20;
 const TIB = 2 ** 40;
 /** Commands under way at a time. */
-const WIDTH = 16;
+const WIDTH = 8;
+/** Sites that run; ended whatever happens. */
+const running = new Set<DemoSite>();
+
+async function start(directory: string, ...more: readonly string[]): Promise<DemoSite> {
+  const site = await DemoSite.start(directory, ...more);
+  running.add(site);
+  return site;
+}
+
+async function end(site: DemoSite): Promise<void> {
+  running.delete(site);
+  await site.stop();
+}
+
 /** What one volume holds, at places far apart. */
 const HELD_BYTES = 4 * MIB;
 const IDLE_MS = 10_000;
@@ -62,7 +76,7 @@ function ticks(pid: number): number {
 }
 
 async function many(directory: string, count: number, heldBytes: number): Promise<void> {
-  let site = await DemoSite.start(directory, '--servers', '2');
+  let site = await start(directory, '--servers', '2');
   let sinceMs = performance.now();
   const volumes: { readonly volumeId: VolumeId; nbd: string }[] = [];
   await inParallel(Array.from({ length: count }, (_, i) => i), async () => {
@@ -79,11 +93,11 @@ async function many(directory: string, count: number, heldBytes: number): Promis
   });
   say(`${heldBytes / MIB} MiB written to each, in ${seconds(sinceMs)}`);
   sinceMs = performance.now();
-  await site.stop();
+  await end(site);
   say(`ended in order in ${seconds(sinceMs)}`);
 
   const startedMs = performance.now();
-  site = await DemoSite.start(directory);
+  site = await start(directory);
   say(`started again, ready in ${seconds(startedMs)} (2 servers of ${count} copies each, host, manager)`);
   let latestMs = 0;
   await inParallel(volumes, async ({ nbd }) => {
@@ -102,11 +116,11 @@ async function many(directory: string, count: number, heldBytes: number): Promis
   await delay(IDLE_MS);
   const used = processes.map(({ name, pid }, i) => ({ name, percent: (ticks(pid) - (before[i] as number)) / TICKS_PER_SECOND / (IDLE_MS / 1000) * 100 }));
   say(`all idle: ${used.reduce((sum, { percent }) => sum + percent, 0).toFixed(1)} % of a core in all (${used.map(({ name, percent }) => `${name} ${percent.toFixed(1)}`).join(', ')})`);
-  await site.stop();
+  await end(site);
 }
 
 async function away(directory: string): Promise<void> {
-  const site = await DemoSite.start(directory, '--servers', '2', '--rebuild-delay', '600s');
+  const site = await start(directory, '--servers', '2', '--rebuild-delay', '600s');
   const { volumeId } = await create(site, 2 ** 31);
   const nbd = await attach(site, volumeId);
   const client = await NbdClient.connect(nbd);
@@ -129,7 +143,7 @@ async function away(directory: string): Promise<void> {
   const moved = healthy.copies.reduce((sum, copy) => sum + copy.movedBytes, 0);
   say(`a mirror killed and kept away for ${AWAY_MS / 1000} s while ${written} writes of 4 KiB were answered (${(written * 4096 / MIB).toFixed(0)} MiB): in sync ${seconds(sinceMs)} after the writes stopped, of which its process took ${startedIn} to start; bytes compared or filled outside of the journal: ${moved}`);
   await client.close();
-  await site.stop();
+  await end(site);
 }
 
 const parts = new Set(options.only.split(','));
@@ -143,5 +157,6 @@ try {
     writeFileSync('docs/results/scale.md', `# Scale\n\n\`pnpm scale --volumes ${options.volumes} --held ${options.held} --only ${options.only}\`, ${machine}.\n\n${lines.map((line) => `- ${line}`).join('\n')}\n`);
   }
 } finally {
+  for (const site of running) await end(site);
   rmSync(root, { recursive: true, force: true });
 }

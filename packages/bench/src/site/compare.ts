@@ -18,7 +18,9 @@ async function compareDevices(first: string, second: string): Promise<string | n
 /** Compares every in-sync copy of a volume with the first: each shown alone, without repair from the others. Null if all are equal. */
 export async function compareCopies(site: Site, volume: VolumeView): Promise<string | null> {
   const servers = volume.copies.filter((copy) => copy.state === 'in-sync').map((copy) => copy.serverId);
-  const [first, ...others] = await Promise.all(servers.map((serverId) => site.attach(volume.volumeId, '--copy', serverId, '--read-only')));
+  const shown: string[] = [];
+  for (const serverId of servers) shown.push(await site.attach(volume.volumeId, '--copy', serverId, '--read-only'));
+  const [first, ...others] = shown;
   if (first === undefined) return 'no copy is in sync';
   let found: string | null = null;
   for (const other of others) found ??= await compareDevices(first, other);

@@ -1,6 +1,7 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { setTimeout as delay } from 'node:timers/promises';
 import { ApiClient, type EventRecord, type HostView, type ServerView, type VolumeView } from '@ashlar/control';
 import { volumeId as volumeIdOf } from '@ashlar/words';
 import { endProcess } from './process.ts';
@@ -25,6 +26,8 @@ interface Ready {
 }
 
 const READY_TIMEOUT_MS = 60_000;
+const BUSY_TIMEOUT_MS = 60_000;
+const BUSY_PAUSE_MS = 200;
 const COMMAND_TIMEOUT_MS = 120_000;
 
 /** A site started with `ashlar up`. Changed through the command line, as a user's script would; watched through its API, which costs the machine less. */
@@ -80,8 +83,18 @@ export class Site {
     return this.#child.exitCode === null && this.#child.signalCode === null;
   }
 
-  /** Runs `ashlar …args --json` and gives its one JSON document. */
+  /** Runs `ashlar …args --json` and gives its one JSON document; again after a while as long as it says `busy`, as the error asks for. */
   async run<T>(...args: readonly string[]): Promise<T> {
+    const giveUpMs = performance.now() + BUSY_TIMEOUT_MS;
+    for (;;) {
+      const { code, output, errors } = await this.#command(args);
+      if (code === 0) return (output.trim() === '' ? null : JSON.parse(output)) as T;
+      if (!`${output}${errors}`.includes('"code":"busy"') || performance.now() > giveUpMs) throw new Error(`ashlar ${args.join(' ')} ended with ${code ?? 'a signal'}: ${errors.trim() || output.trim()}`);
+      await delay(BUSY_PAUSE_MS);
+    }
+  }
+
+  async #command(args: readonly string[]): Promise<{ readonly code: number | null; readonly output: string; readonly errors: string }> {
     const child = spawn(process.execPath, [MAIN, ...args, '--json'], { stdio: ['ignore', 'pipe', 'pipe'], env: this.#env, timeout: COMMAND_TIMEOUT_MS });
     let output = '';
     let errors = '';
@@ -91,8 +104,7 @@ export class Site {
       child.once('error', reject);
       child.once('close', resolve);
     });
-    if (code !== 0) throw new Error(`ashlar ${args.join(' ')} ended with ${code ?? 'a signal'}: ${errors.trim() || output.trim()}`);
-    return (output.trim() === '' ? null : JSON.parse(output)) as T;
+    return { code, output, errors };
   }
 
   async describe(volumeId: string): Promise<VolumeView> {

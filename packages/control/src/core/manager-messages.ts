@@ -38,7 +38,7 @@ export interface ManagerOptions {
   readonly tickMs: number;
   /** A server this long unheard is failed over if a host also complains. 800: a status every 500 ms, 300 for a busy machine; the host's own wait of 1000 is what decides. */
   readonly silenceCorroboratedMs: number;
-  /** … and without anybody's complaint: three missed statuses. */
+  /** … and without anybody's complaint: six missed statuses. Where a host waits it complains after a second; where nobody does, a busy machine is more likely than a frozen server. */
   readonly silenceAloneMs: number;
   /** … when its link is also closed: a process that lives opens it again in less. */
   readonly silenceUnlinkedMs: number;
@@ -72,7 +72,7 @@ export const MANAGER_DEFAULTS: ManagerOptions = {
   siteId: 'site-1',
   tickMs: 100,
   silenceCorroboratedMs: 800,
-  silenceAloneMs: 1500,
+  silenceAloneMs: 3000,
   silenceUnlinkedMs: 700,
   complaintMs: 1500,
   complaintBelievedMs: 4000,

@@ -278,7 +278,7 @@ export class World {
   }
 
   #keepLate(from: Address, message: SessionMessage): void {
-    if (!this.prng.chance(0.05)) return;
+    if (!this.prng.chance(message.kind === 'open' ? 0.8 : 0.02)) return;
     this.late.push({ from, message });
     if (this.late.length > LATE_KEPT) this.late.splice(this.prng.below(LATE_KEPT), 1);
   }

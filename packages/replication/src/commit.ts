@@ -5,7 +5,7 @@ import { openedNow } from './session-answers.ts';
 import { releaseReads } from './reads.ts';
 import { considerJoins } from './membership.ts';
 import { tellStatus } from './status.ts';
-import type { Copy, Leader, WaitingFlush } from './state.ts';
+import type { Copy, Leader, Peer, WaitingFlush } from './state.ts';
 
 /**
  * Commits and answers what every required copy has, in order. The first time in an epoch this settles the log that was
@@ -61,8 +61,7 @@ export function addFlush(c: Copy, leader: Leader, flush: WaitingFlush): void {
   if (c.log.durableSeq < flush.seq) requestSync(c, leader);
   for (const peer of leader.required) {
     if (peer.durableSeq >= flush.seq || peer.syncForSeq >= flush.seq) continue;
-    peer.syncForSeq = flush.seq;
-    c.fx.send(peer.serverId, { kind: 'sync', epoch: leader.epoch });
+    orderSync(c, leader, peer, flush.seq);
   }
 }
 
@@ -78,11 +77,14 @@ export function answerFlushes(c: Copy, leader: Leader): void {
   const next = leader.flushes[0];
   if (!next) return;
   for (const peer of leader.required) {
-    if (peer.durableSeq < next.seq && peer.syncForSeq < next.seq) {
-      peer.syncForSeq = next.seq;
-      c.fx.send(peer.serverId, { kind: 'sync', epoch: leader.epoch });
-    }
+    if (peer.durableSeq < next.seq && peer.syncForSeq < next.seq) orderSync(c, leader, peer, next.seq);
   }
+}
+
+function orderSync(c: Copy, leader: Leader, peer: Peer, seq: number): void {
+  peer.syncForSeq = seq;
+  if (peer.syncOwedMs === 0) peer.syncOwedMs = c.nowMs;
+  c.fx.send(peer.serverId, { kind: 'sync', epoch: leader.epoch });
 }
 
 /** A sync order or its answer may have been lost with a link. */
@@ -95,8 +97,7 @@ export function retryFlushes(c: Copy, leader: Leader): void {
   for (const peer of leader.required) {
     if (peer.phase !== 'following' || peer.durableSeq >= seq || c.nowMs - peer.lastOrderMs < REPEAT_MS) continue;
     peer.lastOrderMs = c.nowMs;
-    peer.syncForSeq = seq;
-    c.fx.send(peer.serverId, { kind: 'sync', epoch: leader.epoch });
+    orderSync(c, leader, peer, seq);
   }
 }
 

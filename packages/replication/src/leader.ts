@@ -58,6 +58,7 @@ export function onTick(c: Copy): void {
 function excuse(c: Copy, peer: Peer, lateMs: number): void {
   peer.lastHeardMs = Math.min(c.nowMs, peer.lastHeardMs + lateMs);
   peer.lastProgressMs = Math.min(c.nowMs, peer.lastProgressMs + lateMs);
+  if (peer.syncOwedMs > 0) peer.syncOwedMs = Math.min(c.nowMs, peer.syncOwedMs + lateMs);
 }
 
 function tickPeer(c: Copy, leader: Leader, peer: Peer): void {
@@ -92,7 +93,9 @@ function silentForMs(c: Copy, leader: Leader, peer: Peer): number {
   const heardMs = Math.max(peer.lastHeardMs, c.leases.heardAtMs(peer.serverId));
   const sinceHeard = c.nowMs - heardMs - SILENT_MS;
   const sinceProgress = c.nowMs - Math.max(peer.lastProgressMs, peer.lastHeardMs) - STUCK_MS;
-  return Math.max(0, sinceHeard, sinceProgress);
+  // Its journal may well take records while its disk does not end a sync.
+  const sinceSync = peer.syncOwedMs > 0 ? c.nowMs - peer.syncOwedMs - STUCK_MS : 0;
+  return Math.max(0, sinceHeard, sinceProgress, sinceSync);
 }
 
 /** Its supervisor saw that life of a mirror's process end. Another life may be there already, and then counts. */
@@ -176,6 +179,8 @@ export function failWrites(c: Copy, leader: Leader): void {
     if (p.request && p.session.open) c.fx.reply(p.session.key, leader.epoch, p.request, [...p.indexes, ...p.fua], 1);
   }
   for (const f of flushes) c.fx.reply(f.session.key, leader.epoch, f.request, f.indexes, 1);
+  // Reads that wait for a commit which will not come are asked again, and answered from what is there.
+  refuseSessions(c, leader, 'gap', leader.epoch);
 }
 
 /** True while something has to be looked at again; an idle healthy volume has no timer. */

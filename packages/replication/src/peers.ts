@@ -13,7 +13,7 @@ type Of<K extends CopyMessage['kind']> = CopyMessage & { readonly kind: K };
 export function newPeer(c: Copy, serverId: ServerId, member: Member | null): Peer {
   return {
     serverId, member, phase: 'adopting', attempt: 0, instance: 0, incarnation: 0, complete: false, ackSeq: -1, durableSeq: -1, sentSeq: 0, verifiedSeq: -1,
-    historyBusy: false, gapSeq: -1, gapMs: 0, syncForSeq: -1, lastOrderMs: -1, lastHeardMs: c.nowMs, lastProgressMs: c.nowMs, leaving: false, ended: false,
+    historyBusy: false, gapSeq: -1, gapMs: 0, syncForSeq: -1, syncOwedMs: 0, lastOrderMs: -1, lastHeardMs: c.nowMs, lastProgressMs: c.nowMs, leaving: false, ended: false,
     watchedSeq: 0, watchedMs: 0, latencyMs: 0, slowSinceMs: 0, comparison: null,
   };
 }
@@ -33,7 +33,7 @@ export function onAdopted(c: Copy, from: ServerId, message: Of<'adopted'>): void
   c.leases.establish(from, c.volumeId, leader.epoch, message.instance, c.nowMs);
   Object.assign(peer, {
     attempt: message.attempt, instance: message.instance, incarnation: message.incarnation, complete: message.complete, phase: 'following',
-    ackSeq: -1, durableSeq: -1, verifiedSeq: -1, historyBusy: false, syncForSeq: -1, lastProgressMs: c.nowMs, watchedSeq: 0, ended: false, comparison: null,
+    ackSeq: -1, durableSeq: -1, verifiedSeq: -1, historyBusy: false, syncForSeq: -1, syncOwedMs: 0, lastProgressMs: c.nowMs, watchedSeq: 0, ended: false, comparison: null,
   });
   keepTicking(c, leader);
   if (leader.joiner === peer && leader.proposal === null) endJoin(leader);
@@ -101,6 +101,7 @@ export function onProgress(c: Copy, from: ServerId, message: Of<'progress'>): vo
   peer.lastHeardMs = c.nowMs;
   if (message.seq > peer.ackSeq || message.durableSeq > peer.durableSeq) peer.lastProgressMs = c.nowMs;
   peer.ackSeq = Math.max(peer.ackSeq, message.seq);
+  if (message.durableSeq > peer.durableSeq && peer.syncOwedMs > 0) peer.syncOwedMs = message.durableSeq >= peer.syncForSeq ? 0 : c.nowMs;
   peer.durableSeq = Math.max(peer.durableSeq, message.durableSeq);
   if (peer.sentSeq < peer.ackSeq) peer.sentSeq = peer.ackSeq;
   if (peer.watchedSeq > 0 && peer.ackSeq >= peer.watchedSeq) watchLatency(c, leader, peer);

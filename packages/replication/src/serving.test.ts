@@ -194,12 +194,14 @@ describe('failing disks', () => {
     client.request([2, 'flush']);
     group.a.receive({ kind: 'store-failed', fault: 'sync-failed' });
     expect(client.failed).toEqual([2]);
-    client.request([3, 'write', 7]);
-    client.request([4, 'read', 7]);
-    client.request([5, 'flush']);
+    expect(client.answers.at(-1)).toBe('refused:gap');
+    const again = new Client(group.a, group.configuration.epoch, 2, 2).open();
+    again.request([3, 'write', 7]);
+    again.request([4, 'read', 7]);
+    again.request([5, 'flush']);
     group.settle();
-    expect(client.failed).toEqual([2, 3, 5]);
-    expect(client.answered).toEqual([1, 4]);
+    expect(again.failed).toEqual([3, 5]);
+    expect(again.answered).toEqual([4]);
   });
 
   test('a full disk lets the sessions come again, and nothing is lost', () => {
@@ -226,5 +228,35 @@ describe('failing disks', () => {
     expect(group.configuration.members.map((m) => m.serverId)).toEqual([A, B, C]);
     expect(group.c.log.lastSeq).toBe(group.a.log.lastSeq);
     expect(group.c.core.durable.complete).toBe(true);
+  });
+});
+
+describe('disks that are half alive', () => {
+  test('a mirror that takes records and never ends a sync leaves, and the flush is answered', () => {
+    const { group, client } = served([A, B]);
+    group.b.manual = true;
+    client.request([1, 'write', 1]);
+    client.request([2, 'flush']);
+    for (let n = 3; n < 80; n++) {
+      client.request([n, 'write', n]);
+      group.run(100);
+      if (group.configuration.members.length === 1) break;
+    }
+    expect(group.configuration.members.map((m) => m.serverId)).toEqual([A]);
+  });
+
+  test('the last copy with a failed disk opens sessions for verified reads', () => {
+    const { group, client } = served([A], { copiesWanted: 1 });
+    client.request([1, 'write', 7]);
+    group.settle();
+    group.a.receive({ kind: 'store-failed', fault: 'sync-failed' });
+    const again = new Client(group.a, group.configuration.epoch, 2, 2).open();
+    group.settle();
+    expect(again.answers).toEqual(['opened']);
+    again.request([1, 'write', 7]);
+    again.request([2, 'read', 7]);
+    group.settle();
+    expect(again.failed).toEqual([1]);
+    expect(again.answered).toEqual([2]);
   });
 });

@@ -66,13 +66,17 @@ function onOpen(c: Copy, leader: Leader, key: number, message: Open): void {
 
 /** The generation goes into the journal before anything is answered to it, so that a successor refuses the older ones as well. */
 function record(c: Copy, leader: Leader, key: number, message: Open): void {
-  if (c.durable.fault) return refuse(c, leader, key, 'not-serving');
   for (const [other, session] of leader.sessions) if (!session.readOnly) refuse(c, leader, other, 'old-session');
   const { attachNumber } = message.generation;
   const appliedThrough = c.log.session.attachNumber === attachNumber ? c.log.session.appliedThrough : 0;
   const session: Session = { key, readOnly: false, generation: message.generation, nextFrame: 1, appliedThrough, open: false };
   leader.sessions.set(key, session);
   leader.newest = message.generation;
+  if (c.durable.fault) {
+    // The last copy, and its disk has failed: nothing can be recorded, and nothing is written in this session either.
+    session.open = true;
+    return opened(c, leader, session);
+  }
   const frame = newRecord(c, leader, session, 1, 0, undefined);
   frame.number = appliedThrough;
   frame.setOperation(0, 0, Op.session, 0, 0, 0, 0, 0);
@@ -114,7 +118,7 @@ function onRequests(c: Copy, leader: Leader, key: number, frame: Frame): void {
     else if (op === Op.read || op === Op.status) reads.push({ sessionId: key, frame, index: i });
     else if (op === Op.cache) done.push(i);
     else if (session.readOnly) invalid.push(i);
-    else if (frame.requestNumber(i) <= session.appliedThrough) {
+    else if (frame.requestNumber(i) <= session.appliedThrough && c.durable.fault === null) {
       c.counts.deduplicatedRetries++;
       (frame.opFlags(i) & OpFlag.fua ? flushes : done).push(i);
     } else if (frame.opFlags(i) & OpFlag.fua) fua.push(i);

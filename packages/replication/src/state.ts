@@ -110,6 +110,8 @@ export interface Peer {
   gapSeq: number;
   gapMs: number;
   syncForSeq: number;
+  /** Since when it owes a sync that was ordered; 0: it owes none. */
+  syncOwedMs: number;
   lastOrderMs: number;
   lastHeardMs: number;
   lastProgressMs: number;

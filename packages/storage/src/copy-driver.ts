@@ -171,7 +171,10 @@ export class CopyDriver implements Effects {
 
   append(frame: Frame): void {
     if (this.#failed) return;
-    if (this.#outcome(this.store.append(frame))) this.#port.wantWork();
+    const result = this.store.append(frame);
+    if (this.#outcome(result)) this.#port.wantWork();
+    // The rest of a partly written block is bad here: the request comes again, and finds it mended from a mirror.
+    else if (result !== 'ok' && result.failed === 'corrupt-block') for (const extent of partlyWritten(frame)) this.#inbox.push({ kind: 'corrupt-found', extent });
   }
 
   /** Done even when an effect before it failed: it promises nothing, and the core waits for its end before it asks for another. */
@@ -409,6 +412,18 @@ function ownBytes(input: CopyInput): CopyInput {
 function changes(frame: Frame): boolean {
   for (let i = 0; i < frame.count; i++) if (isMutation(frame.op(i))) return true;
   return false;
+}
+
+/** Extents in which a write of this frame changes a part of a block. */
+function partlyWritten(frame: Frame): Set<number> {
+  const extents = new Set<number>();
+  for (let i = 0; i < frame.count; i++) {
+    const start = frame.offsetBytes(i);
+    const end = start + frame.lengthBytes(i);
+    if (start % BLOCK_BYTES !== 0) extents.add(Math.floor(start / EXTENT_BYTES));
+    if (end % BLOCK_BYTES !== 0) extents.add(Math.floor(end / EXTENT_BYTES));
+  }
+  return extents;
 }
 
 function replyTo(request: Frame, epoch: number, count: number, payload?: Uint8Array): Frame {

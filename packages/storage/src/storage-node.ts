@@ -27,7 +27,7 @@ export interface StorageNodeOptions {
 
 /** Metadata pages kept in memory by all copies of a server: 4096 are 16 MiB, and cover 4 GiB of hot data. */
 const PAGES_MAX = 4096;
-const DESTAGE_BUFFER_BYTES = 4 * 2 ** 20;
+const DESTAGE_BUFFER_BYTES = 32 * 2 ** 20;
 /** More restarts of one copy in this time are too many: it stays down, and is made anew elsewhere. */
 const RESTARTS_MAX = 3;
 const RESTARTS_MS = 30_000;

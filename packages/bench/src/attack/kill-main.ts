@@ -7,7 +7,7 @@ import { compareCopies } from '../site/compare.ts';
 import { ROOT, Site } from '../site/site.ts';
 import { runDescription } from './describe-run.ts';
 import { FioVerifier } from './fio-verifier.ts';
-import { flipByte } from './flipped-byte.ts';
+import { flipBytes } from './flipped-byte.ts';
 import { WAYS, type Way } from './harm.ts';
 import { harmAgainAndAgain, type Harm } from './kill-run.ts';
 import { killReport } from './kill-report.ts';
@@ -75,9 +75,9 @@ async function killRun(way: Way): Promise<boolean> {
   return passed;
 }
 
-/** The comparison is believed only if it sees one byte changed in one copy's files. */
+/** The comparison is believed only if it sees bytes changed in one copy's files. */
 async function flippedByteIsSeen(directory: string, volumeId: string, serverId: string): Promise<{ readonly what: string; readonly seen: boolean }> {
-  const what = flipByte(join(directory, 'servers', serverId));
+  const what = flipBytes(join(directory, 'servers', serverId));
   const site = await Site.up({ directory, servers: 3, processes: true });
   try {
     for (;;) {

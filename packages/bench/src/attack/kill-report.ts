@@ -52,7 +52,7 @@ export function killReport(result: KillResult): string {
     `| connections lost and made again | ${load.reconnections} |`,
     ...(result.fio === null ? [] : [`| fio on a volume of its own (4k, crc32c, every round 6 times its region) | ${result.fio.rounds} rounds, ${result.fio.failure ?? 'no error'} |`]),
     `| copies at the end (cmp of each alone) | ${result.difference ?? 'equal'} |`,
-    `| one byte flipped in one copy's files (${result.blindness?.what ?? 'not tried'}) | ${result.blindness === null ? '–' : result.blindness.seen ? 'seen by the same comparison' : 'NOT SEEN'} |`,
+    `| bytes flipped in one copy's files (${result.blindness?.what ?? 'not tried'}) | ${result.blindness === null ? '–' : result.blindness.seen ? 'seen by the same comparison' : 'NOT SEEN'} |`,
     ...(result.broken === null ? [] : [`| ended early | ${result.broken} |`]),
     '',
     ...load.violations.slice(0, 10).map((violation) => `    ${JSON.stringify(violation)}`),

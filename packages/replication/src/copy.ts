@@ -7,7 +7,7 @@ import { advance } from './commit.ts';
 import * as follower from './follower.ts';
 import { LEASE_MS } from './limits.ts';
 import { onSaved, promise, report } from './durable.ts';
-import { lead, memberEnded, onFenced, onMemberEnded, onPeerSilent, onPeerUp, onSynced as leaderSynced, onStoreFailed as leaderFailed, onTick } from './leader.ts';
+import { lead, memberEnded, onAppendCorrupt, onFenced, onMemberEnded, onPeerSilent, onPeerUp, onSynced as leaderSynced, onStoreFailed as leaderFailed, onTick } from './leader.ts';
 import { stepDown } from './leading.ts';
 import { onAdopted, onGap, onHistorySent, onProgress, onRelationLost } from './peers.ts';
 import { onReadCorrupt, onRepaired, releaseReads } from './reads.ts';
@@ -75,6 +75,9 @@ function dispatch(c: Copy, input: CopyInput): void {
     case 'extent-compared': return onExtentCompared(c, input.to, input.extent, input.differing);
     case 'read-corrupt': return onReadCorrupt(c, input.read, input.extent);
     case 'corrupt-found': return follower.onCorruptFound(c, input.extent);
+    case 'append-corrupt':
+      if (c.leader) onAppendCorrupt(c, c.leader, input.block);
+      return;
     case 'timer': return onTick(c);
     default: return unreachable(input);
   }

@@ -1,16 +1,16 @@
-import { memberOf, type Configuration, type CopyFault } from '@ashlar/protocol';
-import type { ServerId } from '@ashlar/words';
+import { memberOf, Status, type Configuration, type CopyFault } from '@ashlar/protocol';
+import { BLOCK_BYTES, EXTENT_BLOCKS, type ServerId } from '@ashlar/words';
 import { advance, flushedThrough, retryFlushes } from './commit.ts';
 import { report } from './durable.ts';
 import { keepTicking, requestSync, setRequired, stepDown } from './leading.ts';
-import { LATE_MS, REPEAT_MS, SILENT_MS, STUCK_MS } from './limits.ts';
+import { LATE_MS, MENDED_MS, REPAIR_TRIES_MAX, REPEAT_MS, SILENT_MS, STUCK_MS } from './limits.ts';
 import { considerJoins, proposeRemoval, repeatProposal } from './membership.ts';
 import { retryComparison } from './catch-up.ts';
 import { adopt, newPeer, pump } from './peers.ts';
 import { tellStatus } from './status.ts';
 import { refuseSessions } from './session-answers.ts';
 import { releaseReads, retryRepairs } from './reads.ts';
-import type { Copy, Leader, Peer } from './state.ts';
+import type { Copy, Leader, Peer, Pending } from './state.ts';
 
 /** Begins to lead: nothing is answered until every required copy holds our log, and our own grant has run out. */
 export function lead(c: Copy, configuration: Configuration, predecessor: ServerId | null): void {
@@ -19,7 +19,7 @@ export function lead(c: Copy, configuration: Configuration, predecessor: ServerI
     epoch: configuration.epoch, configuration, settleSeq: log.lastSeq, predecessor, serving: false, committedSeq: 0, peers: new Map(), required: [],
     joiner: null, joinSeq: 0, proposal: null, syncAnswers: false, syncing: false, sessions: new Map(),
     newest: { attachNumber: log.session.attachNumber, count: log.session.count }, opens: new Map(),
-    pending: [], flushes: [], reads: [], repairs: [], chains: [{ seq: log.lastSeq, chain: log.chain }], ticking: false, tickDueMs: 0, toldStatus: '',
+    pending: [], flushes: [], reads: [], repairs: [], badBlocks: new Map(), chains: [{ seq: log.lastSeq, chain: log.chain }], ticking: false, tickDueMs: 0, toldStatus: '',
   };
   c.leader = leader;
   c.counts.promotions++;
@@ -159,6 +159,39 @@ export function onStoreFailed(c: Copy, leader: Leader, fault: CopyFault): void {
   }
   if (leader.configuration.members.length > 1) return stepDown(c, leader.epoch);
   failWrites(c, leader);
+}
+
+/**
+ * The rest of a partly written block is bad here. The sessions come again, and find it mended by a mirror; if nobody can mend it, those
+ * operations fail: who resends them hears the same, because nothing behind them was taken in.
+ */
+export function onAppendCorrupt(c: Copy, leader: Leader, block: number): void {
+  const extent = Math.floor(block / EXTENT_BLOCKS);
+  const known = leader.badBlocks.get(block);
+  const bad = known && c.nowMs - known.atMs < MENDED_MS ? known : { tries: 0, atMs: 0 };
+  const mirrors = leader.required.filter((peer) => peer.phase === 'following');
+  const mirror = mirrors[bad.tries % mirrors.length];
+  leader.badBlocks.set(block, { tries: bad.tries + 1, atMs: c.nowMs });
+  if (mirror && bad.tries < REPAIR_TRIES_MAX) {
+    c.fx.event('repair-asked', { extent, from: mirror.serverId });
+    c.fx.send(mirror.serverId, { kind: 'repair', epoch: leader.epoch, extent });
+  } else {
+    const refused = leader.pending.find((pending) => pending.lastSeq > c.log.lastSeq);
+    c.fx.event('write-failed', { block, tries: bad.tries });
+    if (refused?.request) c.fx.reply(refused.session.key, leader.epoch, refused.request, partsOf(refused, block), Status.ioError);
+  }
+  waitForSpace(c, leader);
+}
+
+/** Its operations that change a part of this block. */
+function partsOf(pending: Pending, block: number): number[] {
+  const { request } = pending;
+  if (!request) return [];
+  return [...pending.indexes, ...pending.fua].filter((i) => {
+    const start = request.offsetBytes(i);
+    const end = start + request.lengthBytes(i);
+    return [start, end].some((edge) => edge % BLOCK_BYTES !== 0 && Math.floor(edge / BLOCK_BYTES) === block);
+  });
 }
 
 /** Nothing was written: the sessions are told to come again, with everything unanswered in its old order. */

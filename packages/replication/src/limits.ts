@@ -18,6 +18,10 @@ export const SLOW_FOR_MS = 10_000;
 export const TICK_MS = 50;
 /** Unanswered orders (adopt, sync, propose, records) are repeated after this; links lose messages only when they break. */
 export const REPEAT_MS = 200;
+/** Tries of one request with other copies' blocks before it fails. A mirror may lag behind the version that is asked for. */
+export const REPAIR_TRIES_MAX = 6;
+/** A bad block that nobody met for so long is taken for a mended one. */
+export const MENDED_MS = 10_000;
 /** Records sent to a copy and not acknowledged; beyond it a learner is fed from the journal at its own speed. */
 export const UNACKNOWLEDGED_MAX = 4096;
 /** Extents that are being compared with a learner at one time: 8 MiB of its disk's work in flight. */

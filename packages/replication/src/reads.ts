@@ -1,11 +1,9 @@
 import { Status, type CopyMessage, type Frame } from '@ashlar/protocol';
 import type { GrantedRead } from './effects.ts';
 import { keepTicking } from './leading.ts';
-import { REPEAT_MS } from './limits.ts';
+import { REPAIR_TRIES_MAX, REPEAT_MS } from './limits.ts';
 import type { Copy, Leader, Pending } from './state.ts';
 
-/** Tries of one read with other copies' blocks before it fails. A mirror may lag behind the version that is asked for. */
-const REPAIR_TRIES_MAX = 6;
 const tries = new WeakMap<GrantedRead, number>();
 
 /**

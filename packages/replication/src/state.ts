@@ -29,6 +29,8 @@ export type CopyInput =
   | { readonly kind: 'extent-compared'; readonly to: ServerId; readonly extent: number; readonly differing: number }
   | { readonly kind: 'read-corrupt'; readonly read: GrantedRead; readonly extent: number }
   | { readonly kind: 'corrupt-found'; readonly extent: number }
+  /** The last record could not be made: it writes a part of this block, and the rest of it is bad here. */
+  | { readonly kind: 'append-corrupt'; readonly block: number }
   | { readonly kind: 'timer'; readonly name: TimerName };
 
 /** One client's session with the leader. */
@@ -161,6 +163,8 @@ export interface Leader {
   /** Waiting for a lease. */
   reads: GrantedRead[];
   repairs: Repair[];
+  /** Bad blocks that were written in part: how often a mirror was asked for them, and when last. */
+  readonly badBlocks: Map<number, { tries: number; atMs: number }>;
   /** Digest at the end of recent records, oldest first. */
   readonly chains: { readonly seq: number; readonly chain: number }[];
   ticking: boolean;

@@ -1,4 +1,4 @@
-import { Frame, FrameKind, Op, type Configuration, type CopyMessage, type SessionReply } from '@ashlar/protocol';
+import { Frame, FrameKind, Op, Status, type Configuration, type CopyMessage, type SessionReply } from '@ashlar/protocol';
 import { BeaconTable } from '@ashlar/replication';
 import type { CopyStore, StoreDone } from '@ashlar/store';
 import { BLOCK_BYTES, Prng, serverId, volumeId } from '@ashlar/words';
@@ -31,11 +31,14 @@ class Stub {
   committedSeq = 0;
   roomForSeq = Infinity;
   fails = false;
+  /** Appends find the rest of this block bad. */
+  bad: number | null = null;
   readonly syncs: StoreDone[] = [];
   get lastEpoch(): number { return this.lastSeq > 0 ? 1 : 0; }
   hasRoom(): boolean { return this.lastSeq - this.committedSeq < this.roomForSeq; }
   append(frame: Frame): unknown {
     if (this.fails) return { failed: 'no-space', detail: 'by the test' };
+    if (this.bad !== null && frame.op(0) === Op.write) return { failed: 'corrupt-block', block: this.bad, detail: 'by the test' };
     this.lastSeq = frame.lastSeq;
     return 'ok';
   }
@@ -49,7 +52,7 @@ class Stub {
   }
 }
 
-function serving(): { store: Stub; driver: CopyDriver; answers: SessionReply[]; acknowledge: () => void; request: (session: number, frame: number, ...ops: Op[]) => void } {
+function serving(): { store: Stub; driver: CopyDriver; answers: SessionReply[]; sent: CopyMessage[]; acknowledge: () => void; request: (session: number, frame: number, ...ops: Op[]) => void } {
   const store = new Stub();
   let nowMs = 1000;
   const sent: CopyMessage[] = [];
@@ -71,11 +74,11 @@ function serving(): { store: Stub; driver: CopyDriver; answers: SessionReply[]; 
     frame.attachNumber = 1;
     frame.sessionCount = session;
     frame.number = number;
-    ops.forEach((op, i) => frame.setOperation(i, 10 * number + i, op, 0, 0, op === Op.write ? BLOCK_BYTES : 0, 0, 0));
+    ops.forEach((op, i) => frame.setOperation(i, 10 * number + i, op, 0, 512, op === Op.write ? BLOCK_BYTES - 512 : 0, 0, 0));
     frame.seal();
     driver.receive({ kind: 'session', key: session, message: { kind: 'requests', sessionId: session, frame } });
   };
-  return { store, driver, answers, acknowledge, request };
+  return { store, driver, answers, sent, acknowledge, request };
 }
 
 function open(driver: CopyDriver, session: number): void {
@@ -116,5 +119,31 @@ describe('an append that failed', () => {
     store.endSyncs();
     store.endSyncs();
     expect(answers.map(({ kind }) => kind)).toEqual(['opened', 'refused', 'opened', 'replies']);
+  });
+});
+
+describe('a partial write of a bad block', () => {
+  test('is mended by a mirror, or fails after some tries; what comes behind it is not lost', () => {
+    const { store, driver, answers, sent, acknowledge, request } = serving();
+    store.bad = 0;
+    let session = 1;
+    const kinds = (): string[] => answers.splice(0).map((reply) => (reply.kind === 'replies' ? `status ${reply.frame.status(0)}` : reply.kind));
+    for (let tries = 0; tries < 6; tries++) {
+      open(driver, session);
+      acknowledge();
+      request(session++, 1, Op.write);
+      expect(kinds()).toEqual(['opened', 'refused']);
+      expect(sent.filter(({ kind }) => kind === 'repair')).toHaveLength(tries + 1);
+    }
+    open(driver, session);
+    acknowledge();
+    request(session++, 1, Op.write);
+    expect(kinds()).toEqual(['opened', `status ${Status.ioError}`, 'refused']);
+    store.bad = null;
+    open(driver, session);
+    acknowledge();
+    request(session, 1, Op.write);
+    acknowledge();
+    expect(kinds()).toEqual(['opened', `status ${Status.ok}`]);
   });
 });

@@ -172,9 +172,10 @@ export class CopyDriver implements Effects {
   append(frame: Frame): void {
     if (this.#failed) return;
     const result = this.store.append(frame);
-    if (this.#outcome(result)) this.#port.wantWork();
-    // The rest of a partly written block is bad here: the request comes again, and finds it mended from a mirror.
-    else if (result !== 'ok' && result.failed === 'corrupt-block') for (const extent of partlyWritten(frame)) this.#inbox.push({ kind: 'corrupt-found', extent });
+    if (result !== 'ok' && result.failed === 'corrupt-block') {
+      this.#failed = true;
+      this.#inbox.unshift({ kind: 'append-corrupt', block: result.block });
+    } else if (this.#outcome(result)) this.#port.wantWork();
   }
 
   /** Done even when an effect before it failed: it promises nothing, and the core waits for its end before it asks for another. */
@@ -414,18 +415,6 @@ function changes(frame: Frame): boolean {
   return false;
 }
 
-/** Extents in which a write of this frame changes a part of a block. */
-function partlyWritten(frame: Frame): Set<number> {
-  const extents = new Set<number>();
-  for (let i = 0; i < frame.count; i++) {
-    const start = frame.offsetBytes(i);
-    const end = start + frame.lengthBytes(i);
-    if (start % BLOCK_BYTES !== 0) extents.add(Math.floor(start / EXTENT_BYTES));
-    if (end % BLOCK_BYTES !== 0) extents.add(Math.floor(end / EXTENT_BYTES));
-  }
-  return extents;
-}
-
 function replyTo(request: Frame, epoch: number, count: number, payload?: Uint8Array): Frame {
   const reply = Frame.create(FrameKind.reply, count, 0, payload);
   reply.epoch = epoch;
@@ -436,7 +425,7 @@ function replyTo(request: Frame, epoch: number, count: number, payload?: Uint8Ar
   return reply;
 }
 
-/** `busy` and a block that must be repaired first are temporary: the request comes again. */
+/** `busy` is temporary: the request comes again. */
 function faultOf(failed: StoreFailure): CopyFault {
   switch (failed) {
     case 'busy':

@@ -18,9 +18,9 @@ export function touchesParts(frame: Frame): boolean {
 /**
  * Completes a primary's record: afterwards each write covers whole blocks; a zero that covers parts of blocks carries those blocks whole, as they
  * become; a trim is shortened to the blocks that it covers whole. So that copies apply the same bytes without reading. The frame gets a new head and payload.
- * False if a block that must be read is corrupt; the frame is then as it was.
+ * Returns null, or the block that must be read and is corrupt; the frame is then as it was.
  */
-export function completeFrame(frame: Frame, read: ReadBlock): boolean {
+export function completeFrame(frame: Frame, read: ReadBlock): number | null {
   const { count } = frame;
   const completed: (Map<number, Uint8Array> | undefined)[] = [];
   for (let i = 0; i < count; i++) {
@@ -31,14 +31,14 @@ export function completeFrame(frame: Frame, read: ReadBlock): boolean {
     const blocks = new Map<number, Uint8Array>();
     for (const block of edges) {
       const bytes = new Uint8Array(BLOCK_BYTES);
-      if (!overlay(frame, completed, i, block, bytes) && !read(block, bytes)) return false;
+      if (!overlay(frame, completed, i, block, bytes) && !read(block, bytes)) return block;
       applyPart(frame, i, block, bytes);
       blocks.set(block, bytes);
     }
     completed[i] = blocks;
   }
   rebuild(frame, completed);
-  return true;
+  return null;
 }
 
 /** The block as an earlier operation of the same frame left it; false if none touched it. */

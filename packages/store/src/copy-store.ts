@@ -17,7 +17,7 @@ export interface StoredState {
  * `corrupt-block`: the rest of a partly written block cannot be read; repair it first. `too-old`: below what the journal still holds.
  */
 export type StoreFailure = 'busy' | 'no-space' | 'io-error' | 'sync-failed' | 'corrupt' | 'chain' | 'damaged-frame' | 'corrupt-block' | 'too-old';
-export type StoreResult = 'ok' | { readonly failed: StoreFailure; readonly detail: string };
+export type StoreResult = 'ok' | { readonly failed: Exclude<StoreFailure, 'corrupt-block'>; readonly detail: string } | { readonly failed: 'corrupt-block'; readonly block: number; readonly detail: string };
 export type StoreDone = (failed: StoreFailure | null) => void;
 
 export interface StoreOptions {

@@ -109,7 +109,8 @@ export class DiskCopy implements CopyStore {
       return { failed: 'chain', detail: `record ${frame.firstSeq} of epoch ${frame.epoch} after ${this.tail.seq} of epoch ${this.tail.epoch}` };
     }
     const made = frame.chain === 0;
-    if (made && touchesParts(frame) && !completeFrame(frame, this.#readBlock)) return { failed: 'corrupt-block', detail: 'the rest of a partly written block cannot be read' };
+    const bad = made && touchesParts(frame) ? completeFrame(frame, this.#readBlock) : null;
+    if (bad !== null) return { failed: 'corrupt-block', block: bad, detail: 'the rest of a partly written block cannot be read' };
     if (!made && (!isComplete(frame) || !frameFits(frame))) return { failed: 'damaged-frame', detail: 'operations do not fit the frame' };
     const chain = chainAfter(this.tail.chain, frame);
     if (!made && frame.chain !== chain) return { failed: 'chain', detail: `record ${frame.firstSeq} follows on another history` };

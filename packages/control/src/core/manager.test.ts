@@ -55,6 +55,17 @@ describe('creating', () => {
     expect(first.ok && second.ok && (first.value as VolumeView).volumeId === (second.value as VolumeView).volumeId).toBe(true);
   });
 
+  it('makes one volume of creations with one client token that come together', () => {
+    const world = new ModelWorld(3);
+    const command = { kind: 'volume-create', sizeBytes: 2 ** 20, mirrors: 1, minCopies: 1, durability: 'normal', limits: { ioTimeoutMs: 0, iops: 0, bandwidthBytes: 0, priority: 5 }, tags: {}, clientToken: 'once' } as const;
+    const requestIds = world.commands(command, command, command);
+    expect(world.until(() => requestIds.every((id) => world.answers.has(id)), 5000)).toBe(true);
+    const ids = requestIds.map((id) => world.answers.get(id)).map((answer) => answer?.ok && (answer.value as VolumeView).volumeId);
+    expect(ids[0]).toMatch(/^vol-/);
+    expect(new Set(ids).size).toBe(1);
+    expect(world.store.snapshot().records.filter((record) => record.kind === 'volume')).toHaveLength(1);
+  });
+
   it('goes on with a creation that the manager was ended in the middle of', () => {
     const world = new ModelWorld(3);
     world.command({ kind: 'volume-create', sizeBytes: 2 ** 20, mirrors: 1, minCopies: 1, durability: 'normal', limits: { ioTimeoutMs: 0, iops: 0, bandwidthBytes: 0, priority: 5 }, tags: {} });

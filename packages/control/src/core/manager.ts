@@ -22,7 +22,7 @@ export class ManagerCore {
     this.#lastTickMs = nowMs;
     this.#m = {
       options, prng, fx: undefined as unknown as ManagerEffects, nowMs, wallOffsetMs: 0, attentiveMs: 0, startedMs: nowMs, loaded: false, loadAskedMs: -Infinity, token: 0,
-      transactions: new Map(), afterLoad: [], servers: new Map(), hosts: new Map(), volumes: new Map(), usage: new Map(), usageRunning: new Map(), usageSavedMs: nowMs,
+      transactions: new Map(), afterLoad: [], servers: new Map(), hosts: new Map(), volumes: new Map(), creations: new Map(), usage: new Map(), usageRunning: new Map(), usageSavedMs: nowMs,
       usageDirty: new Set(), unsettled: new Set(),
     };
   }

@@ -10,7 +10,7 @@ import type { AttachmentRecord, VolumeRecord } from './records.ts';
 import { isFaulted, placementServers } from './repair.ts';
 import { change, create, note, reconfigured } from './store-access.ts';
 import { changeAndPush, push } from './telling.ts';
-import { DEFAULT_LIMITS, eventOf, serverOf, wallMs, type Manager, type Volume, type Waiter } from './state.ts';
+import { DEFAULT_LIMITS, eventOf, serverOf, wallMs, type Creation, type Manager, type Volume, type Waiter } from './state.ts';
 import { hostViews, serverViews, volumeView } from './views.ts';
 
 type Of<K extends ApiCommand['kind']> = ApiCommand & { readonly kind: K };
@@ -110,9 +110,16 @@ function createVolume(m: Manager, requestId: number, principal: Principal, comma
   checkTags(tags);
   const same = clientToken === '' ? undefined : [...m.volumes.values()].find((known) => known.record.clientToken === clientToken);
   if (same !== undefined) return wait(m, same, requestId, (known) => whenAvailable(m, known));
+  const known = m.creations.get(clientToken);
+  if (known && known.asking.length > 0) {
+    known.asking.push(requestId);
+    return;
+  }
   const { siteId } = m.options;
   const holders = place({ siteId, count: mirrors + 1, exclude: [] }, placementServers(m));
-  const volumeId = newVolumeId(m.prng);
+  const creation: Creation = { volumeId: known?.volumeId ?? newVolumeId(m.prng), asking: [requestId] };
+  if (clientToken !== '') m.creations.set(clientToken, creation);
+  const { volumeId } = creation;
   const configuration: Configuration = {
     volumeId, lineage: 1, epoch: 1, members: holders.map((serverId) => ({ serverId, incarnation: FOUNDING_INCARNATION })), learners: [], attachNumber: 0, sizeBytes, minCopies,
     copiesWanted: mirrors + 1, durability,
@@ -124,9 +131,12 @@ function createVolume(m: Manager, requestId: number, principal: Principal, comma
   };
   const detail = { sizeBytes, mirrors, servers: holders.join(' ') };
   create(m, record, [eventOf(m, 'volume-created', volumeId, 'asked for', detail, 'operator')], (outcome) => {
+    const asking = creation.asking.splice(0);
     const v = m.volumes.get(volumeId);
-    if (outcome === 'conflict' || v === undefined) return refuse(m, requestId, outcome === 'conflict' ? 'conflict' : 'unknown');
-    wait(m, v, requestId, (known) => whenAvailable(m, known));
+    const ours = outcome !== 'conflict' || (clientToken !== '' && v?.record.clientToken === clientToken);
+    if (v === undefined || !ours) return asking.forEach((id) => refuse(m, id, outcome === 'conflict' ? 'conflict' : 'unknown'));
+    m.creations.delete(clientToken);
+    for (const id of asking) wait(m, v, id, (available) => whenAvailable(m, available));
     push(m, v);
     reconcile(m, v);
   });

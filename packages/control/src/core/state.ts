@@ -92,6 +92,12 @@ export interface Volume {
   waiters: Waiter[];
 }
 
+export interface Creation {
+  readonly volumeId: VolumeId;
+  /** Who waits for the store's answer; empty when it stayed away. */
+  asking: number[];
+}
+
 export interface Manager {
   readonly options: ManagerOptions;
   readonly prng: Prng;
@@ -114,6 +120,8 @@ export interface Manager {
   readonly servers: Map<ServerId, Server>;
   readonly hosts: Map<HostId, Host>;
   readonly volumes: Map<VolumeId, Volume>;
+  /** Creations by client token that are not known to have happened: a repeated one joins them, or tries again with the same id. */
+  readonly creations: Map<string, Creation>;
   readonly usage: Map<VolumeId, UsageRecord>;
   readonly usageRunning: Map<VolumeId, Map<HostId, Usage>>;
   usageSavedMs: number;

@@ -40,6 +40,7 @@ export function create(m: Manager, record: VolumeRecord, events: readonly NewEve
   transact(m, { conditions, puts: [{ kind: 'volume', id, value: record }], deletes: [], events }, (outcome) => {
     if (outcome.kind === 'unknown') return readBack(m, () => then('unknown'));
     if (outcome.kind === 'applied') takeVolume(m, id, record, outcome.revision);
+    if (outcome.kind === 'conflict') for (const stored of outcome.current) takeRecord(m, stored);
     then(outcome.kind);
   });
 }

@@ -123,10 +123,18 @@ export class ModelWorld implements ManagerEffects {
   }
 
   command(command: ApiCommand): number {
-    const requestId = ++this.#requests;
-    this.#give({ kind: 'command', requestId, principal: { kind: 'operator' }, command });
+    return this.commands(command)[0] as number;
+  }
+
+  /** All of them come before the store has answered the first. */
+  commands(...commands: readonly ApiCommand[]): number[] {
+    const requestIds = commands.map((command) => {
+      const requestId = ++this.#requests;
+      this.#give({ kind: 'command', requestId, principal: { kind: 'operator' }, command });
+      return requestId;
+    });
     this.#drain();
-    return requestId;
+    return requestIds;
   }
 
   /** Carries it out and lets time pass until it is answered. */

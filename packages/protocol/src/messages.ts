@@ -133,6 +133,8 @@ export interface CopyReport {
   readonly fault: CopyFault | null;
   /** Attach number of the newest session in its journal. */
   readonly attachNumber: number;
+  /** The latest `ask-report` that this answers, 0 before the first: what a report says may be old by the time it is used. */
+  readonly asked: number;
 }
 
 /** Storage server → system manager. */
@@ -168,4 +170,6 @@ export type ManagerCommand =
   | { readonly kind: 'discard'; readonly volumeId: VolumeId; readonly epoch: number }
   | { readonly kind: 'scrub'; readonly volumeId: VolumeId }
   /** To a primary: that life of a member's process is proven to be gone, so its silence need not be waited for. `instance` as in `server-hello`. */
-  | { readonly kind: 'member-ended'; readonly volumeId: VolumeId; readonly serverId: ServerId; readonly instance: string };
+  | { readonly kind: 'member-ended'; readonly volumeId: VolumeId; readonly serverId: ServerId; readonly instance: string }
+  /** Report how the copy stands now. The longest of logs is chosen by such reports only. */
+  | { readonly kind: 'ask-report'; readonly volumeId: VolumeId; readonly token: number };

@@ -24,7 +24,7 @@ export class CopyCore {
 
   constructor(volumeId: VolumeId, self: ServerId, log: LogView, durable: DurableState, leases: Leases, prng: Prng) {
     this.#copy = {
-      volumeId, self, log, leases, prng, durable, fx: undefined as unknown as Effects, nowMs: 0, saveToken: 0, saving: [],
+      volumeId, self, log, leases, prng, durable, fx: undefined as unknown as Effects, nowMs: 0, saveToken: 0, asked: 0, saving: [],
       follower: null, leader: null, lastLed: null, grants: new Map(), counts: newCounts(),
     };
   }
@@ -55,6 +55,7 @@ function dispatch(c: Copy, input: CopyInput): void {
     case 'session-gone': return onSessionGone(c, input.key);
     case 'manager':
       if (input.command.kind === 'member-ended') return onMemberEnded(c, input.command.serverId, input.command.instance);
+      if (input.command.kind === 'ask-report') return onAskReport(c, input.command.token);
       return onConfigure(c, input.command.configuration, input.command.predecessorEnded);
     case 'relation-lost': return onRelationLost(c, input.peer);
     case 'peer-silent': return onPeerSilent(c, input.peer);
@@ -120,6 +121,11 @@ function started(c: Copy): void {
 function tellAll(c: Copy): void {
   c.fx.tell({ kind: 'report', copy: report(c) });
   if (c.leader) tellStatus(c, c.leader, true);
+}
+
+function onAskReport(c: Copy, token: number): void {
+  c.asked = token;
+  c.fx.tell({ kind: 'report', copy: report(c) });
 }
 
 /** The metadata store's configuration, perhaps late, perhaps repeated. */

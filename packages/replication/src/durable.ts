@@ -37,6 +37,6 @@ export function onSaved(c: Copy, token: number): void {
 export function report(c: Copy): CopyReport {
   return {
     volumeId: c.volumeId, lineage: c.log.lineage, promisedEpoch: c.durable.promisedEpoch, incarnation: c.log.incarnation, lostCache: c.log.lostCache,
-    complete: c.durable.complete, lastEpoch: c.log.lastEpoch, lastSeq: c.log.lastSeq, fault: c.durable.fault, attachNumber: c.log.session.attachNumber,
+    complete: c.durable.complete, lastEpoch: c.log.lastEpoch, lastSeq: c.log.lastSeq, fault: c.durable.fault, attachNumber: c.log.session.attachNumber, asked: c.asked,
   };
 }

@@ -12,7 +12,7 @@ export type CopyInput =
   | { readonly kind: 'session'; readonly key: number; readonly message: SessionMessage }
   /** The host of this session can no longer be reached. */
   | { readonly kind: 'session-gone'; readonly key: number }
-  | { readonly kind: 'manager'; readonly command: ManagerCommand & { readonly kind: 'configure' | 'member-ended' } }
+  | { readonly kind: 'manager'; readonly command: ManagerCommand & { readonly kind: 'configure' | 'member-ended' | 'ask-report' } }
   /** From the beacons: this follower must be adopted again; nothing was heard of this server; a mirror's commit point. */
   | { readonly kind: 'relation-lost'; readonly peer: ServerId }
   | { readonly kind: 'peer-silent'; readonly peer: ServerId }
@@ -204,6 +204,8 @@ export interface Copy {
   /** As last asked to be saved. */
   durable: DurableState;
   saveToken: number;
+  /** The system manager's latest question for a report. */
+  asked: number;
   /** What waits for a save to be stable. */
   readonly saving: { readonly token: number; readonly then: () => void }[];
   follower: Follower | null;

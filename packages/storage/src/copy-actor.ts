@@ -14,7 +14,7 @@ export type LocalNotice =
   | { readonly kind: 'lease-granted' }
   | { readonly kind: 'manager-up' };
 
-export type CopyActorMessage = CopyMessage | SessionMessage | LocalNotice | (ManagerCommand & { readonly kind: 'configure' | 'scrub' | 'member-ended' });
+export type CopyActorMessage = CopyMessage | SessionMessage | LocalNotice | (ManagerCommand & { readonly kind: 'configure' | 'scrub' | 'member-ended' | 'ask-report' });
 
 /** What the copies of one server share. */
 export interface CopySurroundings {
@@ -70,7 +70,9 @@ export class CopyActor implements Actor<CopyActorMessage>, CopyPort {
       case 'configure':
         this.driver.receive({ kind: 'manager', command: message });
         return this.#watchPeers();
-      case 'member-ended': return this.driver.receive({ kind: 'manager', command: message });
+      case 'member-ended':
+      case 'ask-report':
+        return this.driver.receive({ kind: 'manager', command: message });
       case 'scrub': return this.driver.scrub();
       case 'relation-lost': return this.driver.receive({ kind: 'relation-lost', peer: message.peer });
       case 'peer-silent': return this.driver.receive({ kind: 'peer-silent', peer: message.peer });

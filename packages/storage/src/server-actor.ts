@@ -57,6 +57,7 @@ export class ServerActor implements Actor<ManagerCommand> {
         return;
       case 'scrub':
       case 'member-ended':
+      case 'ask-report':
         if (this.#isManager(from)) this.#context.send(this.#house.address(message.volumeId), message);
         return;
       case 'discard':

@@ -193,7 +193,7 @@ export class StorageNode implements CopyHouse {
     const last = this.#actors.get(volumeId)?.report();
     const copy: CopyReport = last
       ? { ...last, fault }
-      : { volumeId, lineage: 0, promisedEpoch: 0, incarnation: 0, lostCache: true, complete: false, lastEpoch: 0, lastSeq: 0, fault, attachNumber: 0 };
+      : { volumeId, lineage: 0, promisedEpoch: 0, incarnation: 0, lostCache: true, complete: false, lastEpoch: 0, lastSeq: 0, fault, attachNumber: 0, asked: 0 };
     this.#running.delete(volumeId);
     this.#faulted.set(volumeId, copy);
     this.#tellFaulted(copy);

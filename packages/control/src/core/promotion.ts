@@ -101,8 +101,22 @@ export function recovery(m: Manager, v: Volume): Recovery | null {
     if (!isLost(v, member, report) && report.fault === null) return null; // promotable
     if (report.complete && report.fault === null && report.lineage === v.record.configuration.lineage) answered.push(report);
   }
+  // A report from before may be short of what the copy was sent since: now that nobody leads, none grows any more.
+  if (!askedAnew(m, v, answered)) return null;
   const winner = answered.reduce<CopyReport | null>((best, report) => (best === null || isLonger(report, best) ? report : best), null);
   return winner === null ? null : { winner, answered, givenUp };
+}
+
+function askedAnew(m: Manager, v: Volume, reports: readonly CopyReport[]): boolean {
+  const { epoch, members } = v.record.configuration;
+  // Drawn, not counted: a manager that was restarted must not take answers to its former life for answers to itself.
+  if (v.recovery?.epoch !== epoch) v.recovery = { epoch, token: m.prng.between(1, 2 ** 31), askedMs: -Infinity };
+  const { recovery: asked } = v;
+  if (reports.every((report) => report.asked === asked.token)) return true;
+  if (m.nowMs - asked.askedMs < m.options.repeatMs) return false;
+  asked.askedMs = m.nowMs;
+  for (const { serverId } of members) m.fx.toServer(serverId, { kind: 'ask-report', volumeId: v.volumeId, token: asked.token });
+  return false;
 }
 
 function isLonger(a: CopyReport, b: CopyReport): boolean {

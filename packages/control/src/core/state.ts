@@ -89,6 +89,8 @@ export interface Volume {
   hostToldMs: number;
   behindTold: boolean;
   stuckTold: boolean;
+  /** Asked for when every copy in sync of this epoch had lost its cache, and when last. */
+  recovery: { readonly epoch: number; readonly token: number; askedMs: number } | null;
   waiters: Waiter[];
 }
 
@@ -154,7 +156,7 @@ export function hostOf(m: Manager, id: HostId): Host {
 function newVolume(id: VolumeId, record: VolumeRecord, revision: number): Volume {
   return {
     volumeId: id, record, revision, gone: false, pending: false, retryAtMs: -Infinity, status: null, served: false, reportedMs: null, complaint: null, pushedMs: -Infinity,
-    firstPushedMs: -Infinity, deficitSinceMs: null, unreachableSinceMs: new Map(), slow: new Map(), discardedMs: -Infinity, nudgedMs: -Infinity, hostToldMs: -Infinity, behindTold: false, stuckTold: false, waiters: [],
+    firstPushedMs: -Infinity, deficitSinceMs: null, unreachableSinceMs: new Map(), slow: new Map(), discardedMs: -Infinity, nudgedMs: -Infinity, hostToldMs: -Infinity, behindTold: false, stuckTold: false, recovery: null, waiters: [],
   };
 }
 

@@ -271,11 +271,11 @@ export class ModelWorld implements ManagerEffects {
 
   #tell(server: ModelServer, message: ManagerMessage): void { this.#give({ kind: 'from-copy', from: server.id, message }); }
 
-  #report(server: ModelServer, volumeId: VolumeId, copy: Copy): void {
+  #report(server: ModelServer, volumeId: VolumeId, copy: Copy, asked = 0): void {
     this.#tell(server, {
       kind: 'report', copy: {
         volumeId, lineage: 1, promisedEpoch: copy.promisedEpoch, incarnation: copy.incarnation, lostCache: false, complete: copy.complete, lastEpoch: copy.promisedEpoch, lastSeq: 0,
-        fault: copy.fault, attachNumber: 0,
+        fault: copy.fault, attachNumber: 0, asked,
       },
     });
   }
@@ -288,6 +288,10 @@ export class ModelWorld implements ManagerEffects {
       server.copies.delete(command.volumeId);
       server.leading.delete(command.volumeId);
       return this.#tell(server, { kind: 'discarded', volumeId: command.volumeId, epoch: command.epoch });
+    }
+    if (command.kind === 'ask-report') {
+      const copy = server.copies.get(command.volumeId);
+      if (copy) this.#report(server, command.volumeId, copy, command.token);
     }
     if (command.kind !== 'configure') return;
     const { configuration, founding } = command;

@@ -42,7 +42,7 @@ const commitPoint = record<CommitPoint>('CommitPoint', { volumeId: aVolumeId, ep
 const release = record<Release>('Release', { number: whole, volumeId: aVolumeId, epoch: whole });
 const copyReport = record<CopyReport>('CopyReport', {
   volumeId: aVolumeId, lineage: whole, promisedEpoch: whole, incarnation: whole, lostCache: flag, complete: flag, lastEpoch: whole, lastSeq: whole,
-  fault: nullable(copyFault), attachNumber: whole,
+  fault: nullable(copyFault), attachNumber: whole, asked: whole,
 });
 const copyStatus = record<CopyStatus>('CopyStatus', {
   serverId: aServerId, state: choice('in-sync', 'catching-up', 'rebuilding', 'offline', 'faulted'), movedBytes: whole, remainingBytes: whole,
@@ -128,6 +128,7 @@ export const COLD_MESSAGES: { readonly [K in ColdKind]: ColdMessage<K> } = {
   'discard': cold(129, 'discard', { volumeId: aVolumeId, epoch: whole }),
   'scrub': cold(130, 'scrub', { volumeId: aVolumeId }),
   'member-ended': cold(131, 'member-ended', { volumeId: aVolumeId, serverId: aServerId, instance: shortText }),
+  'ask-report': cold(132, 'ask-report', { volumeId: aVolumeId, token: whole }),
   'attach': cold(144, 'attach', { spec: attachmentSpec, configuration }),
   'detach': cold(145, 'detach', { volumeId: aVolumeId, readOnly: flag, copy: nullable(aServerId) }),
   'limits': cold(146, 'limits', { volumeId: aVolumeId, limits: volumeLimits }),

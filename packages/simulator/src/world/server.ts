@@ -73,7 +73,7 @@ export class SimServer implements Receiver {
 
   /** In the stead of a copy that could not be opened. */
   #tellUnopened(): void {
-    const copy = { volumeId: this.#world.volumeId, lineage: 0, promisedEpoch: 0, incarnation: 0, lostCache: true, complete: false, lastEpoch: 0, lastSeq: 0, fault: 'corrupt', attachNumber: 0 } as const;
+    const copy = { volumeId: this.#world.volumeId, lineage: 0, promisedEpoch: 0, incarnation: 0, lostCache: true, complete: false, lastEpoch: 0, lastSeq: 0, fault: 'corrupt', attachNumber: 0, asked: 0 } as const;
     this.#tellManager({ kind: 'from-copy', from: this.serverId, message: { kind: 'report', copy } });
   }
 

@@ -21,7 +21,8 @@ export const REPLY_GAP_BYTES = 28;
 export const FrameKind = { request: 1, log: 2, reply: 3, fill: 4 } as const;
 export type FrameKind = (typeof FrameKind)[keyof typeof FrameKind];
 
-export const Op = { read: 1, write: 2, zero: 3, trim: 4, flush: 5, cache: 6, session: 7, status: 8 } as const;
+/** `lost` is in fills only: a block of which no copy has good bytes. It is bad on whoever is filled as well, so that it is never taken for zeros. */
+export const Op = { read: 1, write: 2, zero: 3, trim: 4, flush: 5, cache: 6, session: 7, status: 8, lost: 9 } as const;
 export type Op = (typeof Op)[keyof typeof Op];
 
 export const OpFlag = { fua: 1, noHole: 2, fastZero: 4 } as const;
@@ -203,7 +204,7 @@ export function parseFrame(bytes: Uint8Array): Frame | { readonly malformed: str
   if (!frame.headIntact) return { malformed: 'head checksum' };
   for (let i = 0; i < count; i++) {
     const op = frame.op(i);
-    if (op < 1 || op > 8) return { malformed: `operation ${op}` };
+    if (op < 1 || op > Op.lost || (op === Op.lost) && kind !== FrameKind.fill) return { malformed: `operation ${op}` };
     const carriesBytes = kind === FrameKind.reply ? op === Op.read || op === Op.status : op === Op.write;
     if (carriesBytes && frame.status(i) === Status.ok && frame.payloadAt(i) + frame.lengthBytes(i) > payloadBytes) return { malformed: 'operation beyond the payload' };
     if (kind !== FrameKind.reply && op === Op.write && frame.crcIndex(i) + blocksTouched(frame.offsetBytes(i), frame.lengthBytes(i)) > blockCount) return { malformed: 'operation beyond the checksum table' };

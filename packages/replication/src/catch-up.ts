@@ -2,7 +2,7 @@ import type { CopyMessage } from '@ashlar/protocol';
 import type { ServerId } from '@ashlar/words';
 import { considerJoins, mayAdmit } from './membership.ts';
 import { peerOf } from './leading.ts';
-import { COMPARES_MAX, REPEAT_MS } from './limits.ts';
+import { COMPARES_MAX, REPAIR_TRIES_MAX, REPEAT_MS } from './limits.ts';
 import type { Comparison, Copy, Leader, Peer } from './state.ts';
 
 type Of<K extends CopyMessage['kind']> = CopyMessage & { readonly kind: K };
@@ -42,7 +42,7 @@ export function stepComparison(c: Copy, leader: Leader, peer: Peer): void {
 }
 
 function ask(c: Copy, leader: Leader, peer: Peer, x: Comparison, extent: number): void {
-  x.open.set(extent, c.nowMs);
+  x.open.set(extent, { atMs: c.nowMs, repeats: x.open.get(extent)?.repeats ?? 0 });
   c.fx.send(peer.serverId, { kind: 'compare', epoch: leader.epoch, extent });
 }
 
@@ -87,10 +87,13 @@ export function onExtents(c: Copy, from: ServerId, message: Of<'extents'>): void
 
 export function onCompared(c: Copy, from: ServerId, message: Of<'compared'>): void {
   const found = underWay(c, from, message.epoch);
-  if (!found?.x.open.has(message.extent) || found.peer.attempt !== message.attempt) return;
-  found.x.open.set(message.extent, c.nowMs);
+  const under = found?.x.open.get(message.extent);
+  if (!found || !under || found.peer.attempt !== message.attempt) return;
+  under.atMs = c.nowMs;
   found.x.fillSeq = Math.max(found.x.fillSeq, message.seq);
-  c.fx.compareExtent(from, message.epoch, message.extent, message.seq, message.blocks);
+  // One bad block that nobody can mend must not keep all the others from having a second copy.
+  const mends = under.repeats < REPAIR_TRIES_MAX && found.leader.required.some((peer) => peer !== found.peer && peer.phase === 'following');
+  c.fx.compareExtent(from, message.epoch, message.extent, message.seq, message.blocks, !mends);
 }
 
 /** How many blocks differed; those have been sent, and the extent is compared again once they are in place. */
@@ -127,7 +130,11 @@ export function onCompleted(c: Copy, from: ServerId, message: Of<'completed'>): 
 export function retryComparison(c: Copy, leader: Leader, peer: Peer): void {
   const x = peer.comparison;
   if (!x || peer.phase !== 'following') return;
-  for (const [extent, sentMs] of x.open) if (c.nowMs - sentMs >= 5 * REPEAT_MS) ask(c, leader, peer, x, extent);
+  for (const [extent, under] of x.open) {
+    if (c.nowMs - under.atMs < 5 * REPEAT_MS) continue;
+    under.repeats += 1;
+    ask(c, leader, peer, x, extent);
+  }
   stepComparison(c, leader, peer);
 }
 

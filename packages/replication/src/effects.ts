@@ -71,8 +71,11 @@ export interface Effects {
   sendFill(to: ServerId, epoch: number, extent: number): void;
   /** Verifies an extent's blocks and sends `compared`. */
   sendCompared(to: ServerId, epoch: number, attempt: number, extent: number): void;
-  /** Reads what the learner lacks of an extent and sends `fill`; compares its blocks with ours, ignoring blocks that ours changed after `learnerSeq`. Delivers `extent-compared`. */
-  compareExtent(to: ServerId, epoch: number, extent: number, learnerSeq: number, blocks: Uint8Array): void;
+  /**
+   * Reads what the learner lacks of an extent and sends `fill`; compares its blocks with ours, ignoring blocks that ours changed after `learnerSeq`. Delivers `extent-compared`.
+   * `spreadLost`: blocks that are bad here are sent as lost; otherwise a mirror is asked for them first.
+   */
+  compareExtent(to: ServerId, epoch: number, extent: number, learnerSeq: number, blocks: Uint8Array, spreadLost: boolean): void;
 
   /** Answers operations of a request frame that need no bytes. `statuses` is parallel to `indexes`. */
   reply(sessionId: number, epoch: number, frame: Frame, indexes: readonly number[], status: number): void;

@@ -83,8 +83,8 @@ export interface Comparison {
   theirs: number[] | null;
   listedThrough: number;
   theirsEnd: boolean;
-  /** Extents under comparison, and when they were last asked for. */
-  readonly open: Map<number, number>;
+  /** Extents under comparison: when they were last asked for, and how often without an end. */
+  readonly open: Map<number, { atMs: number; repeats: number }>;
   /** The learner's position at the latest fill: it may call itself whole only once that much is committed. */
   fillSeq: number;
   comparedExtents: number;

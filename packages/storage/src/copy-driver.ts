@@ -248,9 +248,15 @@ export class CopyDriver implements Effects {
   }
 
   #sendFill(to: ServerId, epoch: number, extent: number, blocks: readonly number[]): void {
-    const frame = this.store.readFill(extent, blocks);
-    if (frame instanceof Frame) return this.#port.send(to, { kind: 'fill', epoch, extent, frame });
-    this.#port.event('blocks-corrupt', { extent, blocks: frame.corrupt.length });
+    const { frame, corrupt } = this.store.readFill(extent, blocks);
+    if (corrupt.length === 0) return this.#port.send(to, { kind: 'fill', epoch, extent, frame });
+    this.#tellCorrupt(extent, corrupt);
+    const good = blocks.filter((i) => !corrupt.includes(extent * EXTENT_BLOCKS + i));
+    if (good.length > 0) this.#sendFill(to, epoch, extent, good);
+  }
+
+  #tellCorrupt(extent: number, corrupt: readonly number[]): void {
+    this.#port.event('blocks-corrupt', { extent, blocks: corrupt.length });
     this.#later({ kind: 'corrupt-found', extent });
   }
 
@@ -259,11 +265,23 @@ export class CopyDriver implements Effects {
     this.#port.send(to, { kind: 'compared', epoch, attempt, extent, seq: this.store.lastSeq, blocks: this.store.extentBlocks(extent, true) });
   }
 
-  compareExtent(to: ServerId, epoch: number, extent: number, learnerSeq: number, blocks: Uint8Array): void {
+  compareExtent(to: ServerId, epoch: number, extent: number, learnerSeq: number, theirs: Uint8Array, spreadLost: boolean): void {
     if (this.#failed) return;
-    const wanted = blocksToFill(this.store.extentBlocks(extent, false), blocks, learnerSeq);
-    if (wanted.length > 0) this.#sendFill(to, epoch, extent, wanted);
-    this.#later({ kind: 'extent-compared', to, extent, differing: wanted.length });
+    const wanted = blocksToFill(this.store.extentBlocks(extent, false), theirs, learnerSeq);
+    let differing = wanted.length;
+    if (spreadLost) differing = this.#sendWithLost(to, epoch, extent, wanted, theirs);
+    else if (differing > 0) this.#sendFill(to, epoch, extent, wanted);
+    this.#later({ kind: 'extent-compared', to, extent, differing });
+  }
+
+  /** Nobody has good bytes of what is bad here: it is to be bad there too. What is so already does not differ. */
+  #sendWithLost(to: ServerId, epoch: number, extent: number, wanted: readonly number[], theirs: Uint8Array): number {
+    if (wanted.length === 0) return 0;
+    const all = this.store.readFill(extent, wanted);
+    const blocks = wanted.filter((i) => !all.corrupt.includes(extent * EXTENT_BLOCKS + i) || blockEntry(theirs, i).state !== BlockState.corrupt);
+    const { frame } = blocks.length === wanted.length ? all : this.store.readFill(extent, blocks);
+    if (blocks.length > 0) this.#port.send(to, { kind: 'fill', epoch, extent, frame });
+    return blocks.length;
   }
 
   reply(key: number, epoch: number, request: Frame, indexes: readonly number[], status: number): void {

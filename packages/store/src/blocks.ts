@@ -1,6 +1,6 @@
 import { EXTENT_BLOCKS } from '@ashlar/words';
 
-/** What a copy knows of one block. `corrupt` appears only in answers, never on disk. */
+/** What a copy knows of one block. On disk `corrupt` means that no copy had good bytes of it when it was filled. */
 export const BlockState = { absent: 0, written: 1, zero: 2, corrupt: 3 } as const;
 export type BlockState = (typeof BlockState)[keyof typeof BlockState];
 

@@ -1,5 +1,6 @@
 import type { CopyFault, EpochStart, Frame, LogPosition, SessionMark, Configuration } from '@ashlar/protocol';
 import type { ServerId, VolumeId } from '@ashlar/words';
+import type { FillRead } from './fills.ts';
 import type { DestageBuffer, PageCache } from './resources.ts';
 
 /** What a copy keeps durably besides its log and data. The same shape as in packages/replication (L1 packages do not see each other). */
@@ -151,8 +152,8 @@ export interface CopyStore {
   listExtents(from: number, max: number): { readonly extents: readonly number[]; readonly end: boolean };
   /** 256 entries of BLOCK_ENTRY_BYTES (blocks.ts): state, checksum and version of each block. `verify`: every byte is read and checked. */
   extentBlocks(extent: number, verify: boolean): Uint8Array;
-  /** The blocks (0..255) of an extent as they are now, as a fill frame: one write or zero each, requestNumber = version. */
-  readFill(extent: number, blocks: readonly number[]): Frame | { readonly corrupt: readonly number[] };
+  /** The blocks (0..255) of an extent as they are now. Those whose bytes are bad are lost in the frame, and named. */
+  readFill(extent: number, blocks: readonly number[]): FillRead;
   /** Journals a fill; it changes only blocks that are absent, older than the fill, or corrupt. */
   applyFill(frame: Frame, verify?: boolean): StoreResult;
 

@@ -145,9 +145,9 @@ describe('a copy on disk', () => {
     const learnerDisk = new MemoryDisk();
     const learner = must(createCopy(learnerDisk, smallCopy({ incarnation: 77 })));
     expect(learner.restartLog(1, { seq: store.lastSeq, chain: store.chain }, store.epochStarts, store.session, -1)).toBe('ok');
-    const fill = store.readFill(0, [...Array(256).keys()]);
-    if ('corrupt' in fill) throw new Error('nothing is corrupt');
-    expect(learner.applyFill(fill, true)).toBe('ok');
+    const { frame, corrupt } = store.readFill(0, [...Array(256).keys()]);
+    expect(corrupt).toEqual([]);
+    expect(learner.applyFill(frame, true)).toBe('ok');
     for (let k = 0; k <= 50; k++) expectBlock(learner, k, k);
     destageAll(learnerDisk, learner);
     expect(learner.figures.destagedBlocks).toBe(256);

@@ -7,7 +7,7 @@ import type { CopyStore, ReadResult, ScrubResult, StatusRange, StoredState, Stor
 import { Round, type RoundStep } from './destager.ts';
 import type { Disk, DiskError } from './disk.ts';
 import { ExtentStore, extentCount } from './extents.ts';
-import { acceptedPart, fillWellFormed, makeFill } from './fills.ts';
+import { acceptedPart, fillWellFormed, makeFill, type FillRead } from './fills.ts';
 import { Journal } from './journal.ts';
 import { BACKLOG_PART, INDEX_ENTRIES_MAX, JOURNAL_BYTES_MAX, RANGES_MAX, ROUND_BYTES, SEGMENT_BYTES } from './limits.ts';
 import { LiveBlocks } from './live-blocks.ts';
@@ -416,7 +416,7 @@ export class DiskCopy implements CopyStore {
     return corrupt;
   }
 
-  readFill(extent: number, blocks: readonly number[]): Frame | { readonly corrupt: readonly number[] } {
+  readFill(extent: number, blocks: readonly number[]): FillRead {
     return makeFill(this.#reader, this.#tag, this.tail.lineage, this.tail.seq, extent, blocks);
   }
 

@@ -160,7 +160,7 @@ describe('a disk that fails', () => {
     expect(store.scrubStep(1000)).toMatchObject({ corrupt: [3], wrapped: true });
     expect(blockEntry(store.extentBlocks(0, true), 3).state).toBe(BlockState.corrupt);
     expect(blockEntry(store.extentBlocks(0, false), 3).state).toBe(BlockState.written);
-    expect(store.readFill(0, [2, 3])).toEqual({ corrupt: [3] });
+    expect(store.readFill(0, [2, 3])).toMatchObject({ corrupt: [3] });
     expect(failedWith(store.append(logFrame(store, [{ op: Op.write, offset: 3 * B, length: 512, value: 2 }])))).toBe('corrupt-block');
     let bad = 5 * B;
     failing(disk, 'EIO', (operation) => operation.kind === 'read' && operation.position <= bad && operation.position + operation.lengthBytes > bad);
@@ -173,6 +173,30 @@ describe('a disk that fails', () => {
     expect(store.read(0, 12 * B, into, 0)).toBe('ok');
   });
 
+  it('a block that is lost to all is bad on whoever is filled, until it is written', () => {
+    const { disk, store } = made();
+    expect(put(store, 0, 1, 4)).toBe('ok');
+    destage(disk, store);
+    disk.flipBit('data-0000', 2 * B + 17, 0);
+    const { frame, corrupt } = store.readFill(0, [0, 1, 2, 3, 4]);
+    expect(corrupt).toEqual([2]);
+    const onDisk = new MemoryDisk();
+    const learner = must(createCopy(onDisk, smallCopy({ incarnation: 77 })));
+    expect(learner.restartLog(1, { seq: store.lastSeq, chain: store.chain }, store.epochStarts, store.session, -1)).toBe('ok');
+    expect(learner.applyFill(frame, true)).toBe('ok');
+    const states = (copy: CopyStore): number[] => [0, 1, 2, 3, 4].map((i) => blockEntry(copy.extentBlocks(0, true), i).state);
+    const expected = [BlockState.written, BlockState.written, BlockState.corrupt, BlockState.written, BlockState.zero];
+    expect(states(learner)).toEqual(expected);
+    expect(learner.read(0, 4 * B, new Uint8Array(4 * B), 0)).toEqual({ corrupt: [2] });
+    expect(destage(onDisk, learner)).toBe('idle');
+    expect(states(learner)).toEqual(expected);
+    learner.close(true);
+    const reopened = must(openCopy(onDisk, smallCopy()));
+    expect(states(reopened)).toEqual(expected);
+    expect(reopened.append(logFrame(reopened, [{ op: Op.write, offset: 2 * B, length: B, value: 9 }]))).toBe('ok');
+    expect(reopened.read(0, 4 * B, new Uint8Array(4 * B), 0)).toBe('ok');
+  });
+
   it('a page of metadata that is lost makes its blocks corrupt until they are filled', () => {
     const { disk, store: before } = made();
     expect(put(before, 0, 1, 3)).toBe('ok');
@@ -182,7 +206,7 @@ describe('a disk that fails', () => {
     const store = must(openCopy(disk, smallCopy()));
     expect(store.read(0, B, new Uint8Array(B), 0)).toEqual({ corrupt: [0] });
     expect(store.blockStatus(0, B)).toEqual([{ lengthBytes: B, state: 'written' }]);
-    expect(store.readFill(0, [0])).toEqual({ corrupt: [0] });
+    expect(store.readFill(0, [0])).toMatchObject({ corrupt: [0] });
     expect(store.applyFill(fillFrame(store, [{ block: 0, version: 1, value: 1 }, { block: 1, version: 1, value: 1 }], store.lastSeq))).toBe('ok');
     expect(destage(disk, store)).toBe('idle');
     expect(store.read(0, 2 * B, new Uint8Array(2 * B), 0)).toBe('ok');

@@ -4,8 +4,14 @@ import type { BlockReader } from './block-reader.ts';
 import { BlockState } from './blocks.ts';
 import type { ExtentView } from './extents.ts';
 
-/** The blocks (0..255) of an extent as they are now: one write or zero each, with its version as request number. */
-export function makeFill(reader: BlockReader, tag: VolumeTag, lineage: number, lastSeq: number, extent: number, blocks: readonly number[]): Frame | { readonly corrupt: readonly number[] } {
+export interface FillRead {
+  /** One write, zero or (for a block whose bytes are bad) lost for each block, with its version as request number. */
+  readonly frame: Frame;
+  readonly corrupt: readonly number[];
+}
+
+/** The blocks (0..255) of an extent as they are now. */
+export function makeFill(reader: BlockReader, tag: VolumeTag, lineage: number, lastSeq: number, extent: number, blocks: readonly number[]): FillRead {
   const first = extent * EXTENT_BLOCKS;
   const written = blocks.filter((i) => reader.locate(first + i) === BlockState.written).length;
   const frame = Frame.create(FrameKind.fill, blocks.length, written, new Uint8Array(written * BLOCK_BYTES));
@@ -18,15 +24,15 @@ export function makeFill(reader: BlockReader, tag: VolumeTag, lineage: number, l
     const block = first + i;
     const state = reader.locate(block);
     const { seq, crc } = reader;
+    const bad = corrupt.length;
     if (state === BlockState.corrupt) corrupt.push(block);
-    if (state !== BlockState.written) return frame.setOperation(n, seq, Op.zero, 0, block * BLOCK_BYTES, BLOCK_BYTES, 0, k);
-    reader.read(block * BLOCK_BYTES, BLOCK_BYTES, frame.payload, k * BLOCK_BYTES, corrupt);
-    frame.setOperation(n, seq, Op.write, 0, block * BLOCK_BYTES, BLOCK_BYTES, k * BLOCK_BYTES, k);
-    frame.setCrc(k++, crc);
+    else if (state === BlockState.written) reader.read(block * BLOCK_BYTES, BLOCK_BYTES, frame.payload, k * BLOCK_BYTES, corrupt);
+    const op = corrupt.length > bad ? Op.lost : state === BlockState.written ? Op.write : Op.zero;
+    frame.setOperation(n, seq, op, 0, block * BLOCK_BYTES, BLOCK_BYTES, op === Op.write ? k * BLOCK_BYTES : 0, k);
+    if (op === Op.write) frame.setCrc(k++, crc);
   });
-  if (corrupt.length > 0) return { corrupt };
   frame.seal();
-  return frame;
+  return { frame, corrupt };
 }
 
 /** What the rule of fills needs to know besides the block itself. */
@@ -82,7 +88,7 @@ export function fillWellFormed(frame: Frame): boolean {
   if (frame.kind !== FrameKind.fill) return false;
   for (let i = 0; i < frame.count; i++) {
     const op = frame.op(i);
-    if ((op !== Op.write && op !== Op.zero) || frame.lengthBytes(i) !== BLOCK_BYTES || frame.offsetBytes(i) % BLOCK_BYTES !== 0) return false;
+    if ((op !== Op.write && op !== Op.zero && op !== Op.lost) || frame.lengthBytes(i) !== BLOCK_BYTES || frame.offsetBytes(i) % BLOCK_BYTES !== 0) return false;
   }
   return true;
 }

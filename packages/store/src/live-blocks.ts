@@ -39,6 +39,7 @@ export class LiveBlocks {
       const op = frame.op(i);
       if (op === Op.write) this.#write(frame, i, serial, payloadAt, seq, flag);
       else if (op === Op.zero || op === Op.trim) this.#zero(frame, i, serial, payloadAt, seq, flag);
+      else if (op === Op.lost) this.#put(frame.offsetBytes(i) / BLOCK_BYTES, serial, seq, BlockState.corrupt | flag);
     }
   }
 
@@ -70,8 +71,13 @@ export class LiveBlocks {
   }
 
   #zeroBlocks(first: number, end: number, serial: number, seq: number, flag: number): void {
-    for (let block = first; block < end; block++) this.index.put(block, serial, 0, 0, seq, BlockState.zero | flag);
-    if (end > first) this.#touch(first, end - first);
+    for (let block = first; block < end; block++) this.#put(block, serial, seq, BlockState.zero | flag);
+  }
+
+  /** A block without bytes. */
+  #put(block: number, serial: number, seq: number, state: number): void {
+    this.index.put(block, serial, 0, 0, seq, state);
+    this.#touch(block, 1);
   }
 
   #touch(first: number, count: number): void {

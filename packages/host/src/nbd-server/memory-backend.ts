@@ -72,6 +72,7 @@ export class MemoryBackend implements NbdBackend {
       case Op.cache:
         return Status.ok;
       case Op.session:
+      case Op.lost:
         return Status.invalid;
     }
   }

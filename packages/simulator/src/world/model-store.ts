@@ -1,6 +1,6 @@
 import { blocksTouched, type EpochStart, Frame, FrameKind, isMutation, type LogPosition, memberOf, Op, type SessionMark } from '@ashlar/protocol';
 import {
-  BlockState, EXTENT_ENTRIES_BYTES, setBlockEntry, type CopyStore, type CreateOptions, type ReadResult, type ScrubResult, type StatusRange,
+  BlockState, EXTENT_ENTRIES_BYTES, setBlockEntry, type CopyStore, type CreateOptions, type FillRead, type ReadResult, type ScrubResult, type StatusRange,
   type StoreDone, type StoredState, type StoreFigures, type StoreResult,
 } from '@ashlar/store';
 import { BLOCK_BYTES, checksum, EXTENT_BLOCKS, type Prng } from '@ashlar/words';
@@ -208,11 +208,10 @@ export class ModelStore implements CopyStore {
     return entries;
   }
 
-  readFill(extent: number, blocks: readonly number[]): Frame | { readonly corrupt: readonly number[] } {
+  readFill(extent: number, blocks: readonly number[]): FillRead {
     const corrupt = blocks.map((i) => extent * EXTENT_BLOCKS + i).filter((block) => this.#rotten.has(block));
-    if (corrupt.length > 0) return { corrupt };
     const held = blocks.map((i) => this.#blocks.get(extent * EXTENT_BLOCKS + i));
-    const written = held.filter((block) => block?.bytes).length;
+    const written = held.filter((block, n) => block?.bytes && !this.#rotten.has(extent * EXTENT_BLOCKS + (blocks[n] as number))).length;
     const payload = new Uint8Array(written * BLOCK_BYTES);
     const frame = Frame.create(FrameKind.fill, blocks.length, written, payload);
     frame.firstSeq = this.lastSeq;
@@ -221,27 +220,29 @@ export class ModelStore implements CopyStore {
     blocks.forEach((i, n) => {
       const block = held[n];
       const offset = (extent * EXTENT_BLOCKS + i) * BLOCK_BYTES;
+      if (this.#rotten.has(extent * EXTENT_BLOCKS + i)) return frame.setOperation(n, block?.seq ?? 0, Op.lost, 0, offset, BLOCK_BYTES, 0, k);
       if (!block?.bytes) return frame.setOperation(n, block?.seq ?? 0, Op.zero, 0, offset, BLOCK_BYTES, 0, k);
       payload.set(block.bytes, k * BLOCK_BYTES);
       frame.setOperation(n, block.seq, Op.write, 0, offset, BLOCK_BYTES, k * BLOCK_BYTES, k);
       frame.setCrc(k++, block.crc);
     });
     frame.seal();
-    return frame;
+    return { frame, corrupt };
   }
 
   applyFill(frame: Frame): StoreResult {
     const kept = new Frame(frame.head.slice(), frame.payload.slice());
-    for (const { block, now } of fillsOf(kept)) {
+    for (const { block, now, lost } of fillsOf(kept)) {
       const held = this.#blocks.get(block);
       const bad = this.#rotten.has(block);
       if (held !== undefined && held.seq > kept.firstSeq && !bad) continue;
       // A block went bad after something newer than this fill was written: the fill's bytes would be older.
       if (bad && held !== undefined && (now?.seq ?? 0) < held.seq) continue;
-      this.#unsyncedFills.push({ block, before: held, now });
+      this.#unsyncedFills.push({ block, before: held, now, lost });
       put(this.#blocks, block, now);
       put(this.#settled, block, now);
-      this.#rotten.delete(block);
+      if (lost) this.#rotten.add(block);
+      else this.#rotten.delete(block);
     }
     return 'ok';
   }
@@ -314,7 +315,8 @@ export class ModelStore implements CopyStore {
     // Fills are synced in order; a suffix of what was not is lost.
     const lost = prng.below(this.#unsyncedFills.length + 1);
     for (let n = 0; n < lost; n++) {
-      const { block, before, now } = this.#unsyncedFills.pop() as FilledBlock;
+      const { block, before, now, lost: wasLost } = this.#unsyncedFills.pop() as FilledBlock;
+      if (wasLost) this.#rotten.delete(block);
       if (this.#settled.get(block) === now) put(this.#settled, block, before);
     }
     this.#unsyncedFills = [];
@@ -326,6 +328,7 @@ interface FilledBlock {
   readonly block: number;
   readonly before: ModelBlock | undefined;
   readonly now: ModelBlock | undefined;
+  readonly lost: boolean;
 }
 
 function put(blocks: Map<number, ModelBlock>, block: number, now: ModelBlock | undefined): void {
@@ -347,10 +350,11 @@ function applyRecord(blocks: Map<number, ModelBlock>, record: Frame): void {
   }
 }
 
-function fillsOf(frame: Frame): { readonly block: number; readonly now: ModelBlock | undefined }[] {
+function fillsOf(frame: Frame): { readonly block: number; readonly now: ModelBlock | undefined; readonly lost: boolean }[] {
   return Array.from({ length: frame.count }, (_, i) => {
     const block = frame.offsetBytes(i) / BLOCK_BYTES;
-    const now = frame.op(i) === Op.write ? { bytes: frame.bytes(i).slice(), seq: frame.requestNumber(i), crc: frame.crc(frame.crcIndex(i)) } : undefined;
-    return { block, now };
+    const lost = frame.op(i) === Op.lost;
+    const now = lost ? { bytes: null, seq: frame.requestNumber(i), crc: 0 } : frame.op(i) === Op.write ? { bytes: frame.bytes(i).slice(), seq: frame.requestNumber(i), crc: frame.crc(frame.crcIndex(i)) } : undefined;
+    return { block, now, lost };
   });
 }

@@ -124,6 +124,11 @@ export class CopyDriver implements Effects {
   #mustWait(input: CopyInput): boolean {
     if (input.kind !== 'peer' && input.kind !== 'session') return false;
     if (input.kind === 'peer' && ANSWERS.has(input.message.kind)) return false;
+    if (input.kind === 'peer' && input.message.kind === 'adopt') {
+      // A primary begins anew with us, and sends again what we do not have: what waits of it may wait for the very commit that it brings.
+      this.#dropHeld(input.from);
+      return false;
+    }
     if (this.#heldOf.has(sourceOf(input))) return true;
     const frame = frameOf(input);
     return frame !== null && !this.store.fault && !this.store.hasRoom(frame.head.length + frame.payload.length + RECORD_SLACK_BYTES);
@@ -133,6 +138,12 @@ export class CopyDriver implements Effects {
     const source = sourceOf(input);
     this.#held.push(ownBytes(input));
     this.#heldOf.set(source, (this.#heldOf.get(source) ?? 0) + 1);
+  }
+
+  #dropHeld(source: number | ServerId): void {
+    if (!this.#heldOf.delete(source)) return;
+    const kept = this.#held.filter((input) => sourceOf(input) !== source);
+    this.#held.splice(0, this.#held.length, ...kept);
   }
 
   #releaseHeld(): void {

@@ -38,6 +38,7 @@ export class ClientHistory {
 
   constructor(ghost: Ghost) {
     this.#ghost = ghost;
+    ghost.history.onLoss = (seq) => this.#lost(seq);
   }
 
   call(client: string, kind: ClientOpKind, firstSector: number, sectors: number, fua: boolean, nowMs: number): ClientOp {
@@ -78,7 +79,7 @@ export class ClientHistory {
   }
 
   /** After a loss of power of all copies, only what survived is known to have happened. */
-  lost(seq: number): void {
+  #lost(seq: number): void {
     for (const [block, floor] of this.#floors) if (floor > seq) this.#floors.set(block, seq);
   }
 

@@ -47,7 +47,8 @@ export class Ghost {
   readonly counts: GhostCounts = { configurations: 0, losses: 0, answeredWrites: 0, answeredFlushes: 0, joinsVerified: 0 };
   /** Who acted as primary of an epoch: server and life. */
   readonly #primaries = new Map<number, string>();
-  readonly #shared = new Map<number, ShadowRecord>();
+  /** Every record that was ever appended anywhere, by its position and the digest of the log up to it. */
+  readonly #known = new Map<string, ShadowRecord>();
   /** Reads every block of a copy without faults, and compares; set by the world. */
   verifyContent: (serverId: ServerId) => string | null = () => null;
 
@@ -72,7 +73,7 @@ export class Ghost {
       check(expected === now.chain, 'store-survives', () => `${serverId} opens at ${now.lastSeq} with digest ${now.chain.toString(16)}, it had ${expected?.toString(16) ?? 'no such record'}`);
     }
     if (!copy.wiped) check(now.promisedEpoch >= copy.promisedEpoch, 'promise-kept', () => `${serverId} opens with promise ${now.promisedEpoch}, it had answered ${copy.promisedEpoch}`);
-    if (copy.wiped || copy.log.records.length === 0) copy.log.restart(now.lastSeq, now.chain);
+    if (copy.wiped || copy.log.records.length === 0) this.#restart(copy, now.lastSeq, now.chain);
     else copy.log.truncate(now.lastSeq);
     copy.wiped = false;
     copy.incarnation = now.incarnation;
@@ -95,7 +96,7 @@ export class Ghost {
     copy.promisedEpoch = 0;
     copy.complete = false;
     copy.durableSeq = 0;
-    copy.log.restart(0, 0);
+    this.#restart(copy, 0, 0);
   }
 
   appended(serverId: ServerId, frame: Frame): void {
@@ -103,16 +104,23 @@ export class Ghost {
     check(frame.senderEpoch === 0 || frame.senderEpoch >= copy.promisedEpoch, 'promised-epoch', () =>
       `${serverId} applied a frame that the primary of epoch ${frame.senderEpoch} sent, and has promised ${copy.promisedEpoch}`);
     check(frame.firstSeq === copy.log.lastSeq + 1, 'defect', () => `${serverId} appends ${frame.firstSeq} after ${copy.log.lastSeq}`);
-    copy.log.append(this.#record(frame));
+    copy.log.append(this.#record(frame, copy.log.last));
   }
 
   /** Mirrors append the same records: taken apart once. */
-  #record(frame: Frame): ShadowRecord {
-    const known = this.#shared.get(frame.lastSeq);
-    if (known !== undefined && known.chain === frame.chain && known.firstSeq === frame.firstSeq && known.epoch === frame.epoch) return known;
-    const record = shadowRecord(frame, valueOf);
-    this.#shared.set(frame.lastSeq, record);
+  #record(frame: Frame, before: ShadowRecord | null): ShadowRecord {
+    const key = position(frame.lastSeq, frame.chain);
+    const known = this.#known.get(key);
+    if (known !== undefined && known.firstSeq === frame.firstSeq && known.epoch === frame.epoch) return known;
+    const record = shadowRecord(frame, before, valueOf);
+    this.#known.set(key, record);
     return record;
+  }
+
+  #restart(copy: GhostCopy, seq: number, chain: number): void {
+    const base = this.#known.get(position(seq, chain)) ?? null;
+    check(base !== null || seq === 0, 'committed-prefix', () => `${copy.serverId} begins its log at ${seq} with digest ${chain.toString(16)}, where no copy ever was`);
+    copy.log.restart(seq, chain, base);
   }
 
   truncated(serverId: ServerId, afterSeq: number): void {
@@ -125,7 +133,7 @@ export class Ghost {
 
   logRestarted(serverId: ServerId, seq: number, chain: number): void {
     const copy = this.copy(serverId);
-    copy.log.restart(seq, chain);
+    this.#restart(copy, seq, chain);
     copy.durableSeq = 0;
     copy.complete = false;
     this.#promotableHasAll(copy);
@@ -167,7 +175,7 @@ export class Ghost {
     const copy = this.copy(serverId);
     this.counts.answeredWrites++;
     const key = requestKey(attachNumber, requestNumber);
-    const seq = history.seqOfRequest(key) ?? copy.log.seqOfRequest(key);
+    const seq = history.seqOfRequest(key) ?? copy.log.seqOfRequest(key, history.lastSeq);
     if (seq === undefined) throw new Violation('answered-everywhere', `${serverId} answers request ${requestNumber} of attach ${attachNumber}, which is in no journal that counts`);
     this.committed(serverId, seq);
     this.#generationAnswered(attachNumber, sessionCount);
@@ -333,10 +341,12 @@ export class Ghost {
     const copy = this.copy(member.serverId);
     if (this.lost(member)) return;
     check(copy.complete, 'joined-verified', () => `${member.serverId} was admitted in epoch ${this.configuration?.epoch}, and says itself that data below its log is missing`);
-    // Let in by a primary that cannot settle without it: what it was filled with may hold prepared records, which are nobody's answers yet.
-    if (copy.log.baseSeq > this.history.lastSeq) return;
     const wrong = this.verifyContent(member.serverId);
     check(wrong === null, 'joined-verified', () => `${member.serverId} was admitted in epoch ${this.configuration?.epoch}: ${wrong}`);
     this.counts.joinsVerified++;
   }
+}
+
+function position(seq: number, chain: number): string {
+  return `${seq} ${chain}`;
 }

@@ -30,6 +30,8 @@ export class History {
   flushedSeq = 0;
   /** Raised when a loss of power of all copies took back writes that had not been flushed. */
   losses = 0;
+  /** Told how much is left. */
+  onLoss: (seq: number) => void = () => undefined;
 
   get lastSeq(): number {
     return this.records.length === 0 ? 0 : this.records[this.records.length - 1].lastSeq;
@@ -82,6 +84,8 @@ export class History {
   /** A primary commits through `seq` (which ends one of its records): its log up to there is the order. */
   commit(log: ShadowLog, seq: number, who: string): void {
     this.#mustExtend(log, seq, who);
+    // What was prepared when a copy was filled is in no journal of that copy, and is committed by it all the same.
+    if (log.baseSeq > this.lastSeq) for (const record of log.belowBase(this.lastSeq)) this.#append(record);
     let at = log.indexOf(this.lastSeq + 1);
     if (at < 0) return;
     for (; at < log.records.length && log.records[at].lastSeq <= seq; at++) this.#append(log.records[at]);
@@ -174,6 +178,7 @@ export class History {
   /** Everything after `seq` is gone for good: all copies lost their power with it unflushed. */
   lose(seq: number): void {
     this.losses++;
+    this.onLoss(seq);
     while (this.records.length > 0 && this.records[this.records.length - 1].lastSeq > seq) {
       for (const operation of (this.records.pop() as ShadowRecord).operations) this.#forget(operation);
     }

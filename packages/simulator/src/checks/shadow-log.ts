@@ -11,6 +11,8 @@ export interface ShadowRecord {
   readonly sessionCount: number;
   /** A copy of the frame's own bytes would cost too much: operations are taken apart on arrival. */
   readonly operations: readonly ShadowOperation[];
+  /** The record that stood before it when it was first appended. The digest is of all that came before, so it has no other. */
+  readonly before: ShadowRecord | null;
 }
 
 export interface ShadowOperation {
@@ -37,6 +39,8 @@ export function requestKey(attachNumber: number, requestNumber: number): number 
 export class ShadowLog {
   baseSeq = 0;
   baseChain = 0;
+  /** What the copy was filled with reaches up to this record, though its journal begins after it. */
+  base: ShadowRecord | null = null;
   records: ShadowRecord[] = [];
 
   get lastSeq(): number {
@@ -45,6 +49,10 @@ export class ShadowLog {
 
   get chain(): number {
     return this.records.length === 0 ? this.baseChain : this.records[this.records.length - 1].chain;
+  }
+
+  get last(): ShadowRecord | null {
+    return this.records.at(-1) ?? this.base;
   }
 
   append(record: ShadowRecord): void {
@@ -56,10 +64,18 @@ export class ShadowLog {
     while (records.length > 0 && records[records.length - 1].lastSeq > afterSeq) records.pop();
   }
 
-  restart(seq: number, chain: number): void {
+  restart(seq: number, chain: number, base: ShadowRecord | null): void {
     this.baseSeq = seq;
     this.baseChain = chain;
+    this.base = base;
     this.records = [];
+  }
+
+  /** What lies below the journal's beginning and after `seq`, oldest first. */
+  belowBase(seq: number): ShadowRecord[] {
+    const below: ShadowRecord[] = [];
+    for (let record = this.base; record !== null && record.firstSeq > seq; record = record.before) below.push(record);
+    return below.reverse();
   }
 
   /** Index of the record that holds `seq`, or -1. */
@@ -84,9 +100,10 @@ export class ShadowLog {
     return this.records[at].chain;
   }
 
-  seqOfRequest(key: number): number | undefined {
-    for (let i = this.records.length - 1; i >= 0; i--) {
-      const { operations } = this.records[i];
+  /** Looks at what comes after `afterSeq` only. */
+  seqOfRequest(key: number, afterSeq: number): number | undefined {
+    for (let record = this.last; record !== null && record.lastSeq > afterSeq; record = record.before) {
+      const { operations } = record;
       for (let k = operations.length - 1; k >= 0; k--) if (operations[k].requestKey === key) return operations[k].seq;
     }
     return undefined;
@@ -94,7 +111,7 @@ export class ShadowLog {
 }
 
 /** Takes a log frame apart. `valueAt` reads one sector of it. */
-export function shadowRecord(frame: Frame, valueAt: (bytes: Uint8Array, at: number, sector: number) => number): ShadowRecord {
+export function shadowRecord(frame: Frame, before: ShadowRecord | null, valueAt: (bytes: Uint8Array, at: number, sector: number) => number): ShadowRecord {
   const operations: ShadowOperation[] = [];
   for (let i = 0; i < frame.count; i++) {
     const op = frame.op(i);
@@ -111,6 +128,6 @@ export function shadowRecord(frame: Frame, valueAt: (bytes: Uint8Array, at: numb
   }
   return {
     firstSeq: frame.firstSeq, lastSeq: frame.lastSeq, epoch: frame.epoch, chain: frame.chain,
-    attachNumber: frame.attachNumber, sessionCount: frame.sessionCount, operations,
+    attachNumber: frame.attachNumber, sessionCount: frame.sessionCount, operations, before,
   };
 }

@@ -94,9 +94,14 @@ const FAULTS: Readonly<Partial<Record<FaultKind, Fault>>> = {
   'misdirected-write': (world, prng) => lie(world, prng, 'misdirectedWrites'),
   'slow-disk': (world, prng) => {
     const server = aServer(world, prng);
+    if (server.slowed) return false;
     const before = server.syncMs;
+    server.slowed = true;
     server.syncMs *= prng.pick([10, 100, 1000]);
-    world.after(prng.pick(DURATIONS_MS), () => { server.syncMs = before; });
+    world.after(prng.pick(DURATIONS_MS), () => {
+      server.slowed = false;
+      server.syncMs = before;
+    });
     return true;
   },
   'wiped-disk': (world, prng) => {

@@ -34,6 +34,7 @@ export class SimServer implements Receiver {
   #greeted = false;
   /** How long a sync takes. */
   syncMs = 0.4;
+  slowed = false;
   #token = 0;
   #workDue = false;
   /** Commands that fail to open the copy are told once. */

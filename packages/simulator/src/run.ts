@@ -58,10 +58,8 @@ function calmDown(world: World): void {
   world.storeDown = false;
   world.poisonNext = 0;
   world.links.heal();
-  for (const sim of world.sims) {
-    sim.process.frozenUntilMs = 0;
-    world.start(sim);
-  }
+  // Whoever is frozen wakes up in its time: what waits for it until then must not come after what is sent later.
+  for (const sim of world.sims) world.start(sim);
   for (const server of world.servers) Object.assign(server.medium.faults, { full: false, failSync: false, failWrite: false, lostWrites: 0, misdirectedWrites: 0, endsIn: 0 });
   const deadlineMs = healedMs + CALM_MS;
   let quietSinceMs = 0;

@@ -332,7 +332,7 @@ export class World {
     const { history } = this.ghost;
     const { log } = this.ghost.copy(id);
     const beyond = new Map<number, number>();
-    for (const record of log.records) {
+    for (const record of [...log.belowBase(history.lastSeq), ...log.records]) {
       if (record.firstSeq <= history.lastSeq) continue;
       for (const operation of record.operations) for (let k = 0; k < operation.sectors; k++) beyond.set(operation.firstSector + k, operation.values?.[k] ?? ZERO_VALUE);
     }

@@ -33,6 +33,29 @@ export class FakeLog implements LogView {
     const last = this.frames.at(-1);
     return last ? { attachNumber: last.attachNumber, count: last.sessionCount, appliedThrough: last.number } : this.base.session;
   }
+
+  append(frame: Frame): void {
+    if (frame.kind !== FrameKind.log || frame.firstSeq !== this.lastSeq + 1) throw new Error(`record ${frame.firstSeq} on a log that ends at ${this.lastSeq}`);
+    if (frame.chain === 0) {
+      frame.chain = checksum(new TextEncoder().encode(`${this.chain} ${frame.epoch} ${frame.firstSeq} ${frame.number}`)) || 1;
+      frame.durableSeq = this.durableSeq;
+      frame.seal();
+    }
+    this.frames.push(frame);
+  }
+
+  truncate(afterSeq: number): void {
+    this.frames = this.frames.filter((frame) => frame.lastSeq <= afterSeq);
+    this.durableSeq = Math.min(this.durableSeq, this.lastSeq);
+  }
+
+  restart(lineage: number, position: LogPosition, epochStarts: readonly EpochStart[], session: SessionMark): void {
+    this.lineage = lineage;
+    this.frames = [];
+    this.base = { position, epochStarts, session };
+    this.durableSeq = position.seq;
+  }
+
   listExtents(from: number, max: number): { readonly extents: readonly number[]; readonly end: boolean } {
     const held = [...this.extents].filter((extent) => extent >= from).sort((a, b) => a - b);
     return { extents: held.slice(0, max), end: held.length <= max };
@@ -102,13 +125,7 @@ export class FakeCopy implements Effects {
 
   append(frame: Frame): void {
     if (this.failAppend) return this.later({ kind: 'store-failed', fault: this.failAppend });
-    if (frame.kind !== FrameKind.log || frame.firstSeq !== this.log.lastSeq + 1) throw new Error(`record ${frame.firstSeq} on a log that ends at ${this.log.lastSeq}`);
-    if (frame.chain === 0) {
-      frame.chain = checksum(new TextEncoder().encode(`${this.log.chain} ${frame.epoch} ${frame.firstSeq} ${frame.number}`)) || 1;
-      frame.durableSeq = this.log.durableSeq;
-      frame.seal();
-    }
-    this.log.frames.push(frame);
+    this.log.append(frame);
   }
 
   sync(): void {
@@ -126,15 +143,11 @@ export class FakeCopy implements Effects {
   later(input: CopyInput): void { this.pendingInputs.push(() => this.receive(input)); }
 
   truncate(afterSeq: number): void {
-    this.log.frames = this.log.frames.filter((frame) => frame.lastSeq <= afterSeq);
-    this.log.durableSeq = Math.min(this.log.durableSeq, this.log.lastSeq);
+    this.log.truncate(afterSeq);
   }
 
   restartLog(lineage: number, position: LogPosition, epochStarts: readonly EpochStart[], session: SessionMark): void {
-    this.log.lineage = lineage;
-    this.log.frames = [];
-    this.log.base = { position, epochStarts, session };
-    this.log.durableSeq = position.seq;
+    this.log.restart(lineage, position, epochStarts, session);
   }
 
   commit(seq: number): void {

@@ -16,7 +16,7 @@ export function configurationOf(members: readonly ServerId[], more: Partial<Conf
   };
 }
 
-const FRESH: DurableState = { promisedEpoch: 0, configuration: null, complete: true, fault: null };
+export const FRESH: DurableState = { promisedEpoch: 0, configuration: null, complete: true, fault: null };
 
 /** Some copies of one volume, a network between them that loses nothing unless told to, and a store that takes every proposal. */
 export class Group {
@@ -149,6 +149,27 @@ export class Group {
   }
 }
 
+/** Request number, kind, block. */
+export type Operation = readonly [number, 'read' | 'write' | 'fua' | 'flush' | 'trim' | 'cache' | 'status', number?];
+
+export function requestFrame(of: { epoch: number; attachNumber: number; count: number; number: number }, operations: readonly Operation[]): Frame {
+  const blocks = operations.filter(([, kind]) => kind === 'write' || kind === 'fua').length;
+  const frame = Frame.create(FrameKind.request, operations.length, blocks, new Uint8Array(blocks * BLOCK_BYTES));
+  frame.epoch = of.epoch;
+  frame.attachNumber = of.attachNumber;
+  frame.sessionCount = of.count;
+  frame.number = of.number;
+  let k = 0;
+  operations.forEach(([number, kind, block = 0], i) => {
+    const writes = kind === 'write' || kind === 'fua';
+    const op = writes ? Op.write : kind === 'read' ? Op.read : kind === 'flush' ? Op.flush : kind === 'trim' ? Op.trim : kind === 'cache' ? Op.cache : Op.status;
+    if (writes) frame.setCrc(k, 1000 + number);
+    frame.setOperation(i, number, op, kind === 'fua' ? OpFlag.fua : 0, block * BLOCK_BYTES, kind === 'flush' ? 0 : BLOCK_BYTES, writes ? k * BLOCK_BYTES : 0, writes ? k++ : 0);
+  });
+  frame.seal();
+  return frame;
+}
+
 /** A client's session with one copy. */
 export class Client {
   readonly key: number;
@@ -171,21 +192,8 @@ export class Client {
     return this;
   }
 
-  /** Operations: [request number, kind, block]. */
-  request(...operations: readonly (readonly [number, 'read' | 'write' | 'fua' | 'flush' | 'trim' | 'cache' | 'status', number?])[]): Frame {
-    const blocks = operations.filter(([, kind]) => kind === 'write' || kind === 'fua').length;
-    const frame = Frame.create(FrameKind.request, operations.length, blocks, new Uint8Array(blocks * BLOCK_BYTES));
-    frame.epoch = this.epoch;
-    frame.attachNumber = this.attachNumber;
-    frame.sessionCount = this.count;
-    frame.number = ++this.number;
-    let k = 0;
-    operations.forEach(([number, kind, block = 0], i) => {
-      const writes = kind === 'write' || kind === 'fua';
-      const op = writes ? Op.write : kind === 'read' ? Op.read : kind === 'flush' ? Op.flush : kind === 'trim' ? Op.trim : kind === 'cache' ? Op.cache : Op.status;
-      frame.setOperation(i, number, op, kind === 'fua' ? OpFlag.fua : 0, block * BLOCK_BYTES, kind === 'flush' ? 0 : BLOCK_BYTES, writes ? k * BLOCK_BYTES : 0, writes ? k++ : 0);
-    });
-    frame.seal();
+  request(...operations: readonly Operation[]): Frame {
+    const frame = requestFrame({ epoch: this.epoch, attachNumber: this.attachNumber, count: this.count, number: ++this.number }, operations);
     this.send(frame);
     return frame;
   }

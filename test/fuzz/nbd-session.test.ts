@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { Frame, FrameKind, Op, REPLY_GAP_BYTES, Status } from '@ashlar/protocol';
-import { type NbdBackend, NbdExport, type NbdReplies, type PayloadLease, ServerSession, type SessionPort, SlabPool } from '@ashlar/nbd';
+import { Frame, FrameKind, Op, type PayloadLease, REPLY_GAP_BYTES, SlabPool, Status } from '@ashlar/protocol';
+import { type NbdBackend, NbdExport, type NbdReplies, ServerSession, type SessionPort } from '@ashlar/nbd';
 import { Prng } from '@ashlar/words';
 
 const SIZE = 2 ** 20;

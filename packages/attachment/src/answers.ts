@@ -77,6 +77,7 @@ function forgive(reply: Frame, k: number): void {
 
 function selected(reply: Frame, wanted: number): Frame {
   const frame = Frame.create(FrameKind.reply, wanted, 0, reply.payload);
+  frame.lease = reply.lease;
   for (let k = 0, n = 0; k < reply.count; k++) {
     if (tags[k] < 0) continue;
     frame.setOperation(n, tags[k], reply.op(k), 0, reply.offsetBytes(k), reply.lengthBytes(k), reply.payloadAt(k), 0);

@@ -1,7 +1,7 @@
-import { primaryOf, volumeTag, type AttachmentSpec, type Configuration, type Frame, type SessionReply, type Usage, type VolumeLimits } from '@ashlar/protocol';
+import { primaryOf, volumeTag, type AttachmentSpec, type Configuration, type Frame, type PayloadLease, type SessionReply, type Usage, type VolumeLimits } from '@ashlar/protocol';
 import { assert, unreachable, type ServerId } from '@ashlar/words';
 import { Delivery, type DeliveryPort, type Line } from './delivery.ts';
-import type { AttachmentClient, AttachmentEffects, AttachmentInput, PayloadLease, Reservation, SendOutcome } from './effects.ts';
+import type { AttachmentClient, AttachmentEffects, AttachmentInput, Reservation, SendOutcome } from './effects.ts';
 import { ASK_MS, BUSY_RETRY_MS, LATE_MS, PROBE_MS, REOPEN_MS_MAX, REOPEN_MS_MIN, REOPEN_SOON_FOR_MS, REOPEN_SOON_MS, REPEAT_MS, RESEND_MS_MAX, RESEND_MS_MIN } from './limits.ts';
 import { Numbers } from './numbers.ts';
 import { NEVER, PrimaryWatch } from './primary-watch.ts';

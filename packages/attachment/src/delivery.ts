@@ -1,7 +1,7 @@
-import { Status, type AttachmentSpec, type Frame, type Usage, type VolumeTag } from '@ashlar/protocol';
+import { Status, type AttachmentSpec, type Frame, type PayloadLease, type Usage, type VolumeTag } from '@ashlar/protocol';
 import type { ServerId } from '@ashlar/words';
 import { Figures, toClient } from './answers.ts';
-import type { AttachmentClient, PayloadLease, SendOutcome } from './effects.ts';
+import type { AttachmentClient, SendOutcome } from './effects.ts';
 import { FlightPool, type Flight } from './flight.ts';
 import { Outbox } from './outbox.ts';
 import type { RateLimit } from './rate-limit.ts';

@@ -1,16 +1,10 @@
-import type { Configuration, Frame, HostMessage, SessionMessage, SessionReply, VolumeLimits } from '@ashlar/protocol';
+import type { Configuration, Frame, HostMessage, PayloadLease, SessionMessage, SessionReply, VolumeLimits } from '@ashlar/protocol';
 import type { ServerId } from '@ashlar/words';
 
 /** Whoever sent requests: one NBD connection. Stays valid after it has ended. */
 export interface AttachmentClient {
-  /** Answers, under the tags of the requests. The frame is the client's from now on. */
+  /** Answers, under the tags of the requests. The frame and its lease are the client's from now on. */
   replied(reply: Frame): void;
-}
-
-/** The right to read a request frame's payload. */
-export interface PayloadLease {
-  /** Nobody reads it any more. Not called when that is not certain. */
-  release(): void;
 }
 
 export type AttachmentInput =

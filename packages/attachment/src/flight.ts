@@ -1,5 +1,5 @@
-import { blocksTouched, Frame, FRAME_HEADER_BYTES, FrameKind, Op, type Status } from '@ashlar/protocol';
-import type { AttachmentClient, PayloadLease } from './effects.ts';
+import { blocksTouched, Frame, FRAME_HEADER_BYTES, FrameKind, Op, type PayloadLease, type Status } from '@ashlar/protocol';
+import type { AttachmentClient } from './effects.ts';
 import { FLIGHTS_POOLED_MAX } from './limits.ts';
 
 const ANSWERED = -1;

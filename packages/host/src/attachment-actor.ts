@@ -1,9 +1,9 @@
 import { partyOf, type Actor, type ActorContext, type Address, type Signal, type StopReason } from '@ashlar/actor';
 import {
-  AttachmentCore, UNANSWERED_BYTES_MAX, type AttachmentClient, type AttachmentEffects, type AttachmentInput, type PayloadLease, type Reservation, type SendOutcome,
+  AttachmentCore, UNANSWERED_BYTES_MAX, type AttachmentClient, type AttachmentEffects, type AttachmentInput, type Reservation, type SendOutcome,
 } from '@ashlar/attachment';
 import type { NbdBackend, NbdBackendLimits, NbdDevice } from '@ashlar/nbd';
-import { Frame, FrameKind, Status, type AttachmentSpec, type Configuration, type HostCommand, type HostMessage, type SessionMessage, type SessionReply, type Usage } from '@ashlar/protocol';
+import { Frame, FrameKind, Status, type PayloadLease, type AttachmentSpec, type Configuration, type HostCommand, type HostMessage, type SessionMessage, type SessionReply, type Usage } from '@ashlar/protocol';
 import { UNANSWERED_MAX, type ServerId } from '@ashlar/words';
 import type { SavedAttachment } from './host-state.ts';
 import { addUsage } from './usage.ts';

@@ -1,4 +1,4 @@
-import type { Frame } from '@ashlar/protocol';
+import type { Frame, PayloadLease } from '@ashlar/protocol';
 
 /** What one export shows to its clients. Read anew for each connection: a volume that grew shows its new size at the next one. */
 export interface NbdDevice {
@@ -55,16 +55,7 @@ export interface NbdReplies {
    * - of a status: pairs of little-endian u32 (length in bytes, 1: hole | 2: reads as zeros) at `payloadAt`, `lengthBytes` long in all,
    *   covering the range asked for from its start, all of it or at least the first pair.
    * The payload is sent from where it lies: it must not change before the socket has taken it. Whoever would use that memory again
-   * gives a lease, which is released when it may; without one it is left to the garbage collector.
+   * sets the frame's lease, which is released when it may; without one it is left to the garbage collector.
    */
-  replied(reply: Frame, lease?: PayloadLease): void;
-}
-
-/** The right to read a frame's payload. */
-export interface PayloadLease {
-  /**
-   * Nobody reads the payload of this frame any more; of a request frame: every operation is answered, it is in the journal and with (or
-   * copied for) every mirror, and will not be sent again. At most once. Not calling it is safe and costs speed: the buffer is then left to the garbage collector.
-   */
-  release(): void;
+  replied(reply: Frame): void;
 }

@@ -1,7 +1,6 @@
-export type { NbdBackend, NbdBackendLimits, NbdDevice, NbdReplies, PayloadLease } from './backend.ts';
+export type { NbdBackend, NbdBackendLimits, NbdDevice, NbdReplies } from './backend.ts';
 export * from './constants.ts';
 export { type ExportDirectory, NbdExport } from './export.ts';
 export type { TlsMode } from './handshake.ts';
 export { ServerSession, type SessionPort } from './session.ts';
-export { SlabPool } from './slab.ts';
 export { decodeUtf8, encodeUtf8 } from './text.ts';

@@ -15,10 +15,6 @@ export const SLAB_BYTES_FIRST = 16 * 1024;
 export const SLAB_BYTES_MIN = 256 * 1024;
 /** It grows up to here while it splits requests; larger requests get memory of their own size. */
 export const SLAB_BYTES_MAX = 2 * 1024 * 1024;
-/** A socket read is not asked for with less room than this (or a quarter of the slab): a read of little costs as much as one of much. */
-export const READ_ROOM_BYTES_MIN = 64 * 1024;
-/** Receive memory kept for reuse, per pool. */
-export const POOLED_BYTES_MAX = 64 * 1024 * 1024;
 
 /** Pairs in one block status reply; the protocol lets a server answer for less than was asked. */
 export const STATUS_EXTENTS_MAX = 4096;

@@ -1,11 +1,10 @@
 import { describe, expect, it } from 'vitest';
-import { Frame, FrameKind, Op, REPLY_GAP_BYTES } from '@ashlar/protocol';
-import type { NbdBackend, NbdReplies, PayloadLease } from './backend.ts';
+import { Frame, FrameKind, Op, type PayloadLease, REPLY_GAP_BYTES, SlabPool } from '@ashlar/protocol';
+import type { NbdBackend, NbdReplies } from './backend.ts';
 import { Command, CommandFlag, NbdError, Option, OptionReply } from './constants.ts';
 import { NbdExport } from './export.ts';
 import type { TlsMode } from './handshake.ts';
 import { ServerSession, type SessionPort } from './session.ts';
-import { SlabPool } from './slab.ts';
 import { encodeUtf8 } from './text.ts';
 
 const SIZE = 2 ** 20;

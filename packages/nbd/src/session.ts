@@ -1,6 +1,6 @@
 import { assert } from '@ashlar/words';
-import { type Frame, Op, Status } from '@ashlar/protocol';
-import type { NbdReplies, PayloadLease } from './backend.ts';
+import { type Frame, Op, type PayloadLease, ReceiveWindow, type Slab, type SlabPool, Status } from '@ashlar/protocol';
+import type { NbdReplies } from './backend.ts';
 import { Command, CommandFlag, NbdError, REQUEST_HEADER_BYTES, REQUEST_MAGIC } from './constants.ts';
 import type { ExportDirectory, NbdExport, Peer } from './export.ts';
 import { type Agreement, Handshake, type TlsMode } from './handshake.ts';
@@ -8,7 +8,6 @@ import { SLAB_BYTES_FIRST, SLAB_BYTES_MAX, SLAB_BYTES_MIN, SOCKET_HOLDS_BYTES_MA
 import { type ReplyMemory, ReplyWriter } from './reply-writer.ts';
 import { RequestBatch } from './request-batch.ts';
 import { heldBytes, isWriteCommand, opFlagsOf, opOf, refusal } from './requests.ts';
-import { ReceiveWindow, type Slab, type SlabPool } from './slab.ts';
 import { Slots } from './slots.ts';
 
 /** What a session asks of the socket it lives on. */
@@ -199,10 +198,10 @@ export class ServerSession implements NbdReplies, Peer {
     this.#scheduleTurn();
   }
 
-  replied(reply: Frame, lease?: PayloadLease): void {
+  replied(reply: Frame): void {
     const { target } = this;
     assert(target !== null, 'only requests are answered');
-    const { count } = reply;
+    const { count, lease } = reply;
     const open = this.#phase !== 'closed';
     const memory: ReplyMemory | null = open && reply.payload.length > 0 ? { bytes: reply.payload, view: viewOf(reply.payload) } : null;
     for (let i = 0; i < count; i++) {

@@ -44,6 +44,15 @@ export function frameHeadBytes(count: number, blockCount: number): number {
 
 const EMPTY = new Uint8Array(0);
 
+/** The right to read a frame's payload where it lies. */
+export interface PayloadLease {
+  /**
+   * Nobody reads the payload of this frame any more; of a request frame: every operation is answered, it is in the journal and with (or
+   * copied for) every mirror, and will not be sent again. At most once. Not calling it is safe and costs speed: the memory is then left to the garbage collector.
+   */
+  release(): void;
+}
+
 /** The low 64 bits of a volume id, as two 32-bit halves. */
 export interface VolumeTag {
   readonly low: number;
@@ -58,6 +67,11 @@ export class Frame {
   head: Uint8Array;
   view: DataView;
   payload: Uint8Array;
+  /**
+   * Of a payload in memory that is used again (a link's receive memory, that of read replies): whoever takes the frame last releases it. The head
+   * is never part of it. Null: the payload belongs to whom it always did.
+   */
+  lease: PayloadLease | null = null;
 
   constructor(head: Uint8Array, payload: Uint8Array = EMPTY) {
     this.head = head;

@@ -2,3 +2,4 @@ export * from './configuration.ts';
 export * from './frame.ts';
 export * from './messages.ts';
 export * from './control-messages.ts';
+export * from './receive-memory.ts';

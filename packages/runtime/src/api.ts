@@ -15,6 +15,8 @@ export interface Runtime {
   nowMs(): number;
   /** This thread hosts the party: addresses that begin with it are looked up here, and links announce it. */
   addParty(party: Party): void;
+  /** True if this thread hosts the party. */
+  hosts(party: Party): boolean;
   /** Starts a child of the root supervisor (one_for_one; its children do not pull each other down). */
   start(spec: ChildSpec): SpawnOutcome;
   /** Stops a child of the root supervisor in order; resolves when it has ended. */

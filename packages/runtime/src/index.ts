@@ -1,3 +1,4 @@
+export { adopt, type ReadInPlace } from './adopt.ts';
 export * from './api.ts';
 export * from './directory-lock.ts';
 export { newLinkToken } from './links.ts';

@@ -33,10 +33,17 @@ export const RECONNECT_MS_MIN = 50;
 export const RECONNECT_MS_MAX = 1000;
 /** The first message of a link: 1024 parties of 63 letters, and room. */
 export const HELLO_BYTES_MAX = 128 * 2 ** 10;
+/** Receive memory of a link at first, and of one that fills that: one read of a unix socket (208 KiB by default) and the rest of a batch fit. */
+export const LINK_SLAB_BYTES_FIRST = 64 * 2 ** 10;
+export const LINK_SLAB_BYTES_MIN = 512 * 2 ** 10;
+/** It grows up to here while it splits messages; larger ones get memory of their own size. */
+export const LINK_SLAB_BYTES_MAX = 2 * 2 ** 20;
 /** Both ends of a new link must have introduced themselves by then. */
 export const HANDSHAKE_MS = 5000;
 /** Links that have not introduced themselves yet. */
 export const HANDSHAKES_MAX = 64;
+/** Connections that have not asked for a link yet. One more, and the oldest is dropped: a flood of silent ones shuts nobody out who asks at once. */
+export const ARRIVALS_MAX = 256;
 /** How long the other side may take to answer the end of a link: a frozen one must not keep us from ending. */
 export const CLOSE_MS = 1000;
 /** A link from which nothing came for so long, although it was asked, is taken to be cut. Not for failover, which is the beacons' business. */

@@ -1,8 +1,10 @@
 import { partyOf, type Address, type Message, type Party, type SendOutcome } from '@ashlar/actor';
-import type { WebSocket } from 'ws';
+import type { Slab } from '@ashlar/protocol';
 import type { LinkView } from './api.ts';
 import type { LinkEnd } from './links.ts';
 import { HANDSHAKE_MS, HELLO_BYTES_MAX, LINK_BATCH_BYTES_MAX, LINK_BUFFERED_BYTES_MAX, LINK_SILENT_MS, PARTIES_MAX, WIRE_VERSION } from './limits.ts';
+import { WS_HEADER_BYTES_MAX } from './websocket/framing.ts';
+import type { LinkSocket, LinkSocketEvents } from './websocket/link-socket.ts';
 import { GrowingBatch, WireDecoder, WireEncoder } from './wire/envelope.ts';
 import { Malformed } from './wire/shape.ts';
 
@@ -25,10 +27,9 @@ const SPARE_MAX = 4;
 const SPARE_BYTES_MAX = 2 * LINK_BATCH_BYTES_MAX;
 
 /** One WebSocket between two processes. Everything that one turn sends goes out as one message. */
-export class Link {
-  readonly side: 'client' | 'server';
+export class Link implements LinkSocketEvents {
   readonly incarnation: number;
-  readonly #socket: WebSocket;
+  readonly #socket: LinkSocket;
   readonly #end: LinkEnd;
   readonly #owner: LinkOwner;
   readonly #encoder = new WireEncoder();
@@ -46,47 +47,44 @@ export class Link {
   #receivedBytes = 0;
   #refusedBusy = 0;
 
-  constructor(socket: WebSocket, side: 'client' | 'server', incarnation: number, end: LinkEnd, owner: LinkOwner) {
+  constructor(socket: LinkSocket, incarnation: number, end: LinkEnd, owner: LinkOwner) {
     this.#socket = socket;
-    this.side = side;
     this.incarnation = incarnation;
     this.#end = end;
     this.#owner = owner;
     this.#decoder = new WireDecoder((address) => this.#parties.has(partyOf(address)));
-    socket.on('error', (error: Error) => this.#end.log.debug({ incarnation, error: error.message }, 'link error'));
-    socket.on('close', () => this.#onClose('the other side closed it'));
-    socket.on('pong', () => { this.#heard = true; });
-    socket.on('message', (data: Buffer, isBinary: boolean) => this.#onMessage(data, isBinary));
-    if (side === 'server') this.introduce(end.parties());
-    else socket.on('open', () => this.introduce(end.parties()));
+    socket.events = this;
+    if (socket.open) this.introduce(end.parties());
     this.#silence = setTimeout(() => this.close('no hello in time'), HANDSHAKE_MS);
   }
 
+  /** Settled when its socket is gone. */
+  get gone(): Promise<void> { return this.#socket.gone; }
   get up(): boolean { return this.#introduced; }
 
   introduce(parties: readonly Party[]): void {
-    if (this.#socket.readyState !== this.#socket.OPEN) return;
+    if (!this.#socket.open) return;
     const hello: Hello = { ashlar: 'link', versions: [WIRE_VERSION, WIRE_VERSION], parties };
     this.#flush();
-    this.#socket.send(JSON.stringify(hello));
+    this.#socket.sendText(JSON.stringify(hello));
   }
 
   /** That party is reached over a newer link now. */
   forget(party: Party): void { this.#parties.delete(party); }
 
   send(to: Address, from: Address, message: Message): SendOutcome {
-    if (this.#closed || this.#socket.readyState !== this.#socket.OPEN) return 'unreachable';
-    if (this.#socket.bufferedAmount + (this.#batch?.at ?? 0) > LINK_BUFFERED_BYTES_MAX) {
+    if (this.#closed || !this.#socket.open) return 'unreachable';
+    if (this.#socket.bufferedBytes + (this.#batch?.length ?? 0) > LINK_BUFFERED_BYTES_MAX) {
       this.#refusedBusy++;
       return 'busy';
     }
     if (this.#batch === null) {
-      this.#batch = this.#spare.pop() ?? new GrowingBatch(16 * 1024);
+      this.#batch = this.#spare.pop() ?? new GrowingBatch(16 * 1024, WS_HEADER_BYTES_MAX);
       this.#end.atOutput(() => this.#flush());
     }
     this.#encoder.encode(to, from, message, this.#batch);
     this.#sentMessages++;
-    if (this.#batch.at >= LINK_BATCH_BYTES_MAX) this.#flush();
+    if (this.#batch.length >= LINK_BATCH_BYTES_MAX) this.#flush();
     return 'ok';
   }
 
@@ -94,40 +92,56 @@ export class Link {
     const batch = this.#batch;
     if (!batch || this.#closed) return;
     this.#batch = null;
-    this.#sentBytes += batch.at;
-    this.#socket.send(batch.written(), { binary: true, compress: false }, () => {
-      batch.at = 0;
+    this.#sentBytes += batch.length;
+    this.#socket.sendBinary(batch.bytes, batch.view, batch.at, () => {
+      batch.clear();
       if (batch.bytes.length <= SPARE_BYTES_MAX && this.#spare.length < SPARE_MAX) this.#spare.push(batch);
     });
   }
 
-  #onMessage(data: Buffer, isBinary: boolean): void {
+  // ---- LinkSocketEvents
+
+  opened(): void { this.introduce(this.#end.parties()); }
+  pong(): void { this.#heard = true; }
+  text(bytes: Uint8Array): void { this.#received(() => this.#onHello(bytes)); }
+  binary(bytes: Uint8Array, memory: Slab): void { this.#received(() => this.#onBatch(bytes, memory)); }
+
+  malformed(reason: string): void {
+    if (this.#closed) return;
+    this.#end.log.warn({ incarnation: this.incarnation, parties: [...this.#parties], error: reason }, 'a link sent something malformed and is closed');
+    this.close('malformed');
+  }
+
+  closed(error: string | null): void {
+    if (error !== null) this.#end.log.debug({ incarnation: this.incarnation, error }, 'link error');
+    this.#onClose('the other side closed it');
+  }
+
+  #received(take: () => void): void {
     if (this.#closed) return;
     this.#heard = true;
     try {
-      if (isBinary) this.#onBatch(data);
-      else this.#onHello(data);
+      take();
     } catch (error) {
       if (!(error instanceof Malformed)) throw error;
-      this.#end.log.warn({ incarnation: this.incarnation, parties: [...this.#parties], error: error.message }, 'a link sent something malformed and is closed');
-      this.close('malformed');
+      this.malformed(error.message);
     }
   }
 
-  #onBatch(data: Buffer): void {
+  #onBatch(data: Uint8Array, memory: Slab): void {
     if (!this.#introduced) throw new Malformed('messages before the hello');
     this.#receivedBytes += data.length;
     this.#end.turn(() => {
       this.#decoder.decode(data, (to, from, message) => {
         this.#receivedMessages++;
         if (!this.#end.receive(to, from, message)) this.#refusedBusy++;
-      });
+      }, memory);
     });
   }
 
-  #onHello(data: Buffer): void {
+  #onHello(data: Uint8Array): void {
     if (data.length > HELLO_BYTES_MAX) throw new Malformed(`a hello of ${data.length} bytes`);
-    const hello = parseHello(data.toString('utf8'));
+    const hello = parseHello(new TextDecoder().decode(data));
     if (hello.versions[0] > WIRE_VERSION || hello.versions[1] < WIRE_VERSION) throw new Malformed(`wire versions ${hello.versions.join(' to ')}, this side speaks ${WIRE_VERSION}`);
     const ours = new Set(this.#end.parties());
     const clash = hello.parties.find((party) => ours.has(party));
@@ -167,8 +181,8 @@ export class Link {
 
   inspect(): LinkView {
     return {
-      parties: [...this.#parties], incarnation: this.incarnation, side: this.side, sentMessages: this.#sentMessages, sentBytes: this.#sentBytes,
-      receivedMessages: this.#receivedMessages, receivedBytes: this.#receivedBytes, bufferedBytes: this.#socket.bufferedAmount, refusedBusy: this.#refusedBusy,
+      parties: [...this.#parties], incarnation: this.incarnation, side: this.#socket.side, sentMessages: this.#sentMessages, sentBytes: this.#sentBytes,
+      receivedMessages: this.#receivedMessages, receivedBytes: this.#receivedBytes, bufferedBytes: this.#socket.bufferedBytes, refusedBusy: this.#refusedBusy,
     };
   }
 }

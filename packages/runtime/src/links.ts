@@ -1,13 +1,13 @@
 import { randomBytes, timingSafeEqual } from 'node:crypto';
 import { chmodSync, rmSync } from 'node:fs';
-import { createServer, type IncomingMessage, type Server } from 'node:http';
-import type { Duplex } from 'node:stream';
+import { createServer, type Server, type Socket } from 'node:net';
 import type { ActorLog, Address, DownReason, Message, Party, SendOutcome } from '@ashlar/actor';
+import { SlabPool } from '@ashlar/protocol';
 import { AshlarError } from '@ashlar/words';
-import { WebSocket, WebSocketServer } from 'ws';
 import type { LinkAddress, LinkNotice, Links, LinkView } from './api.ts';
-import { CLOSE_MS, HANDSHAKES_MAX, LINK_MESSAGE_BYTES_MAX, RECONNECT_MS_MAX, RECONNECT_MS_MIN } from './limits.ts';
+import { ARRIVALS_MAX, HANDSHAKES_MAX, RECONNECT_MS_MAX, RECONNECT_MS_MIN } from './limits.ts';
 import { Link } from './link.ts';
+import { LinkSocket } from './websocket/link-socket.ts';
 
 /** What the links need of the runtime that they belong to. */
 export interface LinkEnd {
@@ -31,8 +31,6 @@ interface Dialled {
   waitMs: number;
 }
 
-const SOCKET_OPTIONS = { perMessageDeflate: false, skipUTF8Validation: true, maxPayload: LINK_MESSAGE_BYTES_MAX, closeTimeout: CLOSE_MS };
-
 /** All links of one thread, and which of them leads to whom. */
 export class WebSocketLinks implements Links {
   readonly #token: string;
@@ -40,8 +38,10 @@ export class WebSocketLinks implements Links {
   readonly #dialled = new Map<Party, Dialled>();
   readonly #open = new Set<Link>();
   readonly #byParty = new Map<Party, Link>();
-  readonly #servers: { readonly http: Server; readonly path: string | null }[] = [];
-  readonly #acceptor = new WebSocketServer({ noServer: true, ...SOCKET_OPTIONS });
+  readonly #servers: { readonly server: Server; readonly path: string | null }[] = [];
+  /** Accepted, but not asked for a link yet; oldest first. */
+  readonly #arrivals = new Set<LinkSocket>();
+  readonly #pool = new SlabPool();
   #closed = false;
 
   constructor(token: string, end: LinkEnd) {
@@ -64,30 +64,40 @@ export class WebSocketLinks implements Links {
   }
 
   async listen(address: LinkAddress): Promise<LinkAddress> {
-    const http = createServer((_request, response) => response.writeHead(426).end());
-    http.on('upgrade', (request, socket, head) => this.#accept(request, socket, head));
+    // Accepted sockets are left unread, so that their first read already goes into our memory.
+    const server = createServer({ pauseOnConnect: true });
+    server.on('connection', (socket) => this.#accept(socket));
     const path = 'path' in address ? address.path : null;
     // Whoever holds the directory's lock owns the socket; one that is left over is of a process that has ended.
     if (path !== null) rmSync(path, { force: true });
     await new Promise<void>((resolve, reject) => {
-      http.once('error', (error) => reject(new AshlarError('io-error', `cannot listen on ${JSON.stringify(address)}`, { cause: error })));
-      http.listen(path === null ? { host: (address as { host: string }).host, port: (address as { port: number }).port } : { path }, resolve);
+      server.once('error', (error) => reject(new AshlarError('io-error', `cannot listen on ${JSON.stringify(address)}`, { cause: error })));
+      server.listen(path === null ? { host: (address as { host: string }).host, port: (address as { port: number }).port } : { path }, resolve);
     });
     if (path !== null) chmodSync(path, 0o600);
-    this.#servers.push({ http, path });
-    const bound = http.address();
+    this.#servers.push({ server, path });
+    const bound = server.address();
     return typeof bound === 'object' && bound !== null ? { host: bound.address, port: bound.port } : address;
   }
 
-  #accept(request: IncomingMessage, socket: Duplex, head: Buffer): void {
-    const waiting = [...this.#open].filter((link) => !link.up).length;
-    const refused = this.#closed || waiting >= HANDSHAKES_MAX ? '503 Service Unavailable' : this.#knows(request.headers.authorization) ? null : '401 Unauthorized';
-    if (refused !== null) {
-      this.#end.log.warn({ remote: request.socket.remoteAddress ?? 'unix', refused }, 'a link was refused');
-      socket.end(`HTTP/1.1 ${refused}\r\nConnection: close\r\n\r\n`);
-      return;
+  #accept(socket: Socket): void {
+    for (const oldest of this.#arrivals) {
+      if (this.#arrivals.size < ARRIVALS_MAX) break;
+      this.#arrivals.delete(oldest);
+      oldest.terminate();
     }
-    this.#acceptor.handleUpgrade(request, socket, head, (webSocket) => this.#begin(webSocket, 'server', null));
+    const arrival = LinkSocket.accept(socket, this.#pool, (head) => this.#refusal(arrival, head.headers.get('authorization')), (link) => {
+      this.#arrivals.delete(link);
+      this.#begin(link, null);
+    }, (gone) => this.#arrivals.delete(gone));
+    this.#arrivals.add(arrival);
+  }
+
+  #refusal(arrival: LinkSocket, authorization: string | undefined): string | null {
+    const waiting = [...this.#open].filter((link) => !link.up).length;
+    const refused = this.#closed || waiting >= HANDSHAKES_MAX ? '503 Service Unavailable' : this.#knows(authorization) ? null : '401 Unauthorized';
+    if (refused !== null) this.#end.log.warn({ remote: arrival.remote, refused }, 'a link was refused');
+    return refused;
   }
 
   /** In constant time, so that nobody can guess it byte by byte. */
@@ -127,18 +137,11 @@ export class WebSocketLinks implements Links {
 
   #dial(dialled: Dialled): void {
     dialled.retry = null;
-    const { address } = dialled;
-    const url = 'path' in address ? `ws+unix://${address.path}:/link` : `ws://${address.host.includes(':') ? `[${address.host}]` : address.host}:${address.port}/link`;
-    const socket = new WebSocket(url, {
-      ...SOCKET_OPTIONS, headers: { authorization: `Bearer ${this.#token}` },
-      // A mask of zeros need not be applied; it hides nothing inside an authenticated link anyway.
-      generateMask: () => {},
-    });
-    dialled.link = this.#begin(socket, 'client', dialled);
+    dialled.link = this.#begin(LinkSocket.dial(dialled.address, this.#token, this.#pool), dialled);
   }
 
-  #begin(socket: WebSocket, side: 'client' | 'server', dialled: Dialled | null): Link {
-    const link: Link = new Link(socket, side, this.#end.nextIncarnation(), this.#end, {
+  #begin(socket: LinkSocket, dialled: Dialled | null): Link {
+    const link: Link = new Link(socket, this.#end.nextIncarnation(), this.#end, {
       parties: (former, now) => this.#onParties(link, former, now, dialled),
       closed: (reason) => this.#onClosed(link, dialled, reason),
     });
@@ -200,12 +203,15 @@ export class WebSocketLinks implements Links {
   async close(): Promise<void> {
     this.#closed = true;
     for (const party of this.#dialled.keys()) this.disconnect(party);
-    for (const link of this.#open) link.close('shutdown');
-    for (const { http, path } of this.#servers.splice(0)) {
-      await new Promise<void>((resolve) => http.close(() => resolve()));
+    const links = [...this.#open];
+    for (const link of links) link.close('shutdown');
+    for (const arrival of this.#arrivals) arrival.terminate();
+    for (const { server, path } of this.#servers.splice(0)) {
+      await new Promise<void>((resolve) => server.close(() => resolve()));
       if (path !== null) rmSync(path, { force: true });
     }
-    this.#acceptor.close();
+    // What was sent last is on its way until then.
+    await Promise.all(links.map((link) => link.gone));
   }
 }
 

@@ -72,6 +72,8 @@ export class ThreadRuntime implements Runtime, CellHost, TreeHost {
 
   nowMs(): number { return this.#clock(); }
 
+  hosts(party: Party): boolean { return this.#parties.has(party); }
+
   addParty(party: Party): void {
     if (this.#parties.has(party)) return;
     this.#parties.add(party);

@@ -1,5 +1,5 @@
 import { nameOf, partyOf, type Actor, type ActorContext, type Address, type Signal, type StopReason } from '@ashlar/actor';
-import type { CopyMessage, CopyReport, ManagerCommand, ManagerMessage, SessionMessage, SessionReply } from '@ashlar/protocol';
+import type { CopyMessage, CopyReport, Frame, ManagerCommand, ManagerMessage, SessionMessage, SessionReply } from '@ashlar/protocol';
 import type { Leases, TimerName } from '@ashlar/replication';
 import type { CopyStore } from '@ashlar/store';
 import type { Prng, ServerId, VolumeId } from '@ashlar/words';
@@ -23,6 +23,8 @@ export interface CopySurroundings {
   readonly leases: Leases;
   readonly replies: ReplyMemory;
   readonly prng: Prng;
+  /** True if that server lives in this thread. */
+  readonly hosts: (serverId: ServerId) => boolean;
 }
 
 /** Without a write for so long, what the journal still holds is moved to the extents, so that a restart has little to do. */
@@ -167,7 +169,19 @@ export class CopyActor implements Actor<CopyActorMessage>, CopyPort {
       this.#senders.set(from, peer);
     }
     this.driver.receive({ kind: 'peer', from: peer, message });
+    if (message.kind === 'append') this.#handled(message.frame);
     if (message.kind === 'adopt') this.#watchPeers();
+  }
+
+  /**
+   * The driver has returned: the frame is in the journal, or refused, or held as a copy, and links to mirrors copy what they are given. Only a
+   * mirror in this same thread may still have it before it; then its memory is left to the garbage collector.
+   */
+  #handled(frame: Frame): void {
+    if (frame.lease === null) return;
+    for (const peer of this.#peers.keys()) if (this.#surroundings.hosts(peer)) return;
+    frame.lease.release();
+    frame.lease = null;
   }
 
   #onSession(message: SessionMessage, from: Address): void {
@@ -179,6 +193,7 @@ export class CopyActor implements Actor<CopyActorMessage>, CopyPort {
       this.#context.monitor(from);
     }
     this.driver.receive({ kind: 'session', key, message });
+    if (message.kind === 'requests') this.#handled(message.frame);
     if (message.kind === 'close') this.#sessions.delete(key);
   }
 

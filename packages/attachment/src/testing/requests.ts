@@ -1,6 +1,6 @@
-import { blocksTouched, Frame, FrameKind, Op, REPLY_GAP_BYTES, Status, type AttachmentSpec, type Configuration } from '@ashlar/protocol';
+import { blocksTouched, Frame, FrameKind, Op, type PayloadLease, REPLY_GAP_BYTES, Status, type AttachmentSpec, type Configuration } from '@ashlar/protocol';
 import { BLOCK_BYTES, hostId, serverId, volumeId, type ServerId } from '@ashlar/words';
-import type { AttachmentClient, PayloadLease } from '../effects.ts';
+import type { AttachmentClient } from '../effects.ts';
 
 const VOLUME = volumeId('vol-0123456789abcdef0');
 export const A = serverId('server-a');

@@ -1,7 +1,8 @@
 import type { Socket } from 'node:net';
 import { createServer as createTlsServer, type TLSSocket } from 'node:tls';
-import { type ExportDirectory, type NbdExport, type PayloadLease, ServerSession, type SessionPort, type SlabPool, type TlsMode } from '@ashlar/nbd';
-import { adopt } from './adopt.ts';
+import { type ExportDirectory, type NbdExport, ServerSession, type SessionPort, type TlsMode } from '@ashlar/nbd';
+import type { PayloadLease, SlabPool } from '@ashlar/protocol';
+import { adopt } from '@ashlar/runtime';
 import { HANDSHAKE_DEADLINE_MS, KEEPALIVE_MS, LINGER_MS, WRITE_QUEUE_BYTES_MAX } from './limits.ts';
 
 /** Certificates as PEM text. */

@@ -1,5 +1,5 @@
-import { type Frame, Op } from '@ashlar/protocol';
-import type { NbdBackend, NbdBackendLimits, NbdDevice, NbdReplies, PayloadLease } from '@ashlar/nbd';
+import { type Frame, Op, type PayloadLease } from '@ashlar/protocol';
+import type { NbdBackend, NbdBackendLimits, NbdDevice, NbdReplies } from '@ashlar/nbd';
 import { BLOCK_BYTES, Prng } from '@ashlar/words';
 
 /** A device that answers one in so many overwrites and forgets it: what a verifier must notice before it is believed. */
@@ -33,9 +33,9 @@ export class DroppingBackend implements NbdBackend {
       changeOp(frame, i, Op.flush);
     }
     const replies: NbdReplies = {
-      replied: (reply, replyLease) => {
+      replied: (reply) => {
         for (let i = 0; i < reply.count; i++) if (hidden.has(reply.requestNumber(i))) changeOp(reply, i, Op.write);
-        client.replied(reply, replyLease);
+        client.replied(reply);
       },
     };
     this.#inner.submit(frame, replies, lease);

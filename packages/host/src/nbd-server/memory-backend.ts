@@ -1,5 +1,5 @@
-import { Frame, FrameKind, Op, REPLY_GAP_BYTES, Status } from '@ashlar/protocol';
-import type { NbdBackend, NbdBackendLimits, NbdDevice, NbdReplies, PayloadLease } from '@ashlar/nbd';
+import { Frame, FrameKind, Op, type PayloadLease, REPLY_GAP_BYTES, Status } from '@ashlar/protocol';
+import type { NbdBackend, NbdBackendLimits, NbdDevice, NbdReplies } from '@ashlar/nbd';
 
 const CHUNK_BYTES = 1024 * 1024;
 /** Reply memory kept for reuse. */
@@ -48,7 +48,8 @@ export class MemoryBackend implements NbdBackend {
       at += mine;
     }
     lease.release();
-    client.replied(reply, buffer ?? undefined);
+    reply.lease = buffer;
+    client.replied(reply);
   }
 
   #carryOut(frame: Frame, i: number, reply: Frame): Status {

@@ -2,7 +2,8 @@ import { once } from 'node:events';
 import { unlinkSync } from 'node:fs';
 import { connect, createServer, type ListenOptions, type Server, type Socket } from 'node:net';
 import { AshlarError } from '@ashlar/words';
-import { type ExportDirectory, type NbdBackend, NbdExport, SlabPool } from '@ashlar/nbd';
+import { type ExportDirectory, type NbdBackend, NbdExport } from '@ashlar/nbd';
+import { SlabPool } from '@ashlar/protocol';
 import { Connection, type NbdTls } from './connection.ts';
 import { BACKLOG, CONNECTIONS_MAX, HANDSHAKES_MAX, SHUTDOWN_GRACE_MS } from './limits.ts';
 

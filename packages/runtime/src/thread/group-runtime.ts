@@ -19,6 +19,7 @@ export class GroupRuntime implements Runtime {
   get links() { return this.#thread.links; }
   nowMs(): number { return this.#thread.nowMs(); }
 
+  hosts(party: Party): boolean { return this.#thread.hosts(party); }
   addParty(party: Party): void {
     this.#parties.add(party);
     this.#thread.addParty(party);

@@ -1,4 +1,5 @@
 import { isAddress, type Address, type Message } from '@ashlar/actor';
+import type { Slab } from '@ashlar/protocol';
 import { Defect } from '@ashlar/words';
 import protobuf from 'protobufjs';
 import { COLD_BYTES_MAX, COLD_FIELDS_MAX, LINK_ADDRESSES_MAX, LINK_MESSAGE_BYTES_MAX } from '../limits.ts';
@@ -115,7 +116,7 @@ export class WireEncoder {
 
 export type Receive = (to: Address, from: Address, message: Message) => void;
 
-/** One direction of a link, at the receiving end. Frames are views of the bytes given: those must not be reused. */
+/** One direction of a link, at the receiving end. */
 export class WireDecoder {
   readonly #addresses: (Address | undefined)[] = [];
   /** Refuses senders that the peer may not speak for. */
@@ -125,8 +126,11 @@ export class WireDecoder {
     this.#mayBeFrom = mayBeFrom;
   }
 
-  /** Hands over each message of a batch. Throws Malformed at the first thing that is wrong; what came before it has been handed over. */
-  decode(bytes: Uint8Array, receive: Receive): void {
+  /**
+   * Hands over each message of a batch. Throws Malformed at the first thing that is wrong; what came before it has been handed over. Frames are
+   * views of the bytes: those must not be used again, unless they lie in `memory`, of which each frame's payload is then leased.
+   */
+  decode(bytes: Uint8Array, receive: Receive, memory: Slab | null = null): void {
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     let at = 0;
     while (at < bytes.length) {
@@ -137,19 +141,19 @@ export class WireDecoder {
       const code = view.getUint16(at + 4, true);
       const to = view.getUint16(at + 6, true);
       if (code === ADDRESS_CODE) this.#learn(to, bytes, body, end);
-      else receive(this.#known(to), this.#sender(view.getUint16(at + 8, true)), this.#message(code, bytes, view, body, end));
+      else receive(this.#known(to), this.#sender(view.getUint16(at + 8, true)), this.#message(code, bytes, view, body, end, memory));
       at = end;
     }
   }
 
-  #message(code: number, bytes: Uint8Array, view: DataView, at: number, end: number): Message {
+  #message(code: number, bytes: Uint8Array, view: DataView, at: number, end: number, memory: Slab | null): Message {
     if (code === PLAIN_CODE) return decodePlain(bytes.subarray(at, end), isReserved);
-    const hot = decodeHot(code, bytes, view, at, end);
+    const hot = decodeHot(code, bytes, view, at, end, memory);
     if (hot !== undefined) return hot;
     const entry = COLD_BY_CODE.get(code);
     if (entry === undefined) throw new Malformed(`unknown code ${code}`);
     if (end - at > COLD_BYTES_MAX) throw new Malformed(`a ${entry.kind} message of ${end - at} bytes`);
-    return { kind: entry.kind, ...entry.body.fromWire(parseProtobuf(entry.type, bytes.subarray(at, end))) };
+    return { kind: entry.kind, ...entry.body.fromWire(parseProtobuf(entry.type, memory === null ? bytes.subarray(at, end) : bytes.slice(at, end))) };
   }
 
   #learn(number: number, bytes: Uint8Array, at: number, end: number): void {
@@ -198,13 +202,16 @@ function countFields(type: Type, reader: Reader, end: number, fieldsMax: number)
   return left;
 }
 
-/** A batch in memory of its own, for tests and rings. */
+/** A batch in memory of its own. `room`: bytes before its first, for whoever sends it. */
 export class GrowingBatch implements BatchTarget {
   bytes: Uint8Array;
   view: DataView;
-  at = 0;
+  at: number;
+  readonly #room: number;
 
-  constructor(capacity = 4096) {
+  constructor(capacity = 4096, room = 0) {
+    this.#room = room;
+    this.at = room;
     this.bytes = unfilled(capacity);
     this.view = new DataView(this.bytes.buffer);
   }
@@ -219,7 +226,9 @@ export class GrowingBatch implements BatchTarget {
     this.view = new DataView(grown.buffer);
   }
 
-  written(): Uint8Array { return this.bytes.subarray(0, this.at); }
+  get length(): number { return this.at - this.#room; }
+  clear(): void { this.at = this.#room; }
+  written(): Uint8Array { return this.bytes.subarray(this.#room, this.at); }
 }
 
 /** Memory with whatever was in it: every byte that is sent is written first, and filling a batch of 256 KiB with zeros takes 10 µs. */

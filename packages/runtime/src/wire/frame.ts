@@ -1,4 +1,4 @@
-import { parseFrame, type Frame } from '@ashlar/protocol';
+import { Frame, parseFrame, type Slab } from '@ashlar/protocol';
 import type { HotKind, WireMessage } from './messages.ts';
 import { Malformed } from './shape.ts';
 
@@ -50,16 +50,16 @@ export function encodeHot(message: HotMessage, target: Uint8Array, view: DataVie
   }
 }
 
-/** The message whose body is bytes[at, end). Its frame is a view of `bytes`. Throws Malformed. */
-export function decodeHot(code: number, bytes: Uint8Array, view: DataView, at: number, end: number): HotMessage | undefined {
+/** The message whose body is bytes[at, end). Its frame is a view of `bytes`; if they lie in `memory`, the payload only, under a lease. Throws Malformed. */
+export function decodeHot(code: number, bytes: Uint8Array, view: DataView, at: number, end: number, memory: Slab | null): HotMessage | undefined {
   switch (code) {
-    case HOT_CODES.append: return { kind: 'append', frame: takeFrame(bytes, at, end) };
+    case HOT_CODES.append: return { kind: 'append', frame: takeFrame(bytes, at, end, memory) };
     case HOT_CODES.progress:
       if (end - at !== PROGRESS_BYTES) throw new Malformed('progress of a wrong length');
       return { kind: 'progress', epoch: takeWhole(view, at), attempt: takeWhole(view, at + 8), seq: takeWhole(view, at + 16), durableSeq: takeWhole(view, at + 24), chain: view.getUint32(at + 32, true) };
-    case HOT_CODES.requests: return { kind: 'requests', sessionId: takeNumberBefore(view, at, end, 8), frame: takeFrame(bytes, at + 8, end) };
-    case HOT_CODES.replies: return { kind: 'replies', sessionId: takeNumberBefore(view, at, end, 8), frame: takeFrame(bytes, at + 8, end) };
-    case HOT_CODES.fill: return { kind: 'fill', epoch: takeNumberBefore(view, at, end, 16), extent: takeWhole(view, at + 8), frame: takeFrame(bytes, at + 16, end) };
+    case HOT_CODES.requests: return { kind: 'requests', sessionId: takeNumberBefore(view, at, end, 8), frame: takeFrame(bytes, at + 8, end, memory) };
+    case HOT_CODES.replies: return { kind: 'replies', sessionId: takeNumberBefore(view, at, end, 8), frame: takeFrame(bytes, at + 8, end, memory) };
+    case HOT_CODES.fill: return { kind: 'fill', epoch: takeNumberBefore(view, at, end, 16), extent: takeWhole(view, at + 8), frame: takeFrame(bytes, at + 16, end, memory) };
     default: return undefined;
   }
 }
@@ -71,10 +71,14 @@ function putFrame(frame: Frame, target: Uint8Array, at: number): void {
   if (frame.payload.length > 0) target.set(frame.payload, at + frame.head.length);
 }
 
-function takeFrame(bytes: Uint8Array, at: number, end: number): Frame {
+function takeFrame(bytes: Uint8Array, at: number, end: number, memory: Slab | null): Frame {
   const frame = parseFrame(bytes.subarray(at, end));
   if ('malformed' in frame) throw new Malformed(frame.malformed);
-  return frame;
+  if (memory === null) return frame;
+  // Heads are read as long as an operation is unanswered, payloads only until they are written somewhere.
+  const own = new Frame(Buffer.from(frame.head), frame.payload);
+  if (frame.payload.length > 0) own.lease = memory.lease();
+  return own;
 }
 
 function takeNumberBefore(view: DataView, at: number, end: number, fixedBytes: number): number {

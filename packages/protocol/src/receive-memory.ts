@@ -1,6 +1,10 @@
 import { assert } from '@ashlar/words';
-import type { PayloadLease } from './backend.ts';
-import { POOLED_BYTES_MAX, READ_ROOM_BYTES_MIN } from './limits.ts';
+import type { PayloadLease } from './frame.ts';
+
+/** A socket read is not asked for with less room than this (or a quarter of the slab): a read of little costs as much as one of much. */
+const READ_ROOM_BYTES_MIN = 64 * 1024;
+/** Receive memory kept for reuse, per pool. */
+const POOLED_BYTES_MAX = 64 * 1024 * 1024;
 
 /** A piece of receive memory. It may be overwritten when no frame over it is leased any more. */
 export class Slab implements PayloadLease {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { Prng } from '@ashlar/words';
-import { ReceiveWindow, SlabPool } from './slab.ts';
+import { ReceiveWindow, SlabPool } from './receive-memory.ts';
 
 function fill(window: ReceiveWindow, bytes: readonly number[]): void {
   window.target().set(bytes);

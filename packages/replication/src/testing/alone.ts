@@ -31,6 +31,12 @@ class FakeLeases implements Leases {
   }
 }
 
+/** Attempts are 901, 902, … */
+class Counting extends Prng {
+  #last = 900;
+  override next32(): number { return ++this.#last; }
+}
+
 /**
  * One core alone: the test is its network, its disk and its clock. Each input answers with everything that the core asked for, in order, a line each,
  * so that a test says exactly what one message does, and nothing else.
@@ -48,7 +54,7 @@ export class Alone implements Effects {
     this.self = self;
     this.log = log;
     this.leases = new FakeLeases((line) => this.#lines.push(line));
-    this.core = new CopyCore(VOLUME, self, log, durable, this.leases, new Prng(1));
+    this.core = new CopyCore(VOLUME, self, log, durable, this.leases, new Counting(1));
   }
 
   do(input: CopyInput): string[] {
@@ -174,10 +180,11 @@ function said(value: unknown): string {
   if (value instanceof Frame) return `${value.firstSeq}-${value.lastSeq} epoch=${value.epoch} sender=${value.senderEpoch} committed=${value.committedSeq} number=${value.number}`;
   if (Array.isArray(value)) return `[${value.map(said).join(' ')}]`;
   if (typeof value === 'string') return short(value as ServerId);
-  if (typeof value !== 'object' || value === null || value instanceof Uint8Array) return String(value);
+  if (value instanceof Uint8Array) return `${value.length} bytes`;
+  if (typeof value !== 'object' || value === null) return JSON.stringify(value);
   const { kind, volumeId: _, configuration, ...rest } = value as Record<string, unknown>;
   const words = Object.entries(rest).map(([key, part]) => `${key}=${typeof part === 'object' && part !== null && !Array.isArray(part) && !(part instanceof Frame) ? `{${said(part)}}` : said(part)}`);
   if (typeof configuration === 'object' && configuration !== null) words.push(`configuration=${(configuration as Configuration).epoch}`);
-  else if (configuration !== undefined) words.push(`configuration=${String(configuration)}`);
-  return [...(kind === undefined ? [] : [String(kind)]), ...words].join(' ');
+  else if (configuration !== undefined) words.push(`configuration=${JSON.stringify(configuration)}`);
+  return [...(typeof kind === 'string' ? [kind] : []), ...words].join(' ');
 }

@@ -137,7 +137,7 @@ function onConfigure(c: Copy, configuration: Configuration, predecessorEnded: bo
   }
   if (configuration.epoch < c.durable.promisedEpoch || (known && configuration.epoch <= known.epoch)) return;
   const me = memberOf(configuration, c.self);
-  const promotable = primaryOf(configuration) === c.self && me?.incarnation === c.log.incarnation && c.durable.promisedEpoch < configuration.epoch;
+  const promotable = primaryOf(configuration) === c.self && me?.incarnation === c.log.incarnation && c.durable.complete && c.durable.promisedEpoch < configuration.epoch;
   if (c.leader) stepDown(c, configuration.epoch);
   if (!promotable) {
     // A mirror hears the same from its new primary, and promises then. Until that it keeps what it promised.

@@ -83,6 +83,7 @@ export function onRestartLog(c: Copy, from: ServerId, message: Of<'restart-log'>
   save(c, { ...c.durable, complete: false }, () => {
     if (c.follower !== f || f.following) return;
     c.fx.restartLog(message.lineage, message.position, message.epochStarts, message.session, message.commonSeq);
+    c.fx.tell({ kind: 'report', copy: report(c) });
     f.following = true;
     sendProgress(c, f);
   });
@@ -213,6 +214,8 @@ function completed(c: Copy, f: Follower): void {
   f.completing--;
   if (f.completing > 0) return;
   save(c, { ...c.durable, complete: true }, () => {
+    // By what it last heard of us the system manager decides whether we may be promoted.
+    c.fx.tell({ kind: 'report', copy: report(c) });
     if (c.follower === f) c.fx.send(f.leader, { kind: 'completed', epoch: f.epoch, attempt: f.attempt });
   });
 }

@@ -65,10 +65,13 @@ export class ModelMedium implements Medium {
     });
   }
 
-  processEnded(): void { this.#life++; }
+  processEnded(): void {
+    this.#life++;
+    this.#store?.processEnded();
+  }
 
   powerCut(prng: Prng): void {
-    this.#life++;
+    this.processEnded();
     this.lostPower = true;
     this.#store?.powerCut(prng);
   }

@@ -43,6 +43,7 @@ export class ModelStore implements CopyStore {
   readonly #rotten = new Set<number>();
   readonly #faults: MediumFaults;
   #state: StoredState;
+  readonly #saving: { readonly state: StoredState; readonly done: StoreDone }[] = [];
   readonly defer: Defer;
 
   constructor(options: CreateOptions, historyMax: number, defer: Defer, faults: MediumFaults) {
@@ -117,13 +118,21 @@ export class ModelStore implements CopyStore {
 
   saveState(state: StoredState, done: StoreDone): void {
     diskCall(this.#faults);
-    this.defer(() => {
-      this.#state = state;
-      const me = state.configuration === null ? undefined : memberOf(state.configuration, this.#self);
-      if (me?.incarnation === this.incarnation) this.lostCache = false;
-      done(null);
-    });
+    this.#saving.push({ state, done });
+    this.defer(() => this.#saved());
   }
+
+  /** In the order in which they were asked for, whichever takes longer. */
+  #saved(): void {
+    const { state, done } = this.#saving.shift() as { state: StoredState; done: StoreDone };
+    this.#state = state;
+    const me = state.configuration === null ? undefined : memberOf(state.configuration, this.#self);
+    if (me?.incarnation === this.incarnation) this.lostCache = false;
+    done(null);
+  }
+
+  /** What was under way ends with the process. */
+  processEnded(): void { this.#saving.length = 0; }
 
   truncate(afterSeq: number): StoreResult {
     diskCall(this.#faults);

@@ -18,7 +18,9 @@ export function startComparison(c: Copy, leader: Leader, peer: Peer, common: num
   peer.complete = false;
   peer.sentSeq = log.lastSeq;
   peer.lastOrderMs = c.nowMs;
-  peer.comparison = { cursor: 0, theirs: null, listedThrough: 0, theirsEnd: false, open: new Map(), fillSeq: 0, comparedExtents: 0, filledExtents: 0, askedMs: -REPEAT_MS };
+  peer.comparison = {
+    cursor: 0, theirs: null, listedThrough: 0, theirsEnd: false, open: new Map(), fillSeq: 0, comparedExtents: 0, filledExtents: 0, askedMs: -REPEAT_MS, rebuilds: common <= 0,
+  };
   c.fx.send(peer.serverId, {
     kind: 'restart-log', epoch: leader.epoch, attempt: peer.attempt, commonSeq: common, lineage: log.lineage,
     position: { seq: log.lastSeq, chain: log.chain }, epochStarts: [...log.epochStarts], session: log.session,
@@ -123,6 +125,7 @@ export function onCompleted(c: Copy, from: ServerId, message: Of<'completed'>): 
   c.fx.event('copy-filled', { server: from, extents: x.comparedExtents, filled: x.filledExtents });
   peer.complete = true;
   peer.comparison = null;
+  if (x.rebuilds) c.counts.rebuilds++;
   considerJoins(c, leader);
 }
 

@@ -76,7 +76,7 @@ function tickPeer(c: Copy, leader: Leader, peer: Peer): void {
   } else pump(c, leader, peer);
   if (peer.comparison) retryComparison(c, leader, peer);
   if (peer.member === null && peer !== leader.joiner) return;
-  if (silentForMs(c, leader, peer) <= 0) return;
+  if (silentForMs(c, peer) <= 0) return;
   if (peer.member) proposeRemoval(c, leader, peer, 'silent');
   if (peer !== leader.joiner || leader.proposal) return;
   // Nothing was proposed yet, so nobody else can think it a member; writes need not wait for it.
@@ -86,8 +86,8 @@ function tickPeer(c: Copy, leader: Leader, peer: Peer): void {
 }
 
 /** How far past its time a peer is that owes us something; 0 if it is not. */
-function silentForMs(c: Copy, leader: Leader, peer: Peer): number {
-  const owes = peer.phase !== 'following' || peer.ackSeq < c.log.lastSeq || leader.flushes.length > 0;
+function silentForMs(c: Copy, peer: Peer): number {
+  const owes = peer.phase !== 'following' || peer.ackSeq < c.log.lastSeq || peer.syncOwedMs > 0;
   if (peer.leaving || peer.ended) return 1;
   if (!owes) return 0;
   const heardMs = Math.max(peer.lastHeardMs, c.leases.heardAtMs(peer.serverId));

@@ -90,6 +90,8 @@ export interface Comparison {
   comparedExtents: number;
   filledExtents: number;
   askedMs: number;
+  /** Nothing of the learner's log is in ours: all is sent. */
+  readonly rebuilds: boolean;
 }
 
 /** A follower, as its leader sees it. */
@@ -224,6 +226,8 @@ export interface Counts {
   joins: number;
   journalCatchUps: number;
   comparisons: number;
+  /** Copies that were made from nothing, and are whole. */
+  rebuilds: number;
   filledExtents: number;
   deduplicatedRetries: number;
   refusedSessions: number;
@@ -234,7 +238,7 @@ export interface Counts {
 
 export function newCounts(): Counts {
   return {
-    promotions: 0, truncations: 0, joins: 0, journalCatchUps: 0, comparisons: 0, filledExtents: 0, deduplicatedRetries: 0,
+    promotions: 0, truncations: 0, joins: 0, journalCatchUps: 0, comparisons: 0, rebuilds: 0, filledExtents: 0, deduplicatedRetries: 0,
     refusedSessions: 0, fencedFrames: 0, removals: 0, slowCopies: 0,
   };
 }

@@ -1,4 +1,4 @@
-import { changed, Frame, FrameKind, memberOf, Op, OpFlag, type Configuration, type ManagerMessage } from '@ashlar/protocol';
+import { blocksTouched, changed, Frame, FrameKind, memberOf, Op, OpFlag, type Configuration, type ManagerMessage } from '@ashlar/protocol';
 import { BLOCK_BYTES, serverId, volumeId, type ServerId } from '@ashlar/words';
 import { BEACON_INTERVAL_MS, type BeaconEffects } from '../beacon.ts';
 import type { DurableState } from '../effects.ts';
@@ -149,22 +149,24 @@ export class Group {
   }
 }
 
-/** Request number, kind, block. */
+/** Request number, kind, block. A block and a half is a block's bytes that begin in the middle of it. */
 export type Operation = readonly [number, 'read' | 'write' | 'fua' | 'flush' | 'trim' | 'cache' | 'status', number?];
 
 export function requestFrame(of: { epoch: number; attachNumber: number; count: number; number: number }, operations: readonly Operation[]): Frame {
-  const blocks = operations.filter(([, kind]) => kind === 'write' || kind === 'fua').length;
-  const frame = Frame.create(FrameKind.request, operations.length, blocks, new Uint8Array(blocks * BLOCK_BYTES));
+  const written = operations.filter(([, kind]) => kind === 'write' || kind === 'fua');
+  const crcs = written.reduce((sum, [, , block = 0]) => sum + blocksTouched(block * BLOCK_BYTES, BLOCK_BYTES), 0);
+  const frame = Frame.create(FrameKind.request, operations.length, crcs, new Uint8Array(written.length * BLOCK_BYTES));
   frame.epoch = of.epoch;
   frame.attachNumber = of.attachNumber;
   frame.sessionCount = of.count;
   frame.number = of.number;
   let k = 0;
+  let crc = 0;
   operations.forEach(([number, kind, block = 0], i) => {
     const writes = kind === 'write' || kind === 'fua';
     const op = writes ? Op.write : kind === 'read' ? Op.read : kind === 'flush' ? Op.flush : kind === 'trim' ? Op.trim : kind === 'cache' ? Op.cache : Op.status;
-    if (writes) frame.setCrc(k, 1000 + number);
-    frame.setOperation(i, number, op, kind === 'fua' ? OpFlag.fua : 0, block * BLOCK_BYTES, kind === 'flush' ? 0 : BLOCK_BYTES, writes ? k * BLOCK_BYTES : 0, writes ? k++ : 0);
+    frame.setOperation(i, number, op, kind === 'fua' ? OpFlag.fua : 0, block * BLOCK_BYTES, kind === 'flush' ? 0 : BLOCK_BYTES, writes ? k++ * BLOCK_BYTES : 0, writes ? crc : 0);
+    if (writes) for (let b = 0; b < blocksTouched(block * BLOCK_BYTES, BLOCK_BYTES); b++) frame.setCrc(crc++, 1000 * number + b);
   });
   frame.seal();
   return frame;

@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -18,13 +18,13 @@ interface Ended { readonly name: string; readonly pid: number; readonly signal: 
 let all: ChildProcesses | null = null;
 afterEach(() => all?.stop());
 
-function children(frozenKillAfterMs = 0): { readonly children: ChildProcesses; readonly started: { pid: number }[]; readonly ended: Ended[]; readonly next: () => Promise<void> } {
+function children(frozenKillAfterMs = 0, more: { readonly execPath?: string; readonly log?: ActorLog } = {}): { readonly children: ChildProcesses; readonly started: { pid: number }[]; readonly ended: Ended[]; readonly next: () => Promise<void> } {
   const started: { pid: number }[] = [];
   const ended: Ended[] = [];
   const waiting: (() => void)[] = [];
   const happened = (): void => { for (const resolve of waiting.splice(0)) resolve(); };
   all = new ChildProcesses({
-    module, log, frozenKillAfterMs,
+    module, log, frozenKillAfterMs, ...more,
     onStarted: (_name, pid) => { started.push({ pid }); happened(); },
     onEnded: (name, pid, signal, code) => { ended.push({ name, pid, signal, code }); happened(); },
     onRefused: () => happened(),
@@ -57,6 +57,15 @@ describe('ChildProcesses', () => {
     while (started.length < 2) await next();
     expect(ended).toEqual([{ name: spec.name, pid: first, signal: 'SIGKILL', code: null }]);
     expect(processes.pid(spec.name)).not.toBe(first);
+  });
+
+  it('tries again what the kernel could not start', async () => {
+    const execPath = join(directory, 'node-later');
+    // Said before the next try is even planned.
+    const { children: processes, started } = children(0, { execPath, log: { ...log, error: () => { if (!existsSync(execPath)) symlinkSync(process.execPath, execPath); } } });
+    const spec = argument();
+    await processes.start(spec);
+    expect(started).toEqual([{ pid: processes.pid(spec.name) }]);
   });
 
   it('tells why a child refuses', async () => {

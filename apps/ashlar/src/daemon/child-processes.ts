@@ -7,6 +7,8 @@ import type { Workers } from './workers.ts';
 export interface ChildProcessesOptions {
   /** The module that a child runs. */
   readonly module: string;
+  /** What runs it, if not the program that runs this. */
+  readonly execPath?: string;
   readonly log: ActorLog;
   /** A frozen child (alive, but answering nothing) is killed after so long; 0: never. */
   readonly frozenKillAfterMs: number;
@@ -111,13 +113,34 @@ export class ChildProcesses implements Workers {
     child.missed = 0;
     child.isReady = false;
     child.startedMs = performance.now();
-    const process = fork(this.#options.module, [child.spec.name], { stdio: ['ignore', 'ignore', 'inherit', 'ipc'], serialization: 'advanced' });
+    const process = this.#fork(child);
     child.process = process;
+    if (process === null) return this.#restartLater(child, 'it could not be started');
     const { pid } = process;
-    process.on('error', (error) => this.#options.log.error({ name: child.spec.name, error }, 'a process could not be started or reached'));
-    process.on('message', (message) => this.#onMessage(child, message as ToParent));
+    process.on('error', (error) => {
+      this.#options.log.error({ name: child.spec.name, error }, 'a process could not be started or reached');
+      // One that the kernel refused to start (no room for another) never exits: this is the only word of it.
+      if (pid !== undefined || child.process !== process) return;
+      child.process = null;
+      this.#restartLater(child, error.message);
+    });
+    process.on('message', (message) => {
+      // What a process said just before its end may be read after its successor was started.
+      if (child.process === null || child.process === process) this.#onMessage(child, process, message as ToParent);
+    });
     process.once('exit', (code, signal) => this.#onExit(child, pid ?? 0, code, signal));
     this.#send(child, { kind: 'start', argument: child.spec });
+  }
+
+  /** Null if there is no memory for it: Node throws then, and for nothing else that passes by itself. */
+  #fork(child: Child): ChildProcess | null {
+    const { module, execPath, log } = this.#options;
+    try {
+      return fork(module, [child.spec.name], { stdio: ['ignore', 'ignore', 'inherit', 'ipc'], serialization: 'advanced', ...(execPath === undefined ? {} : { execPath }) });
+    } catch (error) {
+      log.error({ name: child.spec.name, error }, 'a process could not be started');
+      return null;
+    }
   }
 
   #send(child: Child, message: ToChild): void {
@@ -125,12 +148,14 @@ export class ChildProcesses implements Workers {
     if (child.process?.connected) child.process.send(message, () => {});
   }
 
-  #onMessage(child: Child, message: ToParent): void {
+  #onMessage(child: Child, process: ChildProcess, message: ToParent): void {
     child.missed = 0;
     switch (message.kind) {
       case 'pong': return;
       case 'ready':
-        this.#options.onStarted(child.spec.name, child.process?.pid ?? 0);
+        // Already ended: its end has been told, and it is not to be called started after that.
+        if (child.process !== process) return;
+        this.#options.onStarted(child.spec.name, process.pid ?? 0);
         child.failures = 0;
         child.isReady = true;
         return child.ready.resolve();
@@ -146,9 +171,13 @@ export class ChildProcesses implements Workers {
     child.process = null;
     this.#options.log.warn({ name: child.spec.name, pid, code, signal }, 'a process ended');
     this.#options.onEnded(child.spec.name, pid, signal, code);
+    this.#restartLater(child, signal ?? `exit code ${code ?? 'unknown'}`);
+  }
+
+  #restartLater(child: Child, why: string): void {
     if (this.#stopping || child.held) return;
     // Whoever waits for the first start is told; nothing happens to a child that was ready once.
-    if (++child.failures >= FAILURES_MAX) child.ready.reject(new AshlarError('unavailable', `${child.spec.name} ended ${child.failures} times before it was ready (${signal ?? `exit code ${code ?? 'unknown'}`}); see its log`));
+    if (++child.failures >= FAILURES_MAX) child.ready.reject(new AshlarError('unavailable', `${child.spec.name} ended ${child.failures} times before it was ready (${why}); see its log`));
     const settled = performance.now() - child.startedMs >= SETTLED_MS;
     child.backoffMs = settled ? BACKOFF_FIRST_MS : Math.min(child.backoffMs * 2, BACKOFF_MAX_MS);
     child.restart = setTimeout(() => this.#spawn(child), child.backoffMs);

@@ -1,0 +1,374 @@
+import { changed, type Configuration } from '@ashlar/protocol';
+import { describe, expect, test } from 'vitest';
+import { LEASE_MS, REPEAT_MS, SILENT_MS, TICK_MS } from './limits.ts';
+import { Alone } from './testing/alone.ts';
+import { A, B, C, configurationOf, FRESH, VOLUME } from './testing/group.ts';
+
+/** A primary with a mirror, and a learner that has all records. */
+function withLearner(more: Partial<Configuration> = {}): Alone {
+  const p = new Alone(A).serves(configurationOf([A, B], { learners: [C], copiesWanted: 3, ...more }));
+  p.adopted(C, { incarnation: 33 });
+  return p;
+}
+
+describe('a copy is let in', () => {
+  test('when it has all that was answered: required, then synced, then proposed', () => {
+    const p = withLearner();
+    p.request(1, [[1, 'write', 1]]);
+    expect(p.progress(C, 1)).toEqual(['c < sync epoch=1']);
+    const { leader } = p.core.state;
+    expect(leader?.required.map(({ serverId }) => serverId)).toEqual([B, C]);
+    expect(p.progress(B)).toEqual([]);
+    expect(p.progress(C)).toEqual(['commit 2', 'lease: committed 1 2', 'reply 1 1 [1] ok']);
+    expect(p.tick(REPEAT_MS - 1)).toEqual(['timer tick +50']);
+    expect(p.tick(1)).toEqual(['c < sync epoch=1', 'timer tick +50']);
+    expect(p.progress(C, 2, 1)).toEqual([]);
+    expect(p.tick(TICK_MS)).toEqual(['timer tick +50']);
+    expect(p.progress(C, 2, 2)).toEqual([]);
+    expect(p.tick(TICK_MS)).toEqual(['timer tick +50', 'tell propose baseEpoch=1 change={add member={serverId=c incarnation=33}} reason=caught up']);
+    expect(p.tick(TICK_MS)).toEqual(['timer tick +50']);
+    expect(p.core.counts.joins).toBe(1);
+  });
+
+  test('one at a time, and nobody is taken out meanwhile', () => {
+    const p = withLearner();
+    p.progress(C);
+    expect(p.core.state.leader?.joiner?.serverId).toBe(C);
+    expect(p.do({ kind: 'peer-silent', peer: B })).toEqual(['tell suspect epoch=1 serverId=b reason=no beacon is answered']);
+    p.progress(C, 1, 1);
+    p.tick(TICK_MS);
+    expect(p.core.state.leader?.proposal?.change.kind).toBe('add');
+    expect(p.do({ kind: 'peer-silent', peer: B })).toEqual(['tell suspect epoch=1 serverId=b reason=no beacon is answered']);
+    expect(p.core.counts.removals).toBe(0);
+  });
+
+  test('not while it lacks data, or is compared, or is behind what was answered', () => {
+    const p = withLearner();
+    p.log.extents.add(3);
+    p.adopted(C, { incarnation: 33, attempt: 51, complete: false });
+    expect(p.progress(C, 1, 0, { attempt: 51 })).toEqual(['c < list-extents epoch=1 from=0']);
+    p.tick(TICK_MS);
+    expect(p.core.state.leader?.joiner).toBeNull();
+    const q = withLearner();
+    q.request(1, [[1, 'write', 1]]);
+    q.progress(B);
+    q.tick(TICK_MS);
+    expect(q.progress(C, 1)).toEqual([]);
+    expect(q.core.state.leader?.joiner).toBeNull();
+  });
+
+  test('not one that leaves', () => {
+    const p = withLearner();
+    p.from(C, { kind: 'leaving', epoch: 1, fault: 'corrupt' });
+    p.progress(C);
+    expect(p.core.state.leader?.joiner).toBeNull();
+  });
+
+  test('its digest must be ours at the position from which it was required', () => {
+    const p = withLearner();
+    p.progress(C, 1, 0);
+    p.progress(C, 1, 1, { chain: 5 });
+    expect(p.core.state.leader?.peers.get(C)?.leaving).toBe(true);
+    const q = withLearner();
+    q.do({ kind: 'peer', from: C, message: { kind: 'progress', epoch: 1, attempt: 50, seq: 1, durableSeq: 1, chain: 1 } });
+    expect(q.core.state.leader?.joiner).toBeNull();
+    expect(q.core.state.leader?.peers.get(C)?.leaving).toBe(true);
+  });
+
+  test('not as long as a digest is missing', () => {
+    const p = withLearner();
+    p.request(1, [[1, 'write', 1], [2, 'write', 2]]);
+    p.progress(B);
+    p.from(C, { kind: 'progress', epoch: 1, attempt: 50, seq: 3, durableSeq: 3, chain: p.log.chain });
+    p.tick(TICK_MS);
+    expect(p.core.counts.joins).toBe(1);
+    const q = withLearner();
+    q.request(1, [[1, 'write', 1], [2, 'write', 2]]);
+    q.progress(B);
+    const { leader } = q.core.state;
+    leader?.chains.splice(0);
+    q.from(C, { kind: 'progress', epoch: 1, attempt: 50, seq: 3, durableSeq: 3, chain: q.log.chain });
+    q.tick(TICK_MS);
+    expect(leader?.joiner?.serverId).toBe(C);
+    expect(q.core.counts.joins).toBe(0);
+  });
+
+  test('when it is lost before it was proposed: required no more', () => {
+    for (const lose of [
+      (p: Alone) => p.do({ kind: 'relation-lost', peer: C }),
+      (p: Alone) => p.from(C, { kind: 'leaving', epoch: 1, fault: 'sync-failed' }),
+      (p: Alone) => p.adopted(C, { attempt: 51, incarnation: 33, lastSeq: 0, epochStarts: [] }),
+    ]) {
+      const p = withLearner();
+      p.progress(C);
+      expect(p.core.state.leader?.required).toHaveLength(2);
+      lose(p);
+      p.tick(TICK_MS);
+      expect(p.core.state.leader?.required.map(({ serverId }) => serverId)).toEqual([B]);
+      expect(p.core.state.leader?.joiner).toBeNull();
+    }
+  });
+
+  test('lost after it was proposed: still required, somebody may think it a member', () => {
+    const p = withLearner();
+    p.progress(C);
+    p.progress(C, 1, 1);
+    p.tick(TICK_MS);
+    p.adopted(C, { attempt: 51, incarnation: 33 });
+    expect(p.core.state.leader?.required).toHaveLength(2);
+    p.tick(SILENT_MS * 9);
+    expect(p.core.state.leader?.required).toHaveLength(2);
+  });
+
+  test('that a mirror starts anew changes nothing for the one that joins', () => {
+    const p = withLearner();
+    p.progress(C);
+    p.adopted(B, { attempt: 51 });
+    expect(p.core.state.leader?.joiner?.serverId).toBe(C);
+  });
+});
+
+describe('at the minimum of copies', () => {
+  test('nobody is taken out, but one who leaves by itself', () => {
+    const p = new Alone(A).serves(configurationOf([A, B], { minCopies: 2 }));
+    p.tick(TICK_MS);
+    expect(p.do({ kind: 'peer-silent', peer: B })).toEqual(['tell suspect epoch=1 serverId=b reason=no beacon is answered', 'timer tick +50']);
+    expect(p.from(B, { kind: 'leaving', epoch: 1, fault: 'no-space' })).toEqual(['tell suspect epoch=1 serverId=b reason=no-space']);
+    p.synced();
+    expect(p.from(B, { kind: 'leaving', epoch: 1, fault: 'sync-failed' })).toEqual([
+      'tell suspect epoch=1 serverId=b reason=sync-failed',
+      'tell propose baseEpoch=1 change={remove serverId=b} reason=sync-failed',
+    ]);
+    expect(p.from(C, { kind: 'leaving', epoch: 1, fault: 'sync-failed' })).toEqual([]);
+    expect(p.from(B, { kind: 'leaving', epoch: 2, fault: 'sync-failed' })).toEqual([]);
+  });
+
+  test('a member that lost its cache is admitted anew, as what it is now', () => {
+    const p = new Alone(A).serves(configurationOf([A, B], { minCopies: 2 }));
+    p.adopted(B, { attempt: 51, incarnation: 5 });
+    p.progress(B, 1, 0, { attempt: 51 });
+    expect(p.tick(TICK_MS)).toContain('b < sync epoch=1');
+    expect(p.core.state.leader?.joiner?.serverId).toBe(B);
+    p.progress(B, 1, 1, { attempt: 51 });
+    expect(p.tick(TICK_MS)).toContain('tell propose baseEpoch=1 change={add member={serverId=b incarnation=5}} reason=caught up');
+    const q = new Alone(A).serves(configurationOf([A, B]));
+    q.tick(TICK_MS);
+    expect(q.adopted(B, { attempt: 51, incarnation: 5 })).toEqual([
+      'lease: establish b 1 60 10050',
+      'timer tick +50',
+      'sync',
+      'b < follow epoch=1 attempt=51 afterSeq=1',
+    ]);
+  });
+
+  test('another may join a primary that cannot serve, once no grant of it runs, and it has all that was found', () => {
+    const p = new Alone(A, { ...FRESH, promisedEpoch: 1, configuration: configurationOf([B, A]) }, new Alone(B).serves(configurationOf([B], { copiesWanted: 1 })).log);
+    p.leases.given = { to: B, untilMs: p.nowMs + 100 };
+    p.leads(configurationOf([A, B], { epoch: 2, minCopies: 2, learners: [C] }));
+    p.adopted(C, { incarnation: 33, lastSeq: 0, epochStarts: [] });
+    p.progress(C, 1);
+    expect(p.tick(99)).not.toContain('c < sync epoch=2');
+    expect(p.tick(1)).toContain('c < sync epoch=2');
+    expect(p.core.state.leader?.joiner?.serverId).toBe(C);
+    const q = new Alone(A, { ...FRESH, promisedEpoch: 1, configuration: configurationOf([B, A]) }, p.log);
+    q.leads(configurationOf([A, B], { epoch: 2, minCopies: 2, learners: [C] }));
+    q.adopted(C, { incarnation: 33, lastSeq: 0, epochStarts: [] });
+    q.progress(C, 0);
+    q.tick(TICK_MS);
+    expect(q.core.state.leader?.joiner).toBeNull();
+  });
+
+  test('above it a primary that does not serve admits nobody', () => {
+    const p = new Alone(A);
+    p.leads(configurationOf([A, B], { minCopies: 1, learners: [C] }));
+    p.adopted(C, { incarnation: 33 });
+    p.progress(C);
+    p.tick(TICK_MS);
+    expect(p.core.state.leader?.joiner).toBeNull();
+  });
+});
+
+describe('a copy is taken out', () => {
+  test('the last mirror only when ours is on the disk', () => {
+    const p = new Alone(A).serves(configurationOf([A, B]));
+    p.tick(TICK_MS);
+    expect(p.from(B, { kind: 'leaving', epoch: 1, fault: 'no-space' })).toEqual(['tell suspect epoch=1 serverId=b reason=no-space', 'sync', 'timer tick +50']);
+    expect(p.tick(TICK_MS)).toEqual(['timer tick +50']);
+    expect(p.synced()).toEqual(['tell propose baseEpoch=1 change={remove serverId=b} reason=no-space']);
+    expect(p.core.state.leader?.syncAnswers).toBe(true);
+    p.request(1, [[1, 'write', 1]]);
+    expect(p.progress(B)).toEqual([]);
+    expect(p.synced()).toEqual(['commit 2', 'lease: committed 1 2', 'reply 1 1 [1] ok']);
+  });
+
+  test('one of several at once, and proposed again until a later epoch is known', () => {
+    const p = new Alone(A).serves(configurationOf([A, B, C]));
+    p.tick(TICK_MS);
+    p.nowMs = 50;
+    expect(p.from(B, { kind: 'leaving', epoch: 1, fault: 'append-failed' })).toEqual([
+      'tell suspect epoch=1 serverId=b reason=append-failed',
+      'timer tick +50',
+      'tell propose baseEpoch=1 change={remove serverId=b} reason=append-failed',
+    ]);
+    expect(p.from(C, { kind: 'leaving', epoch: 1, fault: 'append-failed' })).toEqual(['tell suspect epoch=1 serverId=c reason=append-failed']);
+    expect(p.synced(0)).toEqual([]);
+    expect(p.tick(REPEAT_MS)).toEqual([
+      'tell propose baseEpoch=1 change={remove serverId=b} reason=append-failed',
+      'tell status epoch=1 serving=true copies=[serverId=a state=in-sync movedBytes=0 remainingBytes=0 serverId=b state=faulted movedBytes=0 remainingBytes=0 serverId=c state=faulted movedBytes=0 remainingBytes=0]',
+      'timer tick +50',
+    ]);
+  });
+
+  test('a member that has lost its cache, or lacks data', () => {
+    const p = new Alone(A).serves(configurationOf([A, B, C]));
+    expect(p.adopted(B, { attempt: 51, incarnation: 5 })).toEqual([
+      'lease: establish b 1 60 10000',
+      'tell propose baseEpoch=1 change={remove serverId=b} reason=lost-cache',
+      'b < follow epoch=1 attempt=51 afterSeq=1',
+    ]);
+    const q = new Alone(A).serves(configurationOf([A, B, C]));
+    expect(q.adopted(B, { attempt: 51, complete: false })).toEqual([
+      'lease: establish b 1 60 10000',
+      'tell propose baseEpoch=1 change={remove serverId=b} reason=incomplete',
+      'b < restart-log epoch=1 attempt=51 commonSeq=1 lineage=1 position={seq=1 chain=2552552123} epochStarts=[epoch=1 firstSeq=1] session={attachNumber=1 count=1 appliedThrough=0}',
+    ]);
+  });
+});
+
+describe('how the copies stand', () => {
+  function stands(p: Alone): string | undefined {
+    return p.do({ kind: 'manager-up' }).at(-1)?.replace(/^.*copies=/, '').replaceAll(/serverId=|state=/g, '');
+  }
+
+  test('is told when asked, and when it changes', () => {
+    const p = new Alone(A).serves(configurationOf([A, B], { learners: [C], copiesWanted: 3 }));
+    p.log.extents.add(1).add(2);
+    expect(stands(p)).toBe('[a in-sync movedBytes=0 remainingBytes=0 b in-sync movedBytes=0 remainingBytes=0 c catching-up movedBytes=0 remainingBytes=0]');
+    for (let gone = TICK_MS; gone < SILENT_MS; gone += TICK_MS) p.tick(TICK_MS);
+    expect(p.tick(TICK_MS)).toEqual(['c < adopt epoch=1 configuration=1', 'timer tick +50']);
+    expect(p.tick(1)).toEqual([
+      'tell status epoch=1 serving=true copies=[serverId=a state=in-sync movedBytes=0 remainingBytes=0 serverId=b state=in-sync movedBytes=0 remainingBytes=0 serverId=c state=offline movedBytes=0 remainingBytes=0]',
+      'timer tick +50',
+    ]);
+    p.leases.heard.set(C, p.nowMs);
+    expect(p.tick(TICK_MS)).toEqual([
+      'tell status epoch=1 serving=true copies=[serverId=a state=in-sync movedBytes=0 remainingBytes=0 serverId=b state=in-sync movedBytes=0 remainingBytes=0 serverId=c state=catching-up movedBytes=0 remainingBytes=0]',
+      'timer tick +50',
+    ]);
+    p.adopted(C, { incarnation: 33, complete: false });
+    p.progress(C);
+    p.from(C, { kind: 'extents', epoch: 1, from: 0, extents: [], end: true });
+    expect(stands(p)).toBe('[a in-sync movedBytes=0 remainingBytes=0 b in-sync movedBytes=0 remainingBytes=0 c rebuilding movedBytes=0 remainingBytes=2097152]');
+    p.do({ kind: 'extent-compared', to: C, extent: 1, differing: 4 });
+    expect(stands(p)).toBe('[a in-sync movedBytes=0 remainingBytes=0 b in-sync movedBytes=0 remainingBytes=0 c rebuilding movedBytes=1048576 remainingBytes=2097152]');
+    p.from(B, { kind: 'leaving', epoch: 1, fault: 'corrupt' });
+    expect(stands(p)).toBe('[a in-sync movedBytes=0 remainingBytes=0 b faulted movedBytes=0 remainingBytes=0 c rebuilding movedBytes=1048576 remainingBytes=2097152]');
+    p.adopted(B, { attempt: 51, incarnation: 4 });
+    p.core.state.leader?.peers.forEach((peer) => { peer.leaving = false; });
+    expect(stands(p)).toBe('[a in-sync movedBytes=0 remainingBytes=0 b catching-up movedBytes=0 remainingBytes=0 c rebuilding movedBytes=1048576 remainingBytes=2097152]');
+  });
+
+  test('a copy with a fault says so', () => {
+    const p = new Alone(A).serves(configurationOf([A], { copiesWanted: 1 }));
+    p.do({ kind: 'store-failed', fault: 'corrupt' });
+    expect(stands(p)).toBe('[a faulted movedBytes=0 remainingBytes=0]');
+  });
+});
+
+describe('configurations', () => {
+  test('a report is made when it is asked for', () => {
+    const p = new Alone(B);
+    expect(p.do({ kind: 'manager', command: { kind: 'ask-report', volumeId: VOLUME, token: 9 } })).toEqual([
+      'tell report copy={lineage=1 promisedEpoch=0 incarnation=1 lostCache=false complete=true lastEpoch=0 lastSeq=0 fault=null attachNumber=0 asked=9}',
+    ]);
+    expect(p.core.report().asked).toBe(9);
+  });
+
+  test('older or known ones change nothing; one without us, or with us as a mirror, is only answered with a report', () => {
+    const first = configurationOf([A, B]);
+    const p = new Alone(B, { ...FRESH, promisedEpoch: 3, configuration: { ...first, epoch: 3 } });
+    expect(p.configure({ ...first, epoch: 2 })).toEqual([]);
+    expect(p.configure({ ...first, epoch: 3 })).toEqual([]);
+    expect(p.configure({ ...first, epoch: 4 })).toEqual([
+      'tell report copy={lineage=1 promisedEpoch=3 incarnation=1 lostCache=false complete=true lastEpoch=0 lastSeq=0 fault=null attachNumber=0 asked=0}',
+    ]);
+    expect(p.core.durable.promisedEpoch).toBe(3);
+    const q = new Alone(B, { ...FRESH, promisedEpoch: 3, configuration: null });
+    expect(q.configure({ ...configurationOf([B]), epoch: 3 })).toEqual([
+      'tell report copy={lineage=1 promisedEpoch=3 incarnation=1 lostCache=false complete=true lastEpoch=0 lastSeq=0 fault=null attachNumber=0 asked=0}',
+    ]);
+    expect(q.configure({ ...configurationOf([B]), epoch: 2 })).toEqual([]);
+    expect(q.configure({ ...configurationOf([A]), epoch: 4 })).toEqual([
+      'tell report copy={lineage=1 promisedEpoch=3 incarnation=1 lostCache=false complete=true lastEpoch=0 lastSeq=0 fault=null attachNumber=0 asked=0}',
+    ]);
+  });
+
+  test('one that names us a member or a learner leaves us with whom we follow, one that does not ends that', () => {
+    for (const [next, follows] of [[configurationOf([A, B]), true], [configurationOf([A], { learners: [B] }), true], [configurationOf([A, C]), false]] as const) {
+      const p = new Alone(B);
+      p.from(A, { kind: 'adopt', epoch: 1, configuration: configurationOf([A, B]) });
+      p.saved();
+      p.configure(changed(next, {}));
+      expect(p.core.state.follower !== null).toBe(follows);
+    }
+  });
+
+  test('a primary that is told of a later one steps down', () => {
+    const p = new Alone(A).serves(configurationOf([A, B]));
+    expect(p.configure(changed(configurationOf([B, A]), {}))).toEqual([
+      'lease: end',
+      'answer 1 refused sessionId=1 epoch=2 reason=not-serving',
+      'drop reads',
+      'event stepped-down epoch=1 for=2',
+      'tell report copy={lineage=1 promisedEpoch=1 incarnation=1 lostCache=false complete=true lastEpoch=1 lastSeq=1 fault=null attachNumber=1 asked=0}',
+    ]);
+  });
+
+  test('proof that the one before has ended counts only for that one', () => {
+    const p = new Alone(A, { ...FRESH, promisedEpoch: 1, configuration: configurationOf([B, A]) });
+    p.leases.given = { to: B, untilMs: p.nowMs + 500 };
+    const configuration = configurationOf([A, C], { epoch: 2 });
+    p.leads(configuration);
+    p.adopted(C);
+    p.progress(C);
+    expect(p.configure(configuration, false)).toEqual([]);
+    expect(p.core.serving).toBe(false);
+    expect(p.configure(configuration, true)[0]).toBe('event serving epoch=2 seq=0');
+    // Of an epoch further back nobody knows who led.
+    const q = new Alone(A, { ...FRESH, promisedEpoch: 1, configuration: configurationOf([B, A]) });
+    q.leases.given = { to: B, untilMs: q.nowMs + 500 };
+    q.configure(configurationOf([A], { epoch: 3 }), true);
+    q.saved();
+    expect(q.core.serving).toBe(false);
+    // Nor is a primary that led itself gone by the end of its former life.
+    const r = new Alone(A).serves(configurationOf([A, B]));
+    expect(r.configure(configurationOf([A, B], { epoch: 2 }), true)).toContain('event stepped-down epoch=1 for=2');
+    r.saved();
+    expect(r.core.state.leader?.predecessor).toBe(A);
+  });
+
+  test('after a restart a copy assumes that it had given a lease, if it ever was one', () => {
+    const p = new Alone(A, { ...FRESH, promisedEpoch: 1, configuration: configurationOf([A, B]) });
+    p.do({ kind: 'started' });
+    expect([...p.core.state.grants]).toEqual([['', p.nowMs + LEASE_MS]]);
+    const q = new Alone(A);
+    q.do({ kind: 'started' });
+    expect(q.core.state.grants.size).toBe(0);
+  });
+
+  test('a larger one grows the volume, the same does not', () => {
+    const p = new Alone(A);
+    expect(p.configure(configurationOf([A], { sizeBytes: 2 ** 30 + 4096 }))).toContain(`grow ${2 ** 30 + 4096}`);
+    expect(new Alone(A).configure(configurationOf([A]))).toEqual(['lease: promise 1 -', 'save 1 promisedEpoch=1 complete=true fault=null configuration=1']);
+  });
+
+  test('a promise that was overtaken before it was stable leads to nothing', () => {
+    const p = new Alone(A);
+    p.configure(configurationOf([A]));
+    p.from(B, { kind: 'adopt', epoch: 2, configuration: configurationOf([B, A], { epoch: 2 }) });
+    expect(p.saved()).toEqual([]);
+    expect(p.core.role).toBe('idle');
+    p.saved();
+    expect(p.core.state.follower?.promised).toBe(true);
+  });
+});

@@ -93,7 +93,9 @@ function hopeless(world: World): boolean {
   if (configuration === null) return false;
   return configuration.members.every((member) => {
     const server = world.server(member.serverId);
-    return !server.medium.holdsCopy || server.driver === null || server.driver.core.durable.fault !== null;
+    if (!server.medium.holdsCopy || server.driver === null || server.driver.core.durable.fault !== null) return true;
+    // Its server has begun another copy, which was never filled.
+    return world.ghost.lost(member) && !server.driver.core.durable.complete;
   });
 }
 

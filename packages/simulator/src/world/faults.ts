@@ -243,7 +243,9 @@ function expendable(world: World, server: SimServer): boolean {
   const members = ghost.configuration?.members ?? [];
   const sound = members.filter((member) => {
     const other = world.server(member.serverId);
-    return other !== server && other.process.up && !ghost.lost(member) && other.driver !== null && other.driver.core.durable.fault === null && other.driver.store.fault === null;
+    const { failSync, failWrite } = other.medium.faults;
+    if (other === server || !other.process.up || ghost.lost(member) || failSync || failWrite) return false;
+    return other.driver !== null && other.driver.core.durable.fault === null && other.driver.store.fault === null;
   });
   return sound.length > 0 && server.process.up;
 }

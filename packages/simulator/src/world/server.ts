@@ -144,6 +144,18 @@ export class SimServer implements Receiver {
     for (const name in counts) this.counts[name] = (this.counts[name] ?? 0) + counts[name];
   }
 
+  /** What can be seen of it, for `replay`. */
+  view(): Record<string, unknown> {
+    const { process, driver } = this;
+    if (driver === null) return { up: process.up, life: process.life };
+    const { lineage, incarnation, lostCache, lastSeq, lastEpoch, durableSeq, committedSeq, journalStartSeq, fault, session } = driver.store;
+    const { durable, follower, leader, grants, saving } = driver.core.state;
+    return {
+      up: process.up, life: process.life, store: { lineage, incarnation, lostCache, lastSeq, lastEpoch, durableSeq, committedSeq, journalStartSeq, fault, session }, durable, follower,
+      leader: leader && { ...leader, required: leader.required.map((peer) => peer.serverId).join(' '), joiner: leader.joiner?.serverId ?? 'none', pending: leader.pending.length }, grants, saving: saving.length,
+    };
+  }
+
   totals(): Record<string, number> {
     const totals = { ...this.counts };
     const counts = this.driver?.core.counts as unknown as Record<string, number> | undefined;

@@ -92,6 +92,13 @@ export class SimHost implements Receiver {
     this.process.end();
   }
 
+  /** What can be seen of it, for `replay`. */
+  view(): Record<string, unknown> {
+    const attachments = [...this.attachments].map(([name, { core, spec }]) => [name, { phase: core.phase, configuration: core.configuration, attachNumber: spec.attachNumber, sizeBytes: core.sizeBytes }]);
+    const saved = [...this.#saved].map(([name, { reservation }]) => [name, reservation]);
+    return { up: this.process.up, life: this.process.life, attachments: Object.fromEntries(attachments), saved: Object.fromEntries(saved) };
+  }
+
   handle(event: SimEvent): void {
     if (event.kind === EventKind.message) return this.#onMail(event.message as HostMail);
     const { attachment, token } = event.message as { readonly attachment: SimAttachment; readonly token: number };

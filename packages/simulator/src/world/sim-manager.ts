@@ -50,6 +50,12 @@ export class SimManager implements Receiver, ManagerEffects {
     this.process.end();
   }
 
+  /** What can be seen of it, for `replay`. */
+  view(): Record<string, unknown> {
+    const state = this.core?.state;
+    return { up: this.process.up, life: this.process.life, loaded: state?.loaded, volumes: state?.volumes, servers: state?.servers, unsettled: state?.unsettled };
+  }
+
   handle(event: SimEvent): void {
     if (event.kind === EventKind.message) return this.#onMail(event.message as ManagerMail);
     const { input, token } = event.message as { readonly input: ManagerInput; readonly token: number };

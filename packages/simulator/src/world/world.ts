@@ -7,6 +7,7 @@ import { ClientHistory, type ClientOp } from '../checks/clients.ts';
 import { Ghost } from '../checks/ghost.ts';
 import { Violation } from '../checks/violation.ts';
 import { describe, digest } from '../engine/describe.ts';
+import { difference, viewOf, type StateView } from '../engine/state-view.ts';
 import { Links } from '../engine/links.ts';
 import { Network } from '../engine/network.ts';
 import { Machine, Process } from '../engine/process.ts';
@@ -26,6 +27,9 @@ type AnySim = SimServer | SimHost | SimManager;
 
 /** Messages of a host kept to be sent again when they are long out of date. */
 const LATE_KEPT = 24;
+
+/** Begins a line of a log that tells of a change of state; all others begin with the time. */
+export const CHANGE_MARK = '    ';
 
 /** More events at one instant are a loop without end. */
 const INSTANT_EVENTS_MAX = 20_000;
@@ -196,7 +200,18 @@ export class World {
       if (error instanceof ProcessEnds && sim !== null) return this.end(sim, error.withPower);
       if (error instanceof Violation) throw error;
       throw new Violation('defect', `${to.name}: ${error instanceof Error ? error.stack ?? error.message : String(error)}`);
+    } finally {
+      if (this.trace.onLine !== null) for (const changed of sim === null ? this.sims : [sim]) this.#showChanges(changed);
     }
+  }
+
+  readonly #views = new Map<AnySim, StateView>();
+
+  /** For `replay`: what the event changed in an actor. */
+  #showChanges(sim: AnySim): void {
+    const now = viewOf(sim.view());
+    for (const line of difference(this.#views.get(sim) ?? new Map(), now)) this.trace.line(`${CHANGE_MARK}${sim.name} ${line}`);
+    this.#views.set(sim, now);
   }
 
   // ------------------------------------------------------------------------------------------ lives

@@ -123,10 +123,11 @@ export class Ghost {
     copy.log.restart(seq, chain, base);
   }
 
-  truncated(serverId: ServerId, afterSeq: number): void {
+  /** A store that syncs as it cuts has more on its disk than before. */
+  truncated(serverId: ServerId, afterSeq: number, durableSeq: number): void {
     const copy = this.copy(serverId);
     copy.log.truncate(afterSeq);
-    copy.durableSeq = Math.min(copy.durableSeq, afterSeq);
+    copy.durableSeq = Math.min(Math.max(copy.durableSeq, durableSeq), afterSeq);
     this.#promotableHasAll(copy);
     this.#memberKeepsFlushed(copy);
   }

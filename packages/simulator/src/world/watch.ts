@@ -18,7 +18,7 @@ export function watchStore(store: CopyStore, serverId: ServerId, ghost: Ghost, l
   const truncate = store.truncate.bind(store);
   store.truncate = (afterSeq) => {
     const result = truncate(afterSeq);
-    if (result === 'ok') ghost.truncated(serverId, afterSeq);
+    if (result === 'ok') ghost.truncated(serverId, afterSeq, store.durableSeq);
     return result;
   };
   const restartLog = store.restartLog.bind(store);

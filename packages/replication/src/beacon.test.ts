@@ -1,7 +1,8 @@
 import type { BeaconMessage } from '@ashlar/protocol';
+import { volumeId } from '@ashlar/words';
 import { describe, expect, test } from 'vitest';
 import { BeaconTable, type BeaconEffects } from './beacon.ts';
-import { BEACON_INTERVAL_MS, LEASE_MARGIN_MS, LEASE_MS, SILENT_MS } from './limits.ts';
+import { BEACON_INTERVAL_MS, LATE_MS, LEASE_MARGIN_MS, LEASE_MS, SILENT_MS } from './limits.ts';
 import { A, B, C, VOLUME } from './testing/group.ts';
 
 /** Two tables, and what goes between them held back until the test lets it through. */
@@ -177,5 +178,143 @@ describe('leases', () => {
     const p = new Pairing().related();
     expect(p.b.promise(VOLUME, 4, null, p.nowMs)?.to).toBe(A);
     expect(p.b.promise(VOLUME, 5, null, p.nowMs)).toBeNull();
+  });
+});
+
+describe('relations', () => {
+  const OTHER = volumeId('vol-0123456789abcdef1');
+
+  test('are told when they begin, and do not end one another', () => {
+    let begun = 0;
+    const p = new Pairing();
+    p.a = new BeaconTable(1, () => { begun++; });
+    p.related();
+    p.nowMs += 10;
+    p.a.establish(B, OTHER, 1, 2, p.nowMs);
+    expect(begun).toBe(2);
+    expect(p.a.leaseUntilMs(B, VOLUME, 3)).toBeGreaterThan(p.nowMs);
+    expect(p.a.leaseUntilMs(B, OTHER, 1)).toBe(0);
+    // Of another life: what the former one promised is void.
+    p.a.establish(B, OTHER, 2, 3, p.nowMs);
+    expect(p.a.leaseUntilMs(B, VOLUME, 3)).toBe(0);
+    expect(p.a.leaseUntilMs(B, OTHER, 2)).toBe(0);
+  });
+
+  test('the first one begins the time that is counted as silence, a further one does not', () => {
+    const p = new Pairing();
+    p.tick();
+    p.nowMs += SILENT_MS;
+    p.tick();
+    p.a.establish(B, VOLUME, 3, 2, p.nowMs);
+    expect(p.a.heardAtMs(B)).toBe(p.nowMs);
+    const from = p.nowMs;
+    for (let k = 0; k < SILENT_MS / BEACON_INTERVAL_MS; k++) {
+      p.nowMs += BEACON_INTERVAL_MS;
+      p.tick();
+      p.a.establish(B, OTHER, k + 1, 2, p.nowMs);
+    }
+    expect(p.a.heardAtMs(B)).toBe(from);
+    expect(p.notes).toEqual([]);
+    p.nowMs += 1;
+    p.tick();
+    expect(p.notes).toEqual([`a silent ${B} 2`]);
+  });
+
+  test('reads that wait are told of a lease of their own volume only', () => {
+    const p = new Pairing().related();
+    p.a.wait(OTHER);
+    p.nowMs += BEACON_INTERVAL_MS;
+    p.tick();
+    p.deliver();
+    expect(p.notes).toEqual([]);
+    p.a.establish(B, OTHER, 1, 2, p.nowMs);
+    p.nowMs += BEACON_INTERVAL_MS;
+    p.tick();
+    p.deliver();
+    expect(p.notes).toEqual(['a granted 1']);
+  });
+
+  test('a grant that comes twice counts once', () => {
+    const p = new Pairing().related();
+    p.nowMs += BEACON_INTERVAL_MS;
+    p.tick();
+    p.b.receive(p.nowMs, A, p.toB.splice(0)[0] as BeaconMessage, p.effects('b'));
+    const grant = p.toA.splice(0)[0] as BeaconMessage;
+    expect(grant).toEqual({ kind: 'grant', sentAtMs: p.nowMs, instance: 2, releases: [] });
+    p.a.receive(p.nowMs, B, grant, p.effects('a'));
+    p.a.wait(VOLUME);
+    p.a.receive(p.nowMs, B, grant, p.effects('a'));
+    expect(p.notes).toEqual([]);
+  });
+});
+
+describe('what a beacon carries', () => {
+  test('commit points once, to whom they concern, until the volume is led no more', () => {
+    const p = new Pairing().related();
+    const commits = (): unknown[] => p.toB.splice(0).map((message) => (message.kind === 'beacon' ? message.commits : message));
+    p.a.establish(C, volumeId('vol-0123456789abcdef1'), 1, 9, p.nowMs);
+    p.a.committed(VOLUME, 3, 7);
+    p.tick();
+    expect(commits()).toEqual([[{ volumeId: VOLUME, epoch: 3, committedSeq: 7 }], []]);
+    p.tick();
+    expect(commits()).toEqual([[], []]);
+    p.a.committed(VOLUME, 3, 8);
+    p.a.end(VOLUME);
+    p.tick();
+    expect(commits()).toEqual([[]]);
+    p.a.establish(B, VOLUME, 4, 2, p.nowMs);
+    p.tick();
+    expect(commits()).toEqual([[], []]);
+  });
+
+  test('releases are repeated until this life has said that it saw them', () => {
+    const p = new Pairing().related();
+    p.b.promise(VOLUME, 4, A, p.nowMs);
+    p.b.promise(VOLUME, 4, A, p.nowMs);
+    p.b.promise(VOLUME, 6, A, p.nowMs);
+    const beacon = (releasesOf: number, releasesSeen: number): BeaconMessage => ({ kind: 'beacon', sentAtMs: p.nowMs, instance: 1, releasesOf, releasesSeen, commits: [] });
+    const releases = (message: BeaconMessage): unknown => {
+      p.b.receive(p.nowMs, A, message, p.effects('b'));
+      const grant = p.toA.pop();
+      return grant?.kind === 'grant' && grant.releases.map(({ number, epoch }) => [number, epoch]);
+    };
+    expect(releases(beacon(2, 0))).toEqual([[1, 3], [2, 5]]);
+    expect(releases(beacon(9, 2))).toEqual([[1, 3], [2, 5]]);
+    expect(releases(beacon(2, 1))).toEqual([[2, 5]]);
+    expect(releases(beacon(2, 2))).toEqual([]);
+  });
+
+  test('how far releases were seen; an older one, come late, ends nothing newer', () => {
+    const p = new Pairing().related();
+    p.a.establish(B, VOLUME, 5, 2, p.nowMs);
+    const grant = (sentAtMs: number, number: number, epoch: number): void => p.a.receive(p.nowMs, B, { kind: 'grant', sentAtMs, instance: 2, releases: [{ number, volumeId: VOLUME, epoch }] }, p.effects('a'));
+    grant(p.nowMs + 1, 3, 4);
+    grant(p.nowMs + 2, 2, 3);
+    expect(p.notes).toEqual([]);
+    expect(p.a.leaseUntilMs(B, VOLUME, 5)).toBeGreaterThan(0);
+    p.tick();
+    expect(p.toB.pop()).toMatchObject({ releasesOf: 2, releasesSeen: 3 });
+    grant(p.nowMs + 3, 4, 5);
+    expect(p.notes).toEqual([`a lost ${B}`]);
+  });
+});
+
+describe('a clock that was not looked at', () => {
+  test('in time, early, or a little late changes nothing; much too late is not silence', () => {
+    const p = new Pairing().related();
+    const heard = p.nowMs;
+    const after = (ms: number): number => {
+      p.nowMs += ms;
+      p.tick();
+      return p.a.heardAtMs(B);
+    };
+    expect([after(BEACON_INTERVAL_MS), after(10), after(BEACON_INTERVAL_MS + LATE_MS)]).toEqual([heard, heard, heard]);
+    expect(after(BEACON_INTERVAL_MS + LATE_MS + 1)).toBe(heard + LATE_MS + 1);
+    expect(after(SILENT_MS)).toBe(heard + LATE_MS + 1 + SILENT_MS - BEACON_INTERVAL_MS);
+    p.nowMs += 4000;
+    p.toA.length = 0;
+    p.a.receive(p.nowMs, B, { kind: 'grant', sentAtMs: p.nowMs, instance: 2, releases: [] }, p.effects('a'));
+    p.tick();
+    expect(p.a.heardAtMs(B)).toBe(p.nowMs);
   });
 });

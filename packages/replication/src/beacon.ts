@@ -23,13 +23,12 @@ export interface Leases {
 
 interface Relation {
   readonly epoch: number;
-  readonly instance: number;
   readonly sinceMs: number;
 }
 
 /** All that is known of one other server. */
 interface Pair {
-  /** As leader: what we lead and it follows. */
+  /** As leader: what we lead and it follows, in this life of its process. */
   readonly leads: Map<VolumeId, Relation>;
   instance: number;
   grantedSentAtMs: number;
@@ -80,14 +79,14 @@ export class BeaconTable implements Leases {
     if (pair.leads.size === 0) pair.heardAtMs = nowMs;
     if ((pair.released.get(volumeId) ?? 0) >= epoch) return;
     if (instance !== pair.instance) this.#newLife(pair, instance);
-    pair.leads.set(volumeId, { epoch, instance, sinceMs: nowMs });
+    pair.leads.set(volumeId, { epoch, sinceMs: nowMs });
     this.#onRelation();
   }
 
   leaseUntilMs(peer: ServerId, volumeId: VolumeId, epoch: number): number {
     const pair = this.#pairs.get(peer);
     const relation = pair?.leads.get(volumeId);
-    if (!pair || !relation || relation.epoch !== epoch || relation.instance !== pair.instance) return 0;
+    if (!pair || !relation || relation.epoch !== epoch) return 0;
     // A grant counts only if its beacon was sent after the relation was known on both sides.
     if (pair.grantedSentAtMs < relation.sinceMs) return 0;
     return pair.grantedSentAtMs + LEASE_MS - LEASE_MARGIN_MS;

@@ -155,8 +155,8 @@ export class Alone implements Effects {
   fill(frame: Frame): void { this.#say(`fill ${said(frame)}`); }
   sendFill(to: ServerId, epoch: number, extent: number): void { this.#say(`${short(to)} < extent ${epoch} ${extent}`); }
   sendCompared(to: ServerId, epoch: number, attempt: number, extent: number): void { this.#say(`${short(to)} < compared ${epoch} ${attempt} ${extent}`); }
-  compareExtent(to: ServerId, epoch: number, extent: number, learnerSeq: number, blocks: Uint8Array): void {
-    this.#say(`compare with ${short(to)} ${epoch} ${extent} ${learnerSeq} ${blocks.length}`);
+  compareExtent(to: ServerId, epoch: number, extent: number, learnerSeq: number, blocks: Uint8Array, asLost: boolean): void {
+    this.#say(`compare with ${short(to)} ${epoch} ${extent} ${learnerSeq} ${blocks.length}${asLost ? ', bad blocks as lost' : ''}`);
   }
   reply(key: number, epoch: number, frame: Frame, indexes: readonly number[], status: number): void {
     const name = Object.entries(Status).find(([, value]) => value === status)?.[0];

@@ -146,7 +146,8 @@ export type ManagerMessage =
   | { readonly kind: 'ask'; readonly volumeId: VolumeId; readonly epoch: number }
   /** From a primary about a mirror, from a node manager about a primary: silent since so long. */
   | { readonly kind: 'suspect'; readonly volumeId: VolumeId; readonly epoch: number; readonly serverId: ServerId; readonly reason: string }
-  | { readonly kind: 'status'; readonly volumeId: VolumeId; readonly epoch: number; readonly serving: boolean; readonly copies: readonly CopyStatus[] }
+  /** `number` rises within an epoch: one that was held up must not hide a newer one. */
+  | { readonly kind: 'status'; readonly volumeId: VolumeId; readonly epoch: number; readonly number: number; readonly serving: boolean; readonly copies: readonly CopyStatus[] }
   | { readonly kind: 'event'; readonly volumeId: VolumeId; readonly name: string; readonly detail: Readonly<Record<string, string | number | boolean>> }
   /** No files of this volume are left on the sender. Also the answer to `discard` where there were none. */
   | { readonly kind: 'discarded'; readonly volumeId: VolumeId; readonly epoch: number };

@@ -19,7 +19,7 @@ export function lead(c: Copy, configuration: Configuration, predecessor: ServerI
     epoch: configuration.epoch, configuration, settleSeq: log.lastSeq, predecessor, serving: false, committedSeq: 0, peers: new Map(), required: [],
     joiner: null, joinSeq: 0, proposal: null, syncAnswers: false, syncing: false, sessions: new Map(),
     newest: { attachNumber: log.session.attachNumber, count: log.session.count }, opens: new Map(),
-    pending: [], flushes: [], reads: [], repairs: [], badBlocks: new Map(), chains: [{ seq: log.lastSeq, chain: log.chain }], ticking: false, tickDueMs: 0, toldStatus: '',
+    pending: [], flushes: [], reads: [], repairs: [], badBlocks: new Map(), chains: [{ seq: log.lastSeq, chain: log.chain }], ticking: false, tickDueMs: 0, toldStatus: '', statusNumber: 0,
   };
   c.leader = leader;
   c.counts.promotions++;

@@ -174,6 +174,8 @@ export interface Leader {
   tickDueMs: number;
   /** The status that the system manager was last told, in short. */
   toldStatus: string;
+  /** Of the status that was told last. */
+  statusNumber: number;
 }
 
 /** What a copy keeps while it follows the primary of the promised epoch. */

@@ -10,7 +10,8 @@ export function tellStatus(c: Copy, leader: Leader, always: boolean): void {
   const summary = `${leader.serving} ${copies.map((copy) => `${copy.serverId}:${copy.state}`).join(' ')}`;
   if (!always && summary === leader.toldStatus) return;
   leader.toldStatus = summary;
-  c.fx.tell({ kind: 'status', volumeId: c.volumeId, epoch: leader.epoch, serving: leader.serving, copies });
+  leader.statusNumber++;
+  c.fx.tell({ kind: 'status', volumeId: c.volumeId, epoch: leader.epoch, number: leader.statusNumber, serving: leader.serving, copies });
 }
 
 function statusOf(c: Copy, peer: Peer): CopyStatus {

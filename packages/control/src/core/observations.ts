@@ -52,7 +52,8 @@ function onStatus(m: Manager, v: Volume, from: ServerId, status: ManagerMessage 
     if (status.epoch < configuration.epoch && !v.pending) configure(m, v, from);
     return;
   }
-  v.status = { from, epoch: status.epoch, serving: status.serving, copies: status.copies };
+  if (v.status?.epoch === status.epoch && v.status.number > status.number) return;
+  v.status = { from, epoch: status.epoch, number: status.number, serving: status.serving, copies: status.copies };
   v.reportedMs = null;
   if (status.serving) v.served = true;
 }

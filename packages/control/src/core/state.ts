@@ -47,6 +47,7 @@ export interface Host {
 interface PrimaryStatus {
   readonly from: ServerId;
   readonly epoch: number;
+  readonly number: number;
   readonly serving: boolean;
   readonly copies: readonly CopyStatus[];
 }

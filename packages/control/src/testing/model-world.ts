@@ -54,6 +54,7 @@ export class ModelWorld implements ManagerEffects {
   #life = 0;
   #instances = 0;
   #requests = 0;
+  #statuses = 0;
   #tickAtMs = Infinity;
   #queue: (() => void)[] = [];
 
@@ -338,7 +339,7 @@ export class ModelWorld implements ManagerEffects {
     // Nothing is served before all members have settled, nor by fewer than the minimum.
     const { members, minCopies } = copy.configuration;
     const serving = members.length > minCopies || (members.length === minCopies && members.every(({ serverId: id }) => this.server(id).state === 'up'));
-    this.#tell(server, { kind: 'status', volumeId, epoch, serving, copies: this.#states(server, copy) });
+    this.#tell(server, { kind: 'status', volumeId, epoch, number: ++this.#statuses, serving, copies: this.#states(server, copy) });
   }
 
   #serverStep(server: ModelServer): void {

@@ -121,7 +121,7 @@ export const COLD_MESSAGES: { readonly [K in ColdKind]: ColdMessage<K> } = {
   'propose': cold(113, 'propose', { volumeId: aVolumeId, baseEpoch: whole, change: configurationChange, reason: reasonText }),
   'ask': cold(114, 'ask', { volumeId: aVolumeId, epoch: whole }),
   'suspect': cold(115, 'suspect', { volumeId: aVolumeId, epoch: whole, serverId: aServerId, reason: reasonText }),
-  'status': cold(116, 'status', { volumeId: aVolumeId, epoch: whole, serving: flag, copies: list(copyStatus, LIST_MAX) }),
+  'status': cold(116, 'status', { volumeId: aVolumeId, epoch: whole, number: whole, serving: flag, copies: list(copyStatus, LIST_MAX) }),
   'event': cold(117, 'event', { volumeId: aVolumeId, name: shortText, detail: scalars }),
   'discarded': cold(118, 'discarded', { volumeId: aVolumeId, epoch: whole }),
   'configure': cold(128, 'configure', { configuration, predecessorEnded: flag, founding: flag }),

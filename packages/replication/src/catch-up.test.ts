@@ -29,7 +29,7 @@ describe('a copy that is compared', () => {
     expect(p.core.counts.comparisons).toBe(1);
     expect(p.core.state.leader?.peers.get(C)).toMatchObject({ complete: false, sentSeq: 1 });
     expect(p.tick(TICK_MS)).toEqual([
-      'tell status epoch=1 serving=true copies=[serverId=a state=in-sync movedBytes=0 remainingBytes=0 serverId=c state=rebuilding movedBytes=0 remainingBytes=0]',
+      'tell status 1 serving: a in-sync, c rebuilding',
       'timer tick +50',
     ]);
     expect(p.progress(C, 0)).toEqual(['c < list-extents epoch=1 from=0']);
@@ -103,7 +103,7 @@ describe('a copy that is compared', () => {
     expect(agreed(p, 3)).toEqual([]);
     expect(p.progress(B, 2)).toEqual(['commit 2', 'lease: committed 1 2', 'reply 1 1 [1] ok']);
     expect(p.tick(TICK_MS)).toEqual([
-      'tell status epoch=1 serving=true copies=[serverId=a state=in-sync movedBytes=0 remainingBytes=0 serverId=b state=in-sync movedBytes=0 remainingBytes=0 serverId=c state=rebuilding movedBytes=0 remainingBytes=0]',
+      'tell status 1 serving: a in-sync, b in-sync, c rebuilding',
       'timer tick +50',
     ]);
     expect(p.progress(B, 3)).toEqual(['commit 3', 'lease: committed 1 3', 'reply 1 1 [2] ok']);
@@ -144,7 +144,7 @@ describe('what is lost on the way', () => {
     const p = fills([]);
     p.progress(C, 1);
     expect(p.tick(REPEAT_MS - 1)).toEqual([
-      'tell status epoch=1 serving=true copies=[serverId=a state=in-sync movedBytes=0 remainingBytes=0 serverId=c state=rebuilding movedBytes=0 remainingBytes=0]',
+      'tell status 1 serving: a in-sync, c rebuilding',
       'timer tick +50',
     ]);
     expect(p.tick(1)).toEqual(['c < list-extents epoch=1 from=0', 'timer tick +50']);
@@ -159,7 +159,7 @@ describe('what is lost on the way', () => {
     compared(p, 2);
     p.nowMs += 5 * REPEAT_MS - 501;
     expect(p.tick()).toEqual([
-      'tell status epoch=1 serving=true copies=[serverId=a state=in-sync movedBytes=0 remainingBytes=0 serverId=c state=rebuilding movedBytes=0 remainingBytes=2097152]',
+      'tell status 1 serving: a in-sync, c rebuilding (moved 0, remaining 2097152)',
       'timer tick +50',
     ]);
     expect(p.tick(1)).toEqual(['c < compare epoch=1 extent=3', 'timer tick +50']);

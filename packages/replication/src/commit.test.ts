@@ -109,7 +109,7 @@ describe('when a primary begins to serve', () => {
     expect(p.open(9, 9)).toEqual([]);
     expect(p.progress(B, 3)).toEqual([
       'event serving epoch=2 seq=3',
-      'tell status epoch=2 serving=true copies=[serverId=a state=in-sync movedBytes=0 remainingBytes=0 serverId=b state=in-sync movedBytes=0 remainingBytes=0]',
+      'tell status 2 serving: a in-sync, b in-sync',
       'commit 3',
       'lease: committed 2 3',
       'append 4-4 epoch=2 sender=2 committed=3 number=2',
@@ -191,13 +191,13 @@ describe('orders that may be lost', () => {
     expect(p.progress(B)).toEqual(['sync']);
     expect(p.tick(REPEAT_MS)).toEqual([
       'b < sync epoch=2',
-      'tell status epoch=2 serving=false copies=[serverId=a state=in-sync movedBytes=0 remainingBytes=0 serverId=b state=in-sync movedBytes=0 remainingBytes=0]',
+      'tell status 2 not serving: a in-sync, b in-sync',
       'timer tick +50',
     ]);
     p.synced();
     expect(p.progress(B, 2, 2)).toEqual([
       'event serving epoch=2 seq=2',
-      'tell status epoch=2 serving=true copies=[serverId=a state=in-sync movedBytes=0 remainingBytes=0 serverId=b state=in-sync movedBytes=0 remainingBytes=0]',
+      'tell status 2 serving: a in-sync, b in-sync',
       'commit 2',
       'lease: committed 2 2',
     ]);

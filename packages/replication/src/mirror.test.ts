@@ -65,9 +65,9 @@ describe('a copy that is adopted', () => {
     expect(p.saved()).toEqual([
       'event leading epoch=2 members=1 settleSeq=0',
       'timer tick +50',
-      'tell status epoch=2 serving=false copies=[serverId=b state=in-sync movedBytes=0 remainingBytes=0]',
+      'tell status 2 not serving: b in-sync',
       'event serving epoch=2 seq=0',
-      'tell status epoch=2 serving=true copies=[serverId=b state=in-sync movedBytes=0 remainingBytes=0]',
+      'tell status 2 serving: b in-sync',
     ]);
   });
 
@@ -75,7 +75,7 @@ describe('a copy that is adopted', () => {
     const configuration = configurationOf([A, B]);
     const p = new Alone(B, { ...FRESH, promisedEpoch: 1, configuration });
     expect(p.do({ kind: 'started' })).toEqual([
-      'tell report copy={lineage=1 promisedEpoch=1 incarnation=1 lostCache=false complete=true lastEpoch=0 lastSeq=0 fault=null attachNumber=0 asked=0}',
+      'tell report lineage=1 promisedEpoch=1 incarnation=1 lostCache=false complete=true lastEpoch=0 lastSeq=0 fault=null attachNumber=0 asked=0',
     ]);
     expect(p.from(A, { kind: 'adopt', epoch: 1, configuration })).toEqual([
       'lease: promise 1 a',
@@ -324,14 +324,14 @@ describe('a disk that fails', () => {
     expect(p.do({ kind: 'store-failed', fault: 'sync-failed' })).toEqual([
       'save 2 promisedEpoch=1 complete=true fault=sync-failed configuration=1',
       'event copy-faulted fault=sync-failed',
-      'tell report copy={lineage=1 promisedEpoch=1 incarnation=1 lostCache=false complete=true lastEpoch=0 lastSeq=0 fault=sync-failed attachNumber=0 asked=0}',
+      'tell report lineage=1 promisedEpoch=1 incarnation=1 lostCache=false complete=true lastEpoch=0 lastSeq=0 fault=sync-failed attachNumber=0 asked=0',
       'a < leaving epoch=1 fault=sync-failed',
     ]);
     expect(p.do({ kind: 'store-failed', fault: 'append-failed' })).toEqual(['a < leaving epoch=1 fault=append-failed']);
     expect(new Alone(B).do({ kind: 'store-failed', fault: 'corrupt' })).toEqual([
       'save 1 promisedEpoch=0 complete=true fault=corrupt configuration=0',
       'event copy-faulted fault=corrupt',
-      'tell report copy={lineage=1 promisedEpoch=0 incarnation=1 lostCache=false complete=true lastEpoch=0 lastSeq=0 fault=corrupt attachNumber=0 asked=0}',
+      'tell report lineage=1 promisedEpoch=0 incarnation=1 lostCache=false complete=true lastEpoch=0 lastSeq=0 fault=corrupt attachNumber=0 asked=0',
     ]);
   });
 

@@ -19,7 +19,7 @@ describe('a copy begins to lead', () => {
       'c < adopt epoch=1 configuration=1',
       'event leading epoch=1 members=2 settleSeq=0',
       'timer tick +50',
-      'tell status epoch=1 serving=false copies=[serverId=a state=in-sync movedBytes=0 remainingBytes=0 serverId=b state=catching-up movedBytes=0 remainingBytes=0 serverId=c state=catching-up movedBytes=0 remainingBytes=0]',
+      'tell status 1 not serving: a in-sync, b catching-up, c catching-up',
     ]);
     expect(p.core.counts.promotions).toBe(1);
     expect(p.core.role).toBe('primary');
@@ -29,9 +29,9 @@ describe('a copy begins to lead', () => {
     expect(new Alone(A).leads(configurationOf([A], { copiesWanted: 1 }))).toEqual([
       'event leading epoch=1 members=1 settleSeq=0',
       'timer tick +50',
-      'tell status epoch=1 serving=false copies=[serverId=a state=in-sync movedBytes=0 remainingBytes=0]',
+      'tell status 1 not serving: a in-sync',
       'event serving epoch=1 seq=0',
-      'tell status epoch=1 serving=true copies=[serverId=a state=in-sync movedBytes=0 remainingBytes=0]',
+      'tell status 1 serving: a in-sync',
     ]);
   });
 
@@ -53,13 +53,13 @@ describe('each look at what is unfinished', () => {
     expect(p.tick(1)).toEqual(['b < adopt epoch=1 configuration=1', 'timer tick +50']);
     p.adopted(B);
     expect(p.tick(REPEAT_MS - 1)).toEqual([
-      'tell status epoch=1 serving=false copies=[serverId=a state=in-sync movedBytes=0 remainingBytes=0 serverId=b state=in-sync movedBytes=0 remainingBytes=0]',
+      'tell status 1 not serving: a in-sync, b in-sync',
       'timer tick +50',
     ]);
     expect(p.core.state.leader?.peers.get(B)?.phase).toBe('following');
     // Neither our order nor its first progress arrived.
     expect(p.tick(1)).toEqual([
-      'tell status epoch=1 serving=false copies=[serverId=a state=in-sync movedBytes=0 remainingBytes=0 serverId=b state=catching-up movedBytes=0 remainingBytes=0]',
+      'tell status 1 not serving: a in-sync, b catching-up',
       'timer tick +50',
     ]);
     expect(p.tick(TICK_MS)).toEqual(['b < adopt epoch=1 configuration=1', 'timer tick +50']);
@@ -246,7 +246,7 @@ describe('ends that somebody saw', () => {
     expect(ended(p, 60)).toEqual(['timer tick +50', 'tell propose baseEpoch=1 change={remove serverId=b} reason=ended']);
     expect(p.core.state.leader?.peers.get(B)).toMatchObject({ ended: true, phase: 'adopting' });
     expect(p.tick(TICK_MS)).toEqual([
-      'tell status epoch=1 serving=true copies=[serverId=a state=in-sync movedBytes=0 remainingBytes=0 serverId=b state=catching-up movedBytes=0 remainingBytes=0 serverId=c state=in-sync movedBytes=0 remainingBytes=0]',
+      'tell status 1 serving: a in-sync, b catching-up, c in-sync',
       'timer tick +50',
     ]);
     p.adopted(B, { attempt: 51 });
@@ -305,7 +305,7 @@ describe('its own disk', () => {
     expect(p.do({ kind: 'store-failed', fault: 'sync-failed' })).toEqual([
       'save 2 promisedEpoch=1 complete=true fault=sync-failed configuration=1',
       'event copy-faulted fault=sync-failed',
-      'tell report copy={lineage=1 promisedEpoch=1 incarnation=1 lostCache=false complete=true lastEpoch=1 lastSeq=1 fault=sync-failed attachNumber=1 asked=0}',
+      'tell report lineage=1 promisedEpoch=1 incarnation=1 lostCache=false complete=true lastEpoch=1 lastSeq=1 fault=sync-failed attachNumber=1 asked=0',
       'lease: end',
       'answer 1 refused sessionId=1 epoch=1 reason=not-serving',
       'drop reads',
@@ -322,7 +322,7 @@ describe('its own disk', () => {
     expect(p.do({ kind: 'store-failed', fault: 'append-failed' })).toEqual([
       'save 2 promisedEpoch=1 complete=true fault=append-failed configuration=1',
       'event copy-faulted fault=append-failed',
-      'tell report copy={lineage=1 promisedEpoch=1 incarnation=1 lostCache=false complete=true lastEpoch=1 lastSeq=4 fault=append-failed attachNumber=1 asked=0}',
+      'tell report lineage=1 promisedEpoch=1 incarnation=1 lostCache=false complete=true lastEpoch=1 lastSeq=4 fault=append-failed attachNumber=1 asked=0',
       'reply 1 1 [1 2] ioError',
       'reply 1 1 [3] ioError',
       'answer 2 refused sessionId=2 epoch=1 reason=gap',

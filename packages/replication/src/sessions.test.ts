@@ -83,7 +83,7 @@ describe('a session is opened', () => {
     p.adopted(B);
     expect(p.progress(B)).toEqual([
       'event serving epoch=1 seq=0',
-      'tell status epoch=1 serving=true copies=[serverId=a state=in-sync movedBytes=0 remainingBytes=0 serverId=b state=in-sync movedBytes=0 remainingBytes=0]',
+      'tell status 1 serving: a in-sync, b in-sync',
       'append 1-1 epoch=1 sender=1 committed=0 number=0',
       'b < append frame=1-1 epoch=1 sender=1 committed=0 number=0',
     ]);

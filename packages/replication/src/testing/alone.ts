@@ -1,4 +1,4 @@
-import { FOUNDING_INCARNATION, Frame, Status, type Configuration, type CopyMessage, type EpochStart, type LogPosition, type ManagerMessage, type SessionMark, type SessionReply } from '@ashlar/protocol';
+import { FOUNDING_INCARNATION, Frame, Status, type Configuration, type CopyMessage, type CopyReport, type CopyStatus, type EpochStart, type LogPosition, type ManagerMessage, type SessionMark, type SessionReply } from '@ashlar/protocol';
 import { Prng, type ServerId } from '@ashlar/words';
 import type { Leases } from '../beacon.ts';
 import { CopyCore } from '../copy.ts';
@@ -168,12 +168,24 @@ export class Alone implements Effects {
   }
   dropReads(): void { this.#say('drop reads'); }
   answer(key: number, reply: SessionReply): void { this.#say(`answer ${key} ${said(reply)}`); }
-  tell(message: ManagerMessage): void { this.#say(`tell ${said(message)}`); }
+  tell(message: ManagerMessage): void {
+    if (message.kind === 'status') this.#say(`tell status ${message.epoch} ${message.serving ? 'serving' : 'not serving'}: ${message.copies.map(stands).join(', ')}`);
+    else if (message.kind === 'report') this.#say(`tell report ${reported(message.copy)}`);
+    else this.#say(`tell ${said(message)}`);
+  }
   setTimer(name: string, atMs: number): void { this.#say(`timer ${name} +${atMs - this.nowMs}`); }
   event(name: string, detail: Readonly<Record<string, string | number | boolean>>): void { this.#say(`event ${name} ${said(detail)}`); }
 }
 
 function short(id: ServerId): string { return id.replace('server-', ''); }
+
+/** What the tests look at; further fields of these two change nothing here. */
+function stands({ serverId, state, movedBytes, remainingBytes }: CopyStatus): string {
+  return `${short(serverId)} ${state}${movedBytes + remainingBytes > 0 ? ` (moved ${movedBytes}, remaining ${remainingBytes})` : ''}`;
+}
+function reported({ lineage, promisedEpoch, incarnation, lostCache, complete, lastEpoch, lastSeq, fault, attachNumber, asked }: CopyReport): string {
+  return said({ lineage, promisedEpoch, incarnation, lostCache, complete, lastEpoch, lastSeq, fault, attachNumber, asked });
+}
 
 /** A message in one line, without the volume's id, which is always the same. */
 function said(value: unknown): string {

@@ -1,3 +1,4 @@
+export { type ChainFindings, ChainWriter } from './chain-writer.ts';
 export { Histogram, type LatencySummary } from './histogram.ts';
 export { Load, type LoadResult, runLoad } from './load.ts';
 export type { LoadOptions, LoadTarget } from './options.ts';

@@ -2,6 +2,7 @@ import { createLog, createRuntime } from '@ashlar/runtime';
 import { AshlarError, errorCode } from '@ashlar/words';
 import type { ChildArgument, ToChild, ToParent } from './child-messages.ts';
 import { place } from './parties.ts';
+import { shiftedClock, surroundingsOf } from './surroundings.ts';
 
 /** An orderly end may take so long when nobody waits for it any more. */
 const ORPHAN_STOP_MS = 5000;
@@ -17,7 +18,9 @@ function tell(message: ToParent): void {
 
 async function start({ name: _name, logFile, linkToken, ...parties }: ChildArgument): Promise<void> {
   const log = createLog({ name, file: logFile });
-  const runtime = createRuntime({ name, log, token: linkToken });
+  const { clockShiftMs, bootId, links } = surroundingsOf(name, process.env);
+  const runtime = createRuntime({ name, log, token: linkToken, ...(clockShiftMs === 0 ? {} : { clock: shiftedClock(clockShiftMs) }) });
+  const connect = parties.connect.map(({ party, address }) => ({ party, address: links[party] === undefined ? address : { path: links[party] } }));
   process.on('uncaughtException', (error) => {
     // State of unknown shape must not go on answering; the supervisor starts a process that reads it from disk.
     log.error({ error }, 'a defect outside of every actor; the process ends');
@@ -25,7 +28,7 @@ async function start({ name: _name, logFile, linkToken, ...parties }: ChildArgum
   });
   stop = () => runtime.shutdown();
   try {
-    await place(runtime, parties);
+    await place(runtime, { ...parties, connect }, bootId);
   } catch (error) {
     log.error({ error }, 'cannot start');
     tell({ kind: 'refused', code: errorCode(error), message: error instanceof AshlarError ? error.message : String(error) });

@@ -18,14 +18,15 @@ export interface PartiesArgument {
 
 /**
  * Starts storage servers and hosts in this thread. Throws what their directories refuse; nothing runs then. They end with the runtime.
+ * `bootId`: null for the kernel's.
  */
-export async function place(runtime: Runtime, { managerAddress, listen, connect, servers, hosts }: PartiesArgument): Promise<void> {
+export async function place(runtime: Runtime, { managerAddress, listen, connect, servers, hosts }: PartiesArgument, bootId: string | null = null): Promise<void> {
   // Held until the process ends: the kernel releases them, whatever ends it.
   for (const { directories } of servers) for (const directory of directories) await lock(directory);
   for (const { directory } of hosts) await lock(directory);
   if (listen) await runtime.links.listen(listen);
   for (const server of servers) {
-    StorageNode.start({ serverId: serverId(server.serverId), directories: server.directories, address: server.address, runtime, managerAddress });
+    StorageNode.start({ serverId: serverId(server.serverId), directories: server.directories, address: server.address, runtime, managerAddress, ...(bootId === null ? {} : { bootId }) });
   }
   for (const host of hosts) {
     await HostNode.start({ hostId: hostId(host.hostId), directory: host.directory, socketDirectory: host.socketDirectory, runtime, managerAddress, tls: nbdTls(process.env) });

@@ -1,15 +1,20 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 
-/** Bytes of the region, and bytes written to it in one round: only many overwrites of one block size let fio see a stale block. */
-const REGION_BYTES = 64 * 2 ** 20;
-const ROUND_BYTES = 6 * REGION_BYTES;
-
 /** The flags with which `test/e2e/nbd-interop.test.ts` shows fio to notice one dropped overwrite in 50. */
-const ARGS = ['--name=verify', '--ioengine=nbd', '--rw=randwrite', '--bs=4k', '--iodepth=32', '--norandommap', '--randrepeat=0', `--size=${REGION_BYTES}`, `--io_size=${ROUND_BYTES}`,
+const ARGS = ['--name=verify', '--ioengine=nbd', '--rw=randwrite', '--bs=4k', '--iodepth=32', '--norandommap', '--randrepeat=0',
   '--verify=crc32c', '--do_verify=1', '--verify_backlog=64', '--verify_fatal=1', '--verify_state_save=0'];
+/** Bytes written in one round to each byte of the region: only many overwrites of one block size let fio see a stale block. */
+const OVERWRITES = 6;
+
+export interface FioOptions {
+  readonly regionBytes: number;
+  /** Writes a second; 0: as fast as they are answered. */
+  readonly rate: number;
+}
 
 export interface FioFindings {
   readonly rounds: number;
+  readonly bytesPerRound: number;
   /** What fio said of the first round that failed, or null. */
   readonly failure: string | null;
 }
@@ -17,14 +22,16 @@ export interface FioFindings {
 /** fio, a verifier that is not ours, writing and checking round after round on a volume of its own until it is told to stop. */
 export class FioVerifier {
   readonly #uri: string;
+  readonly #options: FioOptions;
   readonly #ended: Promise<void>;
   #child: ChildProcess | null = null;
   #rounds = 0;
   #failure: string | null = null;
   #stopping = false;
 
-  constructor(uri: string) {
+  constructor(uri: string, options: FioOptions = { regionBytes: 64 * 2 ** 20, rate: 0 }) {
     this.#uri = uri;
+    this.#options = options;
     this.#ended = this.#loop();
   }
 
@@ -32,8 +39,10 @@ export class FioVerifier {
   async finish(): Promise<FioFindings> {
     this.#stopping = true;
     await this.#ended;
-    return { rounds: this.#rounds, failure: this.#failure };
+    return { rounds: this.#rounds, bytesPerRound: OVERWRITES * this.#options.regionBytes, failure: this.#failure };
   }
+
+  get failure(): string | null { return this.#failure; }
 
   /** For a run that has failed anyway. */
   abandon(): void {
@@ -42,8 +51,10 @@ export class FioVerifier {
   }
 
   async #loop(): Promise<void> {
+    const { regionBytes, rate } = this.#options;
+    const args = [...ARGS, `--size=${regionBytes}`, `--io_size=${OVERWRITES * regionBytes}`, ...(rate === 0 ? [] : [`--rate_iops=${rate}`]), `--uri=${this.#uri}`];
     do {
-      const child = spawn('fio', [...ARGS, `--uri=${this.#uri}`], { stdio: ['ignore', 'pipe', 'pipe'] });
+      const child = spawn('fio', args, { stdio: ['ignore', 'pipe', 'pipe'] });
       this.#child = child;
       let output = '';
       const take = (text: string): void => { output = (output + text).slice(-4000); };

@@ -15,6 +15,7 @@ export interface RigOptions {
   /** Further options of `ashlar up`. */
   readonly up: readonly string[];
   readonly load: Omit<LoadOptions, 'targets' | 'durationMs'>;
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 /** A site in processes, one mirrored volume, and a verified load on it through NBD that goes on until it is told to stop. */
@@ -32,7 +33,7 @@ export class Rig {
   }
 
   static async start(options: RigOptions): Promise<Rig> {
-    const site = await Site.up({ directory: options.directory, servers: options.servers, processes: true, more: options.up });
+    const site = await Site.up({ directory: options.directory, servers: options.servers, processes: true, more: options.up, env: options.env ?? {} });
     try {
       const volumeId = await site.createVolume(options.sizeBytes, '--mirrors', String(options.mirrors), '--io-timeout', '5m');
       const uri = await site.attach(volumeId);

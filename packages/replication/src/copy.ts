@@ -24,7 +24,7 @@ export class CopyCore {
 
   constructor(volumeId: VolumeId, self: ServerId, log: LogView, durable: DurableState, leases: Leases, prng: Prng) {
     this.#copy = {
-      volumeId, self, log, leases, prng, durable, fx: undefined as unknown as Effects, nowMs: 0, saveToken: 0, asked: 0, saving: [],
+      volumeId, self, log, leases, prng, durable, fx: undefined as unknown as Effects, nowMs: 0, saveToken: 0, syncs: { asked: 0, ended: 0 }, asked: 0, saving: [],
       follower: null, leader: null, lastLed: null, grants: new Map(), counts: newCounts(),
     };
   }
@@ -64,6 +64,7 @@ function dispatch(c: Copy, input: CopyInput): void {
     case 'committed': return follower.onCommitted(c, input.from, input.epoch, input.seq);
     case 'lease-granted': return releaseReads(c);
     case 'synced':
+      c.syncs.ended++;
       if (c.leader) leaderSynced(c, c.leader);
       else follower.onSynced(c);
       return;
@@ -157,6 +158,7 @@ function predecessorIsGone(c: Copy, predecessor: ServerId | null): void {
   if (predecessor === null || predecessor === c.self) return;
   c.grants.delete(predecessor);
   if (!c.leader) return;
-  memberEnded(c, c.leader, predecessor);
+  // Whoever has answered us in this epoch is another life than the one that ended before it.
+  if (c.leader.peers.get(predecessor)?.instance === 0) memberEnded(c, c.leader, predecessor);
   advance(c, c.leader);
 }

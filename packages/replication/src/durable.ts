@@ -13,10 +13,23 @@ export function promise(c: Copy, configuration: Configuration, then: () => void)
   if (given && given.to !== c.self) c.lastLed = { by: given.to, heardMs: given.untilMs - LEASE_MS };
   if (given && given.to !== c.self && given.untilMs > c.nowMs) c.grants.set(given.to, Math.max(given.untilMs, c.grants.get(given.to) ?? 0));
   c.follower = null;
-  if (configuration.sizeBytes > c.log.sizeBytes) c.fx.grow(configuration.sizeBytes);
   save(c, { ...c.durable, promisedEpoch: configuration.epoch, configuration }, () => {
-    if (c.durable.promisedEpoch === configuration.epoch) then();
+    if (c.durable.promisedEpoch !== configuration.epoch) return;
+    growToSize(c);
+    then();
   });
+}
+
+/** After the promise, never before it: what fails drops all that was asked for after it. Asked for again with every answer that needs it. */
+export function growToSize(c: Copy): void {
+  const { configuration } = c.durable;
+  if (configuration && configuration.sizeBytes > c.log.sizeBytes) c.fx.grow(configuration.sizeBytes);
+}
+
+/** `synced` comes once for each. */
+export function sync(c: Copy): void {
+  c.syncs.asked++;
+  c.fx.sync();
 }
 
 export function save(c: Copy, state: DurableState, then: () => void): void {

@@ -368,7 +368,7 @@ describe('copies that were away', () => {
     group.cut.clear();
     group.run(1500);
     expect(group.c.log.extents.size).toBe(3);
-    expect(group.c.core.state.follower?.completing).toBeGreaterThan(0);
+    expect(group.c.core.state.follower?.wholeAfterSyncs).toBeGreaterThan(0);
     group.c.endSync();
     expect(group.c.core.durable.complete).toBe(false);
     group.c.endSync();

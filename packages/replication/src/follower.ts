@@ -1,6 +1,6 @@
 import { primaryOf, type CopyFault, type CopyMessage, type Frame } from '@ashlar/protocol';
 import type { ServerId } from '@ashlar/words';
-import { promise, report, save } from './durable.ts';
+import { growToSize, promise, report, save, sync } from './durable.ts';
 import { stepDown } from './leading.ts';
 import { EXTENT_LIST_MAX } from './limits.ts';
 import { takeOut } from './membership.ts';
@@ -37,6 +37,7 @@ function followAgain(c: Copy, from: ServerId, epoch: number): Follower {
   f.promised = true;
   c.follower = f;
   c.leases.promise(c.volumeId, epoch, from, c.nowMs);
+  growToSize(c);
   return f;
 }
 
@@ -51,7 +52,7 @@ function cameBack(c: Copy, from: ServerId, epoch: number): Follower | null {
 }
 
 function newFollower(c: Copy, leader: ServerId, epoch: number): Follower {
-  return { leader, epoch, attempt: c.prng.next32(), promised: false, following: false, syncing: false, syncAgain: false, completing: 0, committedSeq: 0 };
+  return { leader, epoch, attempt: c.prng.next32(), promised: false, following: false, syncing: false, syncAgain: false, wholeAfterSyncs: 0, committedSeq: 0 };
 }
 
 function sendAdopted(c: Copy, f: Follower): void {
@@ -149,16 +150,18 @@ function beginSync(c: Copy, f: Follower): void {
     return;
   }
   f.syncing = true;
-  c.fx.sync();
+  sync(c);
 }
 
 export function onSynced(c: Copy): void {
   const f = c.follower;
-  if (!f?.following || !f.syncing) return;
+  if (!f?.following) return;
+  const whole = f.wholeAfterSyncs > 0 && c.syncs.ended >= f.wholeAfterSyncs;
+  if (!f.syncing && !whole) return;
   f.syncing = f.syncAgain;
   f.syncAgain = false;
-  if (f.syncing) c.fx.sync();
-  if (f.completing > 0) completed(c, f);
+  if (f.syncing) sync(c);
+  if (whole) completed(c, f);
   sendProgress(c, f);
 }
 
@@ -204,15 +207,14 @@ export function onComplete(c: Copy, from: ServerId, message: Of<'complete'>): vo
   const f = mine(c, from, message.epoch);
   if (!f?.following || message.attempt !== f.attempt) return;
   if (c.durable.complete) return c.fx.send(from, { kind: 'completed', epoch: f.epoch, attempt: f.attempt });
-  if (f.completing > 0) return;
-  // The sync that is under way began before the last fill, perhaps.
-  f.completing = f.syncing ? 2 : 1;
+  if (f.wholeAfterSyncs > 0) return;
+  // One that is under way, of this role or a former one, began before the last fill, perhaps.
+  f.wholeAfterSyncs = c.syncs.asked + 1;
   beginSync(c, f);
 }
 
 function completed(c: Copy, f: Follower): void {
-  f.completing--;
-  if (f.completing > 0) return;
+  f.wholeAfterSyncs = 0;
   save(c, { ...c.durable, complete: true }, () => {
     // By what it last heard of us the system manager decides whether we may be promoted.
     c.fx.tell({ kind: 'report', copy: report(c) });

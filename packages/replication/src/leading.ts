@@ -1,4 +1,5 @@
 import type { ServerId } from '@ashlar/words';
+import { sync } from './durable.ts';
 import { TICK_MS } from './limits.ts';
 import { refuseSessions } from './session-answers.ts';
 import type { Copy, Leader, Peer } from './state.ts';
@@ -25,7 +26,7 @@ export function stepDown(c: Copy, knownEpoch: number): void {
 export function requestSync(c: Copy, leader: Leader): void {
   if (leader.syncing || c.durable.fault) return;
   leader.syncing = true;
-  c.fx.sync();
+  sync(c);
 }
 
 /** A follower of ours, spoken to in our epoch; null for what is of another. */

@@ -13,7 +13,8 @@ export function proposeRemoval(c: Copy, leader: Leader, peer: Peer, reason: stri
   const { members, minCopies } = leader.configuration;
   if (members.length - 1 < minCopies && !peer.leaving) return; // the volume stalls with both as members
   c.counts.removals++;
-  propose(c, leader, { kind: 'remove', serverId: peer.serverId }, reason);
+  // Below the minimum only the fault counts: a silence that came after it must not hide it.
+  propose(c, leader, { kind: 'remove', serverId: peer.serverId }, peer.leaving && peer.fault ? peer.fault : reason);
 }
 
 function propose(c: Copy, leader: Leader, change: Proposal['change'], reason: string): void {
@@ -88,6 +89,7 @@ export function takeOut(c: Copy, leader: Leader, serverId: ServerId, fault: Copy
   const peer = leader.peers.get(serverId);
   if (!peer) return;
   peer.leaving = fault !== 'no-space';
+  peer.fault = fault;
   c.fx.tell({ kind: 'suspect', volumeId: c.volumeId, epoch: leader.epoch, serverId, reason: fault });
   if (peer.member) proposeRemoval(c, leader, peer, fault);
   keepTicking(c, leader);

@@ -39,10 +39,9 @@ describe('a copy that is adopted', () => {
     const configuration = configurationOf([A, B], { sizeBytes: 2 ** 31 });
     expect(p.from(A, { kind: 'adopt', epoch: 1, configuration })).toEqual([
       'lease: promise 1 a',
-      'grow 2147483648',
       'save 1 promisedEpoch=1 complete=true fault=null configuration=1',
     ]);
-    expect(p.saved()).toEqual(['a < adopted epoch=1 attempt=901 instance=7 incarnation=1 lineage=1 lastSeq=0 durableSeq=0 epochStarts=[] complete=true']);
+    expect(p.saved()).toEqual(['grow 2147483648', 'a < adopted epoch=1 attempt=901 instance=7 incarnation=1 lineage=1 lastSeq=0 durableSeq=0 epochStarts=[] complete=true']);
     expect(p.core.role).toBe('idle');
     expect(p.from(A, { kind: 'follow', epoch: 1, attempt: 99, afterSeq: 0 })).toEqual([]);
     const attempt = p.core.state.follower?.attempt ?? 0;

@@ -13,7 +13,7 @@ type Of<K extends CopyMessage['kind']> = CopyMessage & { readonly kind: K };
 export function newPeer(c: Copy, serverId: ServerId, member: Member | null): Peer {
   return {
     serverId, member, phase: 'adopting', attempt: 0, instance: 0, incarnation: 0, complete: false, ackSeq: -1, durableSeq: -1, sentSeq: 0, verifiedSeq: -1,
-    historyBusy: false, gapSeq: -1, gapMs: 0, syncForSeq: -1, syncOwedMs: 0, lastOrderMs: -1, lastHeardMs: c.nowMs, lastProgressMs: c.nowMs, leaving: false, ended: false,
+    historyBusy: false, gapSeq: -1, gapMs: 0, syncForSeq: -1, syncOwedMs: 0, lastOrderMs: -1, lastHeardMs: c.nowMs, lastProgressMs: c.nowMs, leaving: false, fault: null, ended: false,
     watchedSeq: 0, watchedMs: 0, latencyMs: 0, slowSinceMs: 0, comparison: null,
   };
 }

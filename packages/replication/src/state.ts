@@ -120,6 +120,8 @@ export interface Peer {
   lastHeardMs: number;
   lastProgressMs: number;
   leaving: boolean;
+  /** Why it cannot go on, if it said so. */
+  fault: CopyFault | null;
   /** The life of its process that followed us is proven to be gone. */
   ended: boolean;
   /** One record at a time is watched for how long its acknowledgement takes; 0: none is. */
@@ -191,8 +193,8 @@ export interface Follower {
   /** Answer `progress` when the sync under way has ended. */
   syncing: boolean;
   syncAgain: boolean;
-  /** Syncs that must end before this copy may call itself whole; 0: it was not told to. */
-  completing: number;
+  /** So many syncs (of all that this copy ever asked for) must have ended before it may call itself whole; 0: it was not told to. */
+  wholeAfterSyncs: number;
   committedSeq: number;
 }
 
@@ -208,6 +210,8 @@ export interface Copy {
   /** As last asked to be saved. */
   durable: DurableState;
   saveToken: number;
+  /** Of the store, in this life. Those of a former role end like any other; that as many ended as were asked for until then tells that one from then on did. */
+  readonly syncs: { asked: number; ended: number };
   /** The system manager's latest question for a report. */
   asked: number;
   /** What waits for a save to be stable. */

@@ -104,6 +104,7 @@ describe('a copy is let in', () => {
       expect(p.core.state.leader?.required).toHaveLength(2);
       lose(p);
       p.tick(TICK_MS);
+      p.tick(TICK_MS);
       expect(p.core.state.leader?.required.map(({ serverId }) => serverId)).toEqual([B]);
       expect(p.core.state.leader?.joiner).toBeNull();
     }

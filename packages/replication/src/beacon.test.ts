@@ -198,6 +198,9 @@ describe('relations', () => {
     p.a.establish(B, OTHER, 2, 3, p.nowMs);
     expect(p.a.leaseUntilMs(B, VOLUME, 3)).toBe(0);
     expect(p.a.leaseUntilMs(B, OTHER, 2)).toBe(0);
+    p.a.receive(p.nowMs, B, { kind: 'grant', sentAtMs: p.nowMs, instance: 3, releases: [] }, p.effects('a'));
+    expect(p.a.leaseUntilMs(B, OTHER, 2)).toBeGreaterThan(p.nowMs);
+    expect(p.a.leaseUntilMs(B, VOLUME, 3)).toBe(0);
   });
 
   test('the first one begins the time that is counted as silence, a further one does not', () => {

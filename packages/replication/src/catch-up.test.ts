@@ -65,11 +65,16 @@ describe('a copy that is compared', () => {
   test('is asked for the rest of its list when that is used up', () => {
     const p = fills([9]);
     expect(p.progress(C, 1)).toEqual(['c < list-extents epoch=1 from=0']);
-    expect(listed(p, 0, [1, 3], false)).toEqual(['c < compare epoch=1 extent=1', 'c < compare epoch=1 extent=3', 'c < list-extents epoch=1 from=4']);
-    expect(listed(p, 0, [1, 3], false)).toEqual([]);
+    expect(listed(p, 0, [0, 1, 3], false)).toEqual([
+      'c < compare epoch=1 extent=0',
+      'c < compare epoch=1 extent=1',
+      'c < compare epoch=1 extent=3',
+      'c < list-extents epoch=1 from=4',
+    ]);
+    expect(listed(p, 0, [0, 1, 3], false)).toEqual([]);
     expect(listed(p, 4, [6, 12])).toEqual(['c < compare epoch=1 extent=6', 'c < compare epoch=1 extent=9', 'c < compare epoch=1 extent=12']);
     expect(listed(p, 13, [40])).toEqual([]);
-    for (const extent of [1, 3, 6, 9]) agreed(p, extent);
+    for (const extent of [0, 1, 3, 6, 9]) agreed(p, extent);
     expect(agreed(p, 12)).toEqual(['c < complete epoch=1 attempt=50']);
     const q = fills([]);
     q.progress(C, 1);
@@ -122,6 +127,17 @@ describe('a copy that is compared', () => {
     expect(p.from(C, { kind: 'completed', epoch: 1, attempt: 50 })).toEqual(['event copy-filled server=c extents=1 filled=1', 'c < sync epoch=1']);
     expect(p.from(C, { kind: 'completed', epoch: 1, attempt: 50 })).toEqual([]);
     expect(p.core.counts.rebuilds).toBe(1);
+  });
+
+  test('that had a part of our log is not counted as made from nothing', () => {
+    const p = new Alone(A).serves(configurationOf([A], { learners: [C], copiesWanted: 1 }));
+    p.request(1, [[1, 'write', 1]]);
+    p.log.trimmedSeq = 2;
+    p.adopted(C, { incarnation: 33, lastSeq: 1 });
+    p.progress(C, 2);
+    listed(p, 0, []);
+    expect(p.from(C, { kind: 'completed', epoch: 1, attempt: 50 })).toContain('event copy-filled server=c extents=0 filled=0');
+    expect(p.core.counts.rebuilds).toBe(0);
   });
 
   test('by a primary that cannot serve without it: takes the risk', () => {
@@ -213,5 +229,12 @@ describe('a bad block of ours', () => {
     listed(q, 0, []);
     q.do({ kind: 'relation-lost', peer: B });
     expect(compared(q, 2)).toEqual(['compare with c 1 2 1 3, bad blocks as lost']);
+    // A member that is compared itself can mend nothing.
+    const r = new Alone(A).serves(configurationOf([A, B], { minCopies: 2 }));
+    r.log.extents.add(2);
+    r.adopted(B, { attempt: 51, complete: false });
+    r.progress(B, 1, 0, { attempt: 51 });
+    r.from(B, { kind: 'extents', epoch: 1, from: 0, extents: [], end: true });
+    expect(r.from(B, { kind: 'compared', epoch: 1, attempt: 51, extent: 2, seq: 1, blocks: BLOCKS })).toEqual(['compare with b 1 2 1 3, bad blocks as lost']);
   });
 });

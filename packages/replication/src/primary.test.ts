@@ -350,6 +350,20 @@ describe('its own disk', () => {
     expect(p.open(2, 2)).toEqual(['append 3-3 epoch=1 sender=1 committed=2 number=1', 'b < append frame=3-3 epoch=1 sender=1 committed=2 number=1']);
   });
 
+  test('when it is full before it serves: nothing that waited is left', () => {
+    const p = new Alone(A);
+    p.leads(configurationOf([A, B]));
+    p.open(1, 1);
+    expect(p.do({ kind: 'store-failed', fault: 'no-space' })).toContain('answer 1 refused sessionId=1 epoch=1 reason=not-serving');
+    p.adopted(B);
+    expect(p.progress(B)).not.toContainEqual(expect.stringContaining('append'));
+    p.open(2, 2, { readOnly: true });
+    p.leases.untilMs = 0;
+    p.request(2, [[1, 'read', 1]]);
+    p.do({ kind: 'store-failed', fault: 'no-space' });
+    expect(p.core.state.leader).toMatchObject({ reads: [], flushes: [] });
+  });
+
   test('a sync that ends is followed by another for what came meanwhile, if somebody waits for it', () => {
     const p = new Alone(A).serves(configurationOf([A], { copiesWanted: 2 }));
     expect(p.synced()).toEqual(['commit 1', 'answer 1 opened sessionId=1 epoch=1 generation={attachNumber=1 count=1} sizeBytes=1073741824 appliedThrough=0']);

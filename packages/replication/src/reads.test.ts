@@ -46,6 +46,14 @@ describe('reads and leases', () => {
     expect(p.tick(TICK_MS)).toEqual([]);
   });
 
+  test('a lease that is granted is no sync that has ended', () => {
+    const p = new Alone(A).serves(configurationOf([A, B]));
+    expect(p.request(1, [[1, 'flush']])).toContain('sync');
+    p.do({ kind: 'lease-granted' });
+    p.request(1, [[2, 'write', 1]]);
+    expect(p.request(1, [[3, 'flush']])).not.toContain('sync');
+  });
+
   test('a read that waits is not carried out by a primary that has stepped down and leads again', () => {
     const p = new Alone(A).serves(configurationOf([A, B]));
     p.leases.untilMs = 0;

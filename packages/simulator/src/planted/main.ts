@@ -1,56 +1,98 @@
 import { parseArgs } from 'node:util';
-import { appliesTo, makeTree, patches, removeTree, tryPatch, type Outcome } from './trial.ts';
+import { patches, type Patch } from './patch.ts';
+import { isCurrent, loadResults, row, saveResults, writeTable, type Result } from './results.ts';
+import { applies, codeHash, commitOf, makeTree, patchHash, removeTree } from './tree.ts';
+import { tryPatch } from './trial.ts';
 
-const USAGE = `pnpm planted [NAME...] [--seconds N] [--no-types]   plants each bug in a copy of the tree and lets the simulator, or the model tests of its part, find it
+const USAGE = `pnpm planted [NAME...] [--tier sim|crash|unit] [--seconds N] [--budget N] [--commit REV] [--base N] [--again]
+    plants each bug in a copy of the tree as committed, and lets its tier find it. What was tried on the same code is not tried again
+    (--again: unless it was caught); --budget: begins nothing new after so many seconds. Results: ${'docs/results/planted-bugs.{json,md}'}
 pnpm planted --check                            only whether all patches still apply
+pnpm planted --table                            only writes the table from the results
 `;
-
+const RESULTS = 'docs/results/planted-bugs.json';
+const PAGE = 'docs/results/planted-bugs.md';
 /** Each bug must be found within this by default; the limit of the project is ten minutes. */
 const SECONDS = '120';
 
-function main(): number {
+async function main(): Promise<number> {
   const { values, positionals } = parseArgs({
-    allowPositionals: true, allowNegative: true,
-    options: { check: { type: 'boolean' }, seconds: { type: 'string', default: SECONDS }, types: { type: 'boolean', default: true }, help: { type: 'boolean' } },
+    allowPositionals: true,
+    options: {
+      check: { type: 'boolean' }, table: { type: 'boolean' }, seconds: { type: 'string', default: SECONDS }, budget: { type: 'string' }, tier: { type: 'string' },
+      commit: { type: 'string', default: 'HEAD' }, base: { type: 'string', default: '0' }, again: { type: 'boolean' }, at: { type: 'string', default: '2' }, help: { type: 'boolean' },
+    },
   });
   if (values.help) {
     process.stdout.write(USAGE);
     return 0;
   }
-  const chosen = patches().filter((patch) => positionals.length === 0 || positionals.includes(patch.name));
-  return values.check ? check(chosen) : plant(chosen, Number(values.seconds), values.types);
+  const all = patches();
+  const chosen = all.filter((patch) => (positionals.length === 0 || positionals.includes(patch.name)) && (values.tier === undefined || patch.tier.kind === values.tier));
+  if (values.check) return check(chosen);
+  const results = loadResults(RESULTS);
+  if (!values.table) {
+    const commit = commitOf(values.commit);
+    await plant(chosen, results, {
+      commit, code: codeHash(commit), seconds: Number(values.seconds), budget: Number(values.budget ?? Infinity), base: Number(values.base), again: values.again ?? false, at: Number(values.at),
+    });
+  }
+  writeTable(PAGE, all, results);
+  const caught = chosen.filter((patch) => results.get(patch.name)?.outcome.kind === 'caught').length;
+  process.stdout.write(`${caught} passed, ${chosen.length - caught} failed\n`);
+  return caught === chosen.length ? 0 : 1;
 }
 
-function check(chosen: ReturnType<typeof patches>): number {
-  const stale = chosen.filter((patch) => !appliesTo(process.cwd(), patch));
+function check(chosen: readonly Patch[]): number {
+  const stale = chosen.filter((patch) => !applies(process.cwd(), patch));
   for (const patch of stale) process.stdout.write(`${patch.name} does not apply any more\n`);
   process.stdout.write(`${chosen.length - stale.length} passed, ${stale.length} failed\n`);
   return stale.length === 0 && chosen.length > 0 ? 0 : 1;
 }
 
-function plant(chosen: ReturnType<typeof patches>, seconds: number, types: boolean): number {
-  process.stdout.write('| planted bug | rule | found as | seed | seconds |\n|---|---|---|---|---|\n');
-  let missed = 0;
-  for (const patch of chosen) {
-    const tree = makeTree();
+interface Options {
+  readonly commit: string;
+  readonly code: string;
+  readonly seconds: number;
+  readonly budget: number;
+  readonly base: number;
+  readonly again: boolean;
+  /** Trials at a time. */
+  readonly at: number;
+}
+
+/** Several at once, each in its own tree; a result is saved as soon as it is known. */
+async function plant(chosen: readonly Patch[], results: Map<string, Result>, options: Options): Promise<void> {
+  const { commit, code, seconds, base } = options;
+  const isDone = (patch: Patch): boolean => {
+    const known = results.get(patch.name);
+    return isCurrent(known, patch, code) && (known.outcome.kind === 'caught' || (known.outcome.kind === 'missed' && !options.again));
+  };
+  const waiting = chosen.filter((patch) => !isDone(patch));
+  process.stdout.write(`${waiting.length} of ${chosen.length} to be tried at ${commit}\n`);
+  if (waiting.length === 0) return;
+  const endsMs = performance.now() + options.budget * 1000;
+  const sound = makeTree(commit);
+  const worker = async (): Promise<void> => {
+    const tree = makeTree(commit);
     try {
-      const outcome = tryPatch(tree, patch, seconds, types);
-      if (outcome.kind !== 'caught') missed++;
-      process.stdout.write(`| ${patch.name}: ${patch.what} | ${patch.rule} | ${cells(outcome)} |\n`);
+      for (let patch = waiting.shift(); patch !== undefined && performance.now() < endsMs; patch = waiting.shift()) {
+        const result: Result = { name: patch.name, patch: patchHash(patch), code, commit, outcome: await tryPatch(tree, sound, patch, seconds, base) };
+        // Another slice may have saved results meanwhile.
+        for (const [name, other] of loadResults(RESULTS)) if (name !== patch.name) results.set(name, other);
+        results.set(patch.name, result);
+        saveResults(RESULTS, results);
+        process.stdout.write(`${row(patch, result)}\n`);
+      }
     } finally {
       removeTree(tree);
     }
-  }
-  process.stdout.write(`${chosen.length - missed} passed, ${missed} failed\n`);
-  return missed === 0 ? 0 : 1;
-}
-
-function cells(outcome: Outcome): string {
-  switch (outcome.kind) {
-    case 'caught': return `${outcome.invariant} | \`${outcome.seed}\` | ${outcome.seconds.toFixed(1)}`;
-    case 'missed': return `**missed** | | ${outcome.seconds.toFixed(1)}`;
-    case 'unusable': return `**${outcome.why}** | | `;
+  };
+  try {
+    await Promise.all(Array.from({ length: Math.min(options.at, waiting.length) }, worker));
+  } finally {
+    removeTree(sound);
   }
 }
 
-process.exitCode = main();
+process.exitCode = await main();

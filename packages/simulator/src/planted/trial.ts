@@ -1,109 +1,105 @@
-import { spawnSync } from 'node:child_process';
-import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { basename, join, resolve } from 'node:path';
+import { spawn } from 'node:child_process';
+import { join } from 'node:path';
+import type { Patch } from './patch.ts';
+import { apply } from './tree.ts';
 
-const PATCHES = resolve(import.meta.dirname, '../../planted');
 /** Where the seeds of a trial begin: fixed, so that a trial can be repeated. */
 const SEED_BASE = 700_000;
 
-/** One bug, as a patch whose head says what it is. */
-export interface Patch {
-  readonly name: string;
-  readonly path: string;
-  readonly what: string;
-  /** Of the specification (model/replication.mjs), or the part of the product that it breaks. */
-  readonly rule: string;
-  /** Of the simulator, where it shows; null for what the simulator does not contain. */
-  readonly scenarios: string | null;
-  /** Where the model tests are that find what the simulator does not contain: rings, links, the kernel. */
-  readonly tests: string | null;
-}
-
 export type Outcome =
-  | { readonly kind: 'caught'; readonly invariant: string; readonly seed: string; readonly seconds: number }
+  | { readonly kind: 'caught'; readonly as: string; readonly command: string; readonly seconds: number }
   | { readonly kind: 'missed'; readonly seconds: number }
   | { readonly kind: 'unusable'; readonly why: string };
 
-export function patches(): Patch[] {
-  return readdirSync(PATCHES).filter((file) => file.endsWith('.patch')).sort().map((file) => {
-    const path = join(PATCHES, file);
-    const text = readFileSync(path, 'utf8');
-    const [scenarios, tests] = [optional(text, 'Scenarios'), optional(text, 'Tests')];
-    if ((scenarios === null) === (tests === null)) throw new Error(`${file} names neither scenarios nor tests, or both`);
-    return { name: basename(file, '.patch'), path, what: field(text, 'Bug'), rule: field(text, 'Rule'), scenarios, tests };
-  });
+/** A failure, and the parameters that show it again. */
+interface Failure {
+  readonly as: string;
+  readonly command: string;
+  readonly again: readonly string[];
 }
 
-function field(text: string, name: string): string {
-  const found = optional(text, name);
-  if (found === null) throw new Error(`a patch without "${name}:"`);
-  return found;
+interface Run {
+  readonly status: number | null;
+  readonly output: string;
 }
 
-function optional(text: string, name: string): string | null {
-  return new RegExp(`^${name}: (.*)$`, 'm').exec(text)?.[1] ?? null;
+/** Caught means: the patch applies, the types pass, the tier fails, and what failed passes in the tree without the patch. */
+export async function tryPatch(tree: string, sound: string, patch: Patch, seconds: number, base: number): Promise<Outcome> {
+  if (!apply(tree, patch, 'plant')) return { kind: 'unusable', why: 'does not apply' };
+  const outcome = await trial(tree, sound, patch, seconds, base);
+  if (!apply(tree, patch, 'take out')) throw new Error(`${patch.name} cannot be taken out again`);
+  return outcome;
 }
 
-export function appliesTo(tree: string, patch: Patch): boolean {
-  return spawnSync('git', ['apply', '--check', patch.path], { cwd: tree }).status === 0;
-}
-
-/** A copy of the packages; what they depend on is shared. */
-export function makeTree(): string {
-  const tree = mkdtempSync(join(tmpdir(), 'ashlar-planted-'));
-  const root = process.cwd();
-  for (const entry of ['packages', 'apps', 'package.json', 'tsconfig.json', 'tsconfig.base.json', 'tsconfig.cores.json', 'pnpm-workspace.yaml', 'vitest.config.ts', 'docs']) {
-    cpSync(join(root, entry), join(tree, entry), { recursive: true, verbatimSymlinks: true });
+async function trial(tree: string, sound: string, patch: Patch, seconds: number, base: number): Promise<Outcome> {
+  const startedMs = performance.now();
+  const { parameters, failure: find } = tierOf(patch, seconds, base);
+  const limitSeconds = seconds + 60;
+  const run = await node(tree, parameters, limitSeconds);
+  const took = (performance.now() - startedMs) / 1000;
+  const failure = run.status === 0 ? null : find(run.output);
+  if (failure === null) return { kind: 'missed', seconds: took };
+  for (const project of ['tsconfig.json', 'tsconfig.cores.json']) {
+    if ((await command(tree, join(tree, 'node_modules/.bin/tsc'), ['-p', project], 300)).status !== 0) return { kind: 'unusable', why: `types of ${project} fail` };
   }
-  symlinkSync(join(root, 'node_modules'), join(tree, 'node_modules'));
-  return tree;
+  if ((await node(sound, failure.again, limitSeconds)).status !== 0) return { kind: 'unusable', why: `fails without the patch as well: ${failure.command}` };
+  return { kind: 'caught', as: failure.as, command: failure.command, seconds: took };
 }
 
-export function removeTree(tree: string): void {
-  rmSync(tree, { recursive: true, force: true });
+/** How a tier is run, and how a failure is read from what it printed. */
+function tierOf({ tier }: Patch, seconds: number, base: number): { readonly parameters: readonly string[]; readonly failure: (output: string) => Failure | null } {
+  switch (tier.kind) {
+    case 'sim': return {
+      parameters: [SIM, '--seconds', String(seconds), '--base', String(SEED_BASE + base), '--scenario', tier.scenarios, '--no-shrink'],
+      failure: simFailure,
+    };
+    case 'crash': return { parameters: [CRASH, '--seconds', String(seconds), '--states', '1000000'], failure: crashFailure };
+    case 'unit': {
+      const parameters = [VITEST, 'run', '--project', 'unit', '--bail', '1', tier.tests];
+      return {
+        parameters,
+        // The properties of these tests draw new cases at each run: what is named is the test, not a seed.
+        failure: (output) => {
+          const as = /^ *FAIL +\S+ +\S+\.test\.ts > (.*)$/m.exec(output)?.[1];
+          return as === undefined ? null : { as, command: `vitest run ${tier.tests}`, again: parameters };
+        },
+      };
+    }
+  }
 }
 
-/** Caught means: the patch applies, the types pass, a run fails, and the same seed passes without the patch. */
-export function tryPatch(tree: string, patch: Patch, seconds: number, types: boolean): Outcome {
-  if (spawnSync('git', ['apply', patch.path], { cwd: tree }).status !== 0) return { kind: 'unusable', why: 'does not apply' };
-  if (types && spawnSync(join(tree, 'node_modules/.bin/tsc'), ['-p', 'tsconfig.json'], { cwd: tree }).status !== 0) return { kind: 'unusable', why: 'types fail' };
-  return patch.scenarios === null ? byTests(tree, patch.tests ?? '', seconds) : bySimulation(tree, patch.scenarios, seconds);
+const SIM = 'packages/simulator/src/main.ts';
+const CRASH = 'packages/store/src/testing/crash/main.ts';
+const VITEST = 'node_modules/vitest/vitest.mjs';
+
+function simFailure(output: string): Failure | null {
+  const seed = /reproduce: +pnpm sim (--seed \d+ --scenario [a-z-]+)/.exec(output)?.[1];
+  const as = /VIOLATION of ([a-z-]+):/.exec(output)?.[1];
+  return seed === undefined || as === undefined ? null : { as, command: `pnpm sim ${seed}`, again: [SIM, ...seed.split(' '), '--no-shrink'] };
 }
 
-/** The properties of these tests draw new cases at each run: what is named is the test, not a seed. */
-function byTests(tree: string, tests: string, seconds: number): Outcome {
-  const startedMs = performance.now();
-  const run = unit(tree, tests, seconds);
-  const took = (performance.now() - startedMs) / 1000;
-  const failed = /^ *FAIL +\S+ +\S+\.test\.ts > (.*)$/m.exec(run.output)?.[1];
-  if (run.status === 0 || failed === undefined) return { kind: 'missed', seconds: took };
-  if (unit(process.cwd(), tests, seconds).status !== 0) return { kind: 'unusable', why: `${tests} fails without the patch as well` };
-  return { kind: 'caught', invariant: failed, seed: `vitest run ${tests}`, seconds: took };
+function crashFailure(output: string): Failure | null {
+  const state = /^workload (\d+) after .*?\): (.*)$/m.exec(output);
+  // Or the store did not do what its model does, before any cut.
+  const model = /^Error: workload (\d+), command \d+/m.exec(output);
+  const seed = state?.[1] ?? model?.[1];
+  if (seed === undefined) return null;
+  const as = state === null ? 'model of the store' : (state[2] as string).replace(/ of entries|\d+ */g, '').slice(0, 60).trim();
+  return { as, command: `pnpm crash --seed ${seed}`, again: [CRASH, '--seed', seed, '--seconds', '60'] };
 }
 
-function unit(tree: string, tests: string, seconds: number): { readonly status: number | null; readonly output: string } {
-  const { status, stdout, stderr } = spawnSync(process.execPath, [join(tree, 'node_modules/vitest/vitest.mjs'), 'run', '--project', 'unit', '--bail', '1', tests], {
-    cwd: tree, encoding: 'utf8', timeout: (seconds + 60) * 1000, maxBuffer: 2 ** 28, env: { ...process.env, NO_COLOR: '1' },
+function node(tree: string, parameters: readonly string[], limitSeconds: number): Promise<Run> {
+  return command(tree, process.execPath, [join(tree, parameters[0] as string), ...parameters.slice(1)], limitSeconds);
+}
+
+function command(tree: string, program: string, parameters: readonly string[], limitSeconds: number): Promise<Run> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(program, parameters, { cwd: tree, stdio: ['ignore', 'pipe', 'pipe'], timeout: limitSeconds * 1000, killSignal: 'SIGKILL', env: { ...process.env, NO_COLOR: '1' } });
+    let output = '';
+    const more = (text: Buffer): void => { output += text.toString(); };
+    child.stdout.on('data', more);
+    child.stderr.on('data', more);
+    child.once('error', reject);
+    child.once('close', (status) => resolve({ status, output }));
   });
-  return { status, output: stdout + stderr };
-}
-
-function bySimulation(tree: string, scenarios: string, seconds: number): Outcome {
-  const startedMs = performance.now();
-  const run = simulate(tree, ['--seconds', String(seconds), '--base', String(SEED_BASE), '--scenario', scenarios, '--no-shrink'], seconds);
-  const took = (performance.now() - startedMs) / 1000;
-  const seed = /reproduce: +pnpm sim (--seed \d+ --scenario [a-z-]+)/.exec(run.output)?.[1];
-  const invariant = /VIOLATION of ([a-z-]+):/.exec(run.output)?.[1];
-  if (seed === undefined || invariant === undefined) return { kind: 'missed', seconds: took };
-  const without = simulate(process.cwd(), [...seed.split(' '), '--no-shrink'], seconds);
-  if (without.status !== 0) return { kind: 'unusable', why: `fails without the patch as well: ${seed}` };
-  return { kind: 'caught', invariant, seed, seconds: took };
-}
-
-function simulate(tree: string, parameters: readonly string[], seconds: number): { readonly status: number | null; readonly output: string } {
-  const { status, stdout, stderr } = spawnSync(process.execPath, [join(tree, 'packages/simulator/src/main.ts'), ...parameters], {
-    cwd: tree, encoding: 'utf8', timeout: (seconds + 60) * 1000, maxBuffer: 2 ** 28,
-  });
-  return { status, output: stdout + stderr };
 }

@@ -24,7 +24,7 @@ export class CopyCore {
 
   constructor(volumeId: VolumeId, self: ServerId, log: LogView, durable: DurableState, leases: Leases, prng: Prng) {
     this.#copy = {
-      volumeId, self, log, leases, prng, durable, fx: undefined as unknown as Effects, nowMs: 0, saveToken: 0, syncs: { asked: 0, ended: 0 }, asked: 0, saving: [],
+      volumeId, self, log, leases, prng, durable, fx: undefined as unknown as Effects, nowMs: 0, saveToken: 0, savingWhole: false, syncs: { asked: 0, ended: 0 }, asked: 0, saving: [],
       follower: null, leader: null, lastLed: null, grants: new Map(), counts: newCounts(),
     };
   }

@@ -56,6 +56,7 @@ function newFollower(c: Copy, leader: ServerId, epoch: number): Follower {
 }
 
 function sendAdopted(c: Copy, f: Follower): void {
+  if (c.savingWhole) return; // it is asked for again
   const { log } = c;
   c.fx.send(f.leader, {
     kind: 'adopted', epoch: f.epoch, attempt: f.attempt, instance: c.leases.instance, incarnation: log.incarnation, lineage: log.lineage,
@@ -206,8 +207,8 @@ export function onFill(c: Copy, from: ServerId, message: Of<'fill'>): void {
 export function onComplete(c: Copy, from: ServerId, message: Of<'complete'>): void {
   const f = mine(c, from, message.epoch);
   if (!f?.following || message.attempt !== f.attempt) return;
+  if (c.savingWhole || f.wholeAfterSyncs > 0) return; // answered when it is stable
   if (c.durable.complete) return c.fx.send(from, { kind: 'completed', epoch: f.epoch, attempt: f.attempt });
-  if (f.wholeAfterSyncs > 0) return;
   // One that is under way, of this role or a former one, began before the last fill, perhaps.
   f.wholeAfterSyncs = c.syncs.asked + 1;
   beginSync(c, f);
@@ -215,7 +216,9 @@ export function onComplete(c: Copy, from: ServerId, message: Of<'complete'>): vo
 
 function completed(c: Copy, f: Follower): void {
   f.wholeAfterSyncs = 0;
+  c.savingWhole = true;
   save(c, { ...c.durable, complete: true }, () => {
+    c.savingWhole = false;
     // By what it last heard of us the system manager decides whether we may be promoted.
     c.fx.tell({ kind: 'report', copy: report(c) });
     if (c.follower === f) c.fx.send(f.leader, { kind: 'completed', epoch: f.epoch, attempt: f.attempt });

@@ -84,4 +84,16 @@ describe('syncs of a former role', () => {
     p.synced();
     expect(p.core.durable.complete).toBe(true);
   });
+
+  test('a copy is called whole only when that is stable, however often it is asked', () => {
+    const p = new Alone(B, { ...FRESH, complete: false });
+    const configuration = configurationOf([A], { learners: [B] });
+    const attempt = follow(p, configuration);
+    p.from(A, { kind: 'complete', epoch: 1, attempt });
+    expect(p.synced()).toContainEqual(expect.stringMatching(/^save .*complete=true/));
+    expect(p.from(A, { kind: 'complete', epoch: 1, attempt })).toEqual([]);
+    expect(p.from(A, { kind: 'adopt', epoch: 1, configuration })).toEqual([]);
+    expect(p.saved()).toContainEqual(expect.stringContaining('completed'));
+    expect(p.from(A, { kind: 'adopt', epoch: 1, configuration })).toEqual([expect.stringContaining('complete=true')]);
+  });
 });

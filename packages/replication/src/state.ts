@@ -210,6 +210,8 @@ export interface Copy {
   /** As last asked to be saved. */
   durable: DurableState;
   saveToken: number;
+  /** `durable` says that the copy is whole, and the disk does not say so yet: nobody may be told. */
+  savingWhole: boolean;
   /** Of the store, in this life. Those of a former role end like any other; that as many ended as were asked for until then tells that one from then on did. */
   readonly syncs: { asked: number; ended: number };
   /** The system manager's latest question for a report. */

@@ -65,6 +65,7 @@ function onHello(m: Manager, server: Server, hello: ServerMessage & { readonly k
     server.helloMs = m.nowMs;
   }
   server.linked = true;
+  server.greeted = true;
   server.ended = false;
   server.leaving = false;
   server.lost = false;
@@ -145,6 +146,7 @@ export function onLink(m: Manager, node: string, up: boolean): void {
   const server = [...m.servers.values()].find((known) => known.serverId === node);
   if (!server) return;
   server.linked = up;
+  server.greeted = false;
   if (!up) server.unlinkedMs = m.attentiveMs;
   unsettle(m, server.volumes);
 }

@@ -13,6 +13,8 @@ export interface Server {
   readonly serverId: ServerId;
   record: ServerRecord | null;
   linked: boolean;
+  /** It said hello on its present link: what is sent there reaches that life of its process. */
+  greeted: boolean;
   /** Heard in this life of the manager. */
   heard: boolean;
   /** When the present life of its process said hello. */
@@ -135,7 +137,7 @@ export interface Manager {
 
 function newServer(m: Manager, id: ServerId): Server {
   const server: Server = {
-    serverId: id, record: null, linked: false, heard: false, helloMs: -Infinity, heardMs: m.attentiveMs, unlinkedMs: m.attentiveMs, complainedMs: -Infinity, leaving: false, ended: false,
+    serverId: id, record: null, linked: false, greeted: false, heard: false, helloMs: -Infinity, heardMs: m.attentiveMs, unlinkedMs: m.attentiveMs, complainedMs: -Infinity, leaving: false, ended: false,
     lost: false, wasUp: false, endedInstances: new Set(), endedPids: new Set(), copies: 0, reports: new Map(), volumes: new Set(),
   };
   m.servers.set(id, server);

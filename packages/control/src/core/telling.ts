@@ -1,7 +1,7 @@
-import type { Configuration } from '@ashlar/protocol';
+import { primaryOf, type Configuration } from '@ashlar/protocol';
 import type { ServerId } from '@ashlar/words';
 import { change } from './store-access.ts';
-import type { Manager, Volume } from './state.ts';
+import { serverOf, type Manager, type Volume } from './state.ts';
 
 /** Changes the record, and tells everybody whom the former or the new configuration concerns. */
 export function changeAndPush(m: Manager, v: Volume, record: Volume['record'], events: Parameters<typeof change>[3], then?: () => void): void {
@@ -25,7 +25,17 @@ export function push(m: Manager, v: Volume, also: readonly ServerId[] = []): voi
 }
 
 export function configure(m: Manager, v: Volume, to: ServerId): void {
+  if (to === primaryOf(v.record.configuration) && !isAppointed(m, v)) return;
   m.fx.toServer(to, { kind: 'configure', configuration: v.record.configuration, predecessorEnded: v.record.predecessorEnded, founding: v.record.state === 'creating' });
+}
+
+/**
+ * Another life of its process than the one that was appointed, or a link on which nobody has said yet which life it is. It must not lead: proof of
+ * the end of the appointed one would be taken for its end, and its leases for void. It gets an epoch of its own.
+ */
+function isAppointed(m: Manager, v: Volume): boolean {
+  const { record, greeted } = serverOf(m, primaryOf(v.record.configuration));
+  return v.record.primaryInstance === '' || (greeted && record?.instance === v.record.primaryInstance);
 }
 
 /** The primary serves, and says that every member is in sync. */

@@ -135,6 +135,10 @@ describe('at the minimum of copies', () => {
     p.tick(TICK_MS);
     expect(p.do({ kind: 'peer-silent', peer: B })).toEqual(['tell suspect epoch=1 serverId=b reason=no beacon is answered', 'timer tick +50']);
     expect(p.from(B, { kind: 'leaving', epoch: 1, fault: 'no-space' })).toEqual(['tell suspect epoch=1 serverId=b reason=no-space']);
+    expect(new Alone(A).from(B, { kind: 'leaving', epoch: 1, fault: 'no-space' })).toEqual([]);
+    const q = new Alone(A).serves(configurationOf([A, B], { minCopies: 2 }));
+    q.tick(TICK_MS);
+    expect(q.from(B, { kind: 'leaving', epoch: 1, fault: 'no-space' })).toEqual(['tell suspect epoch=1 serverId=b reason=no-space', 'timer tick +50']);
     p.synced();
     expect(p.from(B, { kind: 'leaving', epoch: 1, fault: 'sync-failed' })).toEqual([
       'tell suspect epoch=1 serverId=b reason=sync-failed',

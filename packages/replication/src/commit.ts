@@ -12,7 +12,6 @@ import type { Copy, Leader, Peer, WaitingFlush } from './state.ts';
  * found, and begins to serve.
  */
 export function advance(c: Copy, leader: Leader): void {
-  if (c.leader !== leader) return;
   const strict = leader.configuration.durability === 'strict';
   let seq = leader.syncAnswers || strict ? c.log.durableSeq : c.log.lastSeq;
   for (const peer of leader.required) {

@@ -18,17 +18,13 @@ export function commonSeq(a: History, b: History): number {
     const x = a.epochStarts[i] as EpochStart;
     const y = b.epochStarts[j] as EpochStart;
     if (x.epoch === y.epoch) {
-      if (x.firstSeq !== y.firstSeq) return tablesMeetAtOne(x, y);
+      // A table whose older entries were dropped begins in the middle of an epoch; nothing can be said below it.
+      if (x.firstSeq !== y.firstSeq) return -1;
       return Math.min(endOf(a, i), endOf(b, j));
     }
     if (x.epoch > y.epoch) i--; else j--;
   }
   return startsAtOne(a) && startsAtOne(b) ? 0 : -1;
-}
-
-/** A table whose older entries were dropped begins in the middle of an epoch; nothing can be said below it. */
-function tablesMeetAtOne(x: EpochStart, y: EpochStart): number {
-  return x.firstSeq === 1 && y.firstSeq === 1 ? 0 : -1;
 }
 
 function startsAtOne(history: History): boolean {

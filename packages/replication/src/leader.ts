@@ -43,7 +43,6 @@ export function onTick(c: Copy): void {
   const lateMs = c.nowMs - leader.tickDueMs;
   if (lateMs > LATE_MS) for (const peer of leader.peers.values()) excuse(c, peer, lateMs);
   for (const peer of leader.peers.values()) tickPeer(c, leader, peer);
-  if (c.leader !== leader) return;
   repeatProposal(c, leader);
   considerJoins(c, leader);
   retryFlushes(c, leader);

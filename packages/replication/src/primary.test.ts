@@ -1,6 +1,5 @@
-import { EXTENT_BLOCKS } from '@ashlar/words';
 import { describe, expect, test } from 'vitest';
-import { LATE_MS, MENDED_MS, REPAIR_TRIES_MAX, REPEAT_MS, SILENT_MS, STUCK_MS, TICK_MS } from './limits.ts';
+import { LATE_MS, REPEAT_MS, SILENT_MS, STUCK_MS, TICK_MS } from './limits.ts';
 import { Alone } from './testing/alone.ts';
 import { A, B, C, configurationOf, FRESH } from './testing/group.ts';
 
@@ -197,6 +196,24 @@ describe('silence', () => {
     expect(p.nowMs - from).toBe(STUCK_MS + TICK_MS);
   });
 
+  test('of a mirror that has all, but was lost and does not follow', () => {
+    const p = new Alone(A).serves(configurationOf([A, B, C]));
+    p.do({ kind: 'relation-lost', peer: B });
+    ticks(p, SILENT_MS);
+    expect(p.core.counts.removals).toBe(0);
+    expect(p.tick(TICK_MS)).toContain('tell propose baseEpoch=1 change={remove serverId=b} reason=silent');
+  });
+
+  test('is none while the mirror still speaks, though of the same position', () => {
+    const p = new Alone(A).serves(configurationOf([A, B]));
+    p.request(1, [[1, 'write', 1]]);
+    for (let gone = 0; gone < 2 * STUCK_MS; gone += TICK_MS) {
+      p.progress(B, 1);
+      p.tick(TICK_MS);
+    }
+    expect(p.core.counts.removals).toBe(0);
+  });
+
   test('of a process that did not run itself is not counted', () => {
     for (const late of [LATE_MS, LATE_MS + 1]) {
       const p = new Alone(A).serves(configurationOf([A, B]));
@@ -253,6 +270,27 @@ describe('ends that somebody saw', () => {
     expect(p.core.state.leader?.peers.get(B)?.ended).toBe(false);
   });
 
+  test('at the minimum of copies are looked at until they are made up for', () => {
+    const p = new Alone(A).serves(configurationOf([A, B], { minCopies: 2 }));
+    p.tick(TICK_MS);
+    expect(ended(p, 60)).toEqual(['timer tick +50']);
+  });
+
+  test.each([['leaves', (p: Alone) => p.from(B, { kind: 'leaving', epoch: 1, fault: 'sync-failed' })], ['has ended', (p: Alone) => ended(p, 60)]] as const)(
+    'a mirror that %s while another joins is taken out when that other is lost', (_, happens) => {
+      const p = new Alone(A).serves(configurationOf([A, B], { learners: [C], copiesWanted: 3 }));
+      p.synced();
+      p.adopted(C, { incarnation: 33 });
+      p.progress(C);
+      expect(happens(p).filter((line) => line.startsWith('tell propose'))).toEqual([]);
+      p.adopted(B, { attempt: 51 });
+      p.progress(B, 1, 1, { attempt: 51 });
+      happens(p);
+      p.do({ kind: 'relation-lost', peer: C });
+      expect([...p.tick(TICK_MS), ...p.tick(TICK_MS)].filter((line) => line.startsWith('tell propose'))).toHaveLength(1);
+    },
+  );
+
   test('of a learner are nobody\'s business, and a member is taken out as soon as it may', () => {
     const p = new Alone(A).serves(configurationOf([A, B], { learners: [C] }));
     p.adopted(C);
@@ -297,168 +335,4 @@ test('fenced by a later epoch it asks; by its own it does not', () => {
   expect(p.from(B, { kind: 'fenced', epoch: 1 })).toEqual([]);
   expect(p.from(B, { kind: 'fenced', epoch: 2 })).toEqual(['tell ask epoch=1']);
   expect(new Alone(A).from(B, { kind: 'fenced', epoch: 2 })).toEqual([]);
-});
-
-describe('its own disk', () => {
-  test('when it fails for good with a mirror: steps down', () => {
-    const p = new Alone(A).serves(configurationOf([A, B]));
-    expect(p.do({ kind: 'store-failed', fault: 'sync-failed' })).toEqual([
-      'save 2 promisedEpoch=1 complete=true fault=sync-failed configuration=1',
-      'event copy-faulted fault=sync-failed',
-      'tell report lineage=1 promisedEpoch=1 incarnation=1 lostCache=false complete=true lastEpoch=1 lastSeq=1 fault=sync-failed attachNumber=1 asked=0',
-      'lease: end',
-      'answer 1 refused sessionId=1 epoch=1 reason=not-serving',
-      'drop reads',
-      'event stepped-down epoch=1 for=1',
-    ]);
-  });
-
-  test('when the last copy\'s fails: all that waits fails, once, and reads go on', () => {
-    const p = new Alone(A).serves(configurationOf([A], { copiesWanted: 2 }));
-    p.synced();
-    p.request(1, [[1, 'write', 1], [2, 'fua', 2]]);
-    p.request(1, [[3, 'flush']]);
-    p.open(2, 2);
-    expect(p.do({ kind: 'store-failed', fault: 'append-failed' })).toEqual([
-      'save 2 promisedEpoch=1 complete=true fault=append-failed configuration=1',
-      'event copy-faulted fault=append-failed',
-      'tell report lineage=1 promisedEpoch=1 incarnation=1 lostCache=false complete=true lastEpoch=1 lastSeq=4 fault=append-failed attachNumber=1 asked=0',
-      'reply 1 1 [1 2] ioError',
-      'reply 1 1 [3] ioError',
-      'answer 2 refused sessionId=2 epoch=1 reason=gap',
-      'drop reads',
-    ]);
-    expect(p.core.state.leader).toMatchObject({ pending: [], flushes: [] });
-    expect(p.do({ kind: 'store-failed', fault: 'sync-failed' })).toEqual(['drop reads']);
-    expect(p.core.durable.fault).toBe('append-failed');
-  });
-
-  test('when it is full: what was not written is forgotten, what was is still committed', () => {
-    const p = new Alone(A).serves(configurationOf([A, B]));
-    p.request(1, [[1, 'write', 1]]);
-    p.failAppend = true;
-    p.request(1, [[2, 'write', 2]]);
-    expect(p.do({ kind: 'store-failed', fault: 'no-space' })).toEqual([
-      'event no-space epoch=1',
-      'answer 1 refused sessionId=1 epoch=1 reason=not-serving',
-      'drop reads',
-    ]);
-    expect(p.core.state.leader?.pending.map(({ lastSeq }) => lastSeq)).toEqual([2]);
-    expect(p.core.state.leader?.peers.get(B)?.sentSeq).toBe(2);
-    p.failAppend = false;
-    expect(p.progress(B)).toEqual(['commit 2', 'lease: committed 1 2']);
-    expect(p.open(2, 2)).toEqual(['append 3-3 epoch=1 sender=1 committed=2 number=1', 'b < append frame=3-3 epoch=1 sender=1 committed=2 number=1']);
-  });
-
-  test('when it is full before it serves: nothing that waited is left', () => {
-    const p = new Alone(A);
-    p.leads(configurationOf([A, B]));
-    p.open(1, 1);
-    expect(p.do({ kind: 'store-failed', fault: 'no-space' })).toContain('answer 1 refused sessionId=1 epoch=1 reason=not-serving');
-    p.adopted(B);
-    expect(p.progress(B)).not.toContainEqual(expect.stringContaining('append'));
-    p.open(2, 2, { readOnly: true });
-    p.leases.untilMs = 0;
-    p.request(2, [[1, 'read', 1]]);
-    p.do({ kind: 'store-failed', fault: 'no-space' });
-    expect(p.core.state.leader).toMatchObject({ reads: [], flushes: [] });
-  });
-
-  test('a sync that ends is followed by another for what came meanwhile, if somebody waits for it', () => {
-    const p = new Alone(A).serves(configurationOf([A], { copiesWanted: 2 }));
-    expect(p.synced()).toEqual(['commit 1', 'answer 1 opened sessionId=1 epoch=1 generation={attachNumber=1 count=1} sizeBytes=1073741824 appliedThrough=0']);
-    p.request(1, [[1, 'write', 1]]);
-    p.request(1, [[2, 'write', 1]]);
-    expect(p.synced(2)).toEqual(['sync', 'commit 2', 'reply 1 1 [1] ok']);
-    expect(p.synced(3)).toEqual(['commit 3', 'reply 1 1 [2] ok']);
-    const q = new Alone(A).serves(configurationOf([A], { copiesWanted: 1 }));
-    q.request(1, [[1, 'write', 1]]);
-    q.request(1, [[2, 'flush']]);
-    q.request(1, [[3, 'write', 1]]);
-    expect(q.synced(2)).toEqual(['reply 1 1 [2] ok']);
-    q.request(1, [[4, 'flush']]);
-    q.request(1, [[5, 'write', 1]]);
-    q.request(1, [[6, 'flush']]);
-    expect(q.synced(3)).toEqual(['reply 1 1 [4] ok', 'sync']);
-  });
-});
-
-describe('a write of a part of a block that is bad', () => {
-  const block = EXTENT_BLOCKS + 3;
-  function bad(p: Alone): string[] {
-    p.failAppend = true;
-    p.request(1, [[1, 'write', 1], [2, 'write', block + 0.5], [3, 'fua', block - 0.5], [4, 'write', block], [5, 'trim', block + 1]], { number: 1 });
-    const lines = p.do({ kind: 'append-corrupt', block });
-    p.failAppend = false;
-    const generation = p.core.state.leader?.newest ?? { count: 0 };
-    p.open(1, generation.count + 1);
-    for (const mirror of p.core.state.leader?.required ?? []) p.progress(mirror.serverId);
-    return lines;
-  }
-
-  test('nobody can mend it: just those operations fail', () => {
-    const p = new Alone(A).serves(configurationOf([A], { copiesWanted: 1 }));
-    p.failAppend = true;
-    p.request(1, [[1, 'write', 1], [2, 'write', block + 0.5], [3, 'fua', block - 0.5], [4, 'write', block], [5, 'trim', block + 1]]);
-    expect(p.do({ kind: 'append-corrupt', block })).toEqual([
-      'event write-failed block=259 tries=0',
-      'reply 1 1 [2 3] ioError',
-      'event no-space epoch=1',
-      'answer 1 refused sessionId=1 epoch=1 reason=not-serving',
-      'drop reads',
-    ]);
-  });
-
-  test('mirrors are asked in turn, so many times, and again after a long while', () => {
-    const p = new Alone(A).serves(configurationOf([A, B, C]));
-    expect(bad(p)).toEqual([
-      'event repair-asked extent=1 from=b',
-      'b < repair epoch=1 extent=1',
-      'event no-space epoch=1',
-      'answer 1 refused sessionId=1 epoch=1 reason=not-serving',
-      'drop reads',
-    ]);
-    const asked: string[] = [];
-    for (let n = 1; n <= REPAIR_TRIES_MAX; n++) {
-      p.nowMs += MENDED_MS - 1;
-      const count = p.core.state.leader?.newest.count ?? 0;
-      p.failAppend = true;
-      p.request(1, [[1, 'write', block + 0.5]], { number: 1, count });
-      asked.push(p.do({ kind: 'append-corrupt', block }).filter((line) => line.includes('repair ') || line.includes('write-failed') || line.startsWith('reply')).join(', '));
-      p.failAppend = false;
-      p.open(1, count + 1);
-      for (const mirror of [B, C]) p.progress(mirror);
-    }
-    expect(asked).toEqual([
-      'c < repair epoch=1 extent=1',
-      'b < repair epoch=1 extent=1',
-      'c < repair epoch=1 extent=1',
-      'b < repair epoch=1 extent=1',
-      'c < repair epoch=1 extent=1',
-      'event write-failed block=259 tries=6, reply 1 1 [1] ioError',
-    ]);
-    p.nowMs += MENDED_MS;
-    p.failAppend = true;
-    p.request(1, [[1, 'write', block + 0.5]], { number: 1, count: p.core.state.leader?.newest.count ?? 0 });
-    expect(p.do({ kind: 'append-corrupt', block })).toEqual([
-      'event repair-asked extent=1 from=b',
-      'b < repair epoch=1 extent=1',
-      'event no-space epoch=1',
-      'answer 1 refused sessionId=1 epoch=1 reason=not-serving',
-      'drop reads',
-    ]);
-  });
-
-  test('only a mirror that follows is asked, and a copy that does not lead asks nobody', () => {
-    const p = new Alone(A).serves(configurationOf([A, B, C]));
-    p.do({ kind: 'relation-lost', peer: B });
-    expect(p.do({ kind: 'append-corrupt', block })).toEqual([
-      'event repair-asked extent=1 from=c',
-      'c < repair epoch=1 extent=1',
-      'event no-space epoch=1',
-      'answer 1 refused sessionId=1 epoch=1 reason=not-serving',
-      'drop reads',
-    ]);
-    expect(new Alone(A).do({ kind: 'append-corrupt', block })).toEqual([]);
-  });
 });

@@ -146,8 +146,11 @@ export function onLink(m: Manager, node: string, up: boolean): void {
   const server = [...m.servers.values()].find((known) => known.serverId === node);
   if (!server) return;
   server.linked = up;
-  server.greeted = false;
-  if (!up) server.unlinkedMs = m.attentiveMs;
+  if (!up) {
+    // Not when it comes up: its hello may be there before the news of its link.
+    server.greeted = false;
+    server.unlinkedMs = m.attentiveMs;
+  }
   unsettle(m, server.volumes);
 }
 

@@ -133,6 +133,30 @@ describe('losing the primary', () => {
     expect(world.until(() => world.volume(id).configuration.epoch > epoch && world.view(id).health === 'healthy', 3000)).toBe(true);
   });
 
+  it('tells no other life of the primary\'s process than the one that was appointed', () => {
+    const world = new ModelWorld(2, FAST);
+    const id = world.create(1);
+    const [first, second] = [primary(world, id), mirror(world, id)];
+    world.freeze(second);
+    world.kill(first);
+    world.run(100);
+    const { epoch } = world.volume(id).configuration;
+    expect(primary(world, id)).toBe(second); // it has not heard of it
+    world.kill(second);
+    const told: number[] = [];
+    const toServer = world.toServer.bind(world);
+    world.toServer = (to, command) => {
+      if (command.kind === 'configure' && to === second.id) told.push(command.configuration.epoch);
+      toServer(to, command);
+    };
+    world.manager.receive(world.nowMs, { kind: 'link', node: second.id, up: true }, world); // who it is has not been said
+    world.run(1500);
+    expect(told).toEqual([]);
+    world.revive(second);
+    expect(world.until(() => told.length > 0, 3000)).toBe(true);
+    expect(Math.min(...told)).toBeGreaterThan(epoch);
+  });
+
   it('chooses the longest log when every member lost its cache, once all have answered', () => {
     const world = new ModelWorld(2, FAST);
     const id = world.create(1);

@@ -17,11 +17,7 @@ export function askRead(c: Copy, leader: Leader, reads: readonly GrantedRead[]):
     c.leases.wait(c.volumeId);
     return keepTicking(c, leader);
   }
-  if (leader.pending.length === 0) {
-    const n = Number((globalThis as any).process?.env?.X_SLICE ?? 1000);
-    for (let i = 0; i < reads.length; i += n) c.fx.read(reads.length <= n ? reads : reads.slice(i, i + n), leader.epoch, 0);
-    return;
-  }
+  if (leader.pending.length === 0) return c.fx.read(reads, leader.epoch, 0);
   const now: GrantedRead[] = [];
   const later: GrantedRead[] = [];
   let untilSeq = 0;

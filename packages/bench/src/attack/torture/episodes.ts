@@ -33,16 +33,23 @@ export interface Episode {
 const CAREFUL: ReadonlySet<EpisodeKind> = new Set(['restart-machine', 'restart-all-machines', 'full-disk', 'failing-disk']);
 const HEAL_MS = 120_000;
 const BUSY_MS = 2000;
+const POLL_MS = 25;
 const FREEZE_MS = { min: 200, max: 2600 };
 /** A server process's clock is that of another machine after its restart: up to a day before or ahead. */
 const CLOCK_SHIFT_MS = 86_400_000;
 const INJECT = { longestMs: 4000, afterFirstMs: 800 };
+
+interface Ended {
+  readonly party: string;
+  readonly pid: number;
+}
 
 interface Done {
   readonly what: string;
   readonly hits: number;
   readonly hostHits?: number;
   readonly injected?: number;
+  readonly ended?: readonly Ended[];
 }
 
 interface Victim {
@@ -72,12 +79,14 @@ export class Episodes {
     const volume = await rig.until((now) => now.copies.some((copy) => copy.role === 'primary' && copy.state === 'in-sync'), 'a primary in sync', HEAL_MS);
     const atMs = performance.now();
     const done = await this.#act(kind, volume);
-    const healedMs = await this.#healed(careful ? HEAL_MS : patienceMs, careful, atMs);
+    const healedMs = await this.#healed(done.ended ?? [], careful ? HEAL_MS : patienceMs, careful, atMs);
     this.careful = false;
     return { kind, what: done.what, hits: done.hits, hostHits: done.hostHits ?? 0, injected: done.injected ?? 0, stallMs: rig.load.longestStallMsBetween(atMs, performance.now()), healedMs };
   }
 
-  async #healed(patienceMs: number, must: boolean, atMs: number): Promise<number | null> {
+  async #healed(ended: readonly Ended[], patienceMs: number, must: boolean, atMs: number): Promise<number | null> {
+    // What is said of the volume before is said of the dead.
+    if (!(await this.#succeeded(ended, must ? HEAL_MS : patienceMs))) return null;
     if (must) await this.#arena.healthy(patienceMs);
     else {
       try {
@@ -88,6 +97,18 @@ export class Episodes {
       }
     }
     return performance.now() - atMs;
+  }
+
+  /** The processes that were ended have successors. */
+  async #succeeded(ended: readonly Ended[], withinMs: number): Promise<boolean> {
+    const giveUpMs = performance.now() + withinMs;
+    for (const { party, pid } of ended) {
+      for (let now = await this.#arena.rig.pidOf(party); now === null || now === pid; now = await this.#arena.rig.pidOf(party)) {
+        if (performance.now() > giveUpMs) return false;
+        await delay(POLL_MS);
+      }
+    }
+    return true;
   }
 
   #act(kind: EpisodeKind, volume: VolumeView): Promise<Done> {
@@ -128,7 +149,8 @@ export class Episodes {
     const pids = await this.#pids(victims);
     const busy = await this.#busy();
     const struck = victims.filter((_, i) => pids[i] !== null && signal(pids[i] as number, 'SIGKILL'));
-    return { what: `SIGKILL ${struck.map(({ party }) => party).join(', ')}`, ...counted(struck, busy) };
+    const ended = struck.map(({ party }) => ({ party, pid: pids[victims.findIndex((victim) => victim.party === party)] as number }));
+    return { what: `SIGKILL ${struck.map(({ party }) => party).join(', ')}`, ended, ...counted(struck, busy) };
   }
 
   async #freeze(victim: Victim): Promise<Done> {

@@ -1,34 +1,30 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { parseDurationMs, parseSizeBytes } from '@ashlar/words';
+import { treeState } from '../site/machine.ts';
 import { ROOT } from '../site/site.ts';
-import { inMs, percentile, runDescription } from './describe-run.ts';
+import { inMs, runDescription } from './describe-run.ts';
+import { calmMinutes, isRight, pauseReport, type By, type Calm, type PauseSlice, type Wanted } from './pause-report.ts';
 import { failOverAgainAndAgain, type Failover } from './pause-run.ts';
-import { Rig, type Settled } from './rig.ts';
+import { Rig } from './rig.ts';
+import { loadSlices, saveSlices } from './slices.ts';
 
-const USAGE = `pnpm pause-run [--by kill|freeze] [--failovers 200] [--minutes M] [--calm 0] [--rate 1500] [--size 1GiB] [--seed N] [--dir DIR] [--results DIR]
+const USAGE = `pnpm pause-run [--by kill|freeze] [--failovers 200] [--rounds N] [--minutes M] [--calm 0] [--slice 5m] [--rate 1500] [--size 256MiB] [--seed N] [--dir DIR] [--results DIR]
   How long the client waits when the primary's process is killed (SIGKILL) or frozen (SIGSTOP), over many failovers.
-  --calm 30m    first so long with every processor also busy otherwise: no failover may happen; then one freeze must still be found in time`;
+  --rounds N    at most so many failovers now; they are added to those of earlier calls with the same code and settings
+  --calm 30m    so long with every processor also busy otherwise: no failover may happen; then one freeze must still be found in time
+  --slice 5m    of the calm, at most so long now; it adds up in the same way`;
 
 const { values } = parseArgs({
   options: {
-    by: { type: 'string', default: 'kill' }, failovers: { type: 'string', default: '200' }, minutes: { type: 'string', default: '180' }, calm: { type: 'string', default: '0' }, rate: { type: 'string', default: '1500' },
-    size: { type: 'string', default: '1GiB' }, seed: { type: 'string' }, dir: { type: 'string' }, results: { type: 'string' }, help: { type: 'boolean', default: false },
+    by: { type: 'string' }, failovers: { type: 'string' }, rounds: { type: 'string' }, minutes: { type: 'string', default: '180' }, calm: { type: 'string', default: '0' }, slice: { type: 'string' },
+    rate: { type: 'string', default: '1500' }, size: { type: 'string', default: '256MiB' }, seed: { type: 'string' }, dir: { type: 'string' }, results: { type: 'string' }, help: { type: 'boolean', default: false },
   },
 });
-
-/** Stall that 99 of 100 failovers may not exceed. */
-const P99_MS: Readonly<Record<string, number>> = { kill: 200, freeze: 2000 };
-
-interface Calm {
-  readonly minutes: number;
-  readonly needless: number;
-  readonly longestStallMs: number;
-}
 
 /** Every processor busy with something else meanwhile. */
 async function calm(rig: Rig, forMs: number): Promise<Calm | null> {
@@ -45,22 +41,36 @@ async function calm(rig: Rig, forMs: number): Promise<Calm | null> {
   return { minutes: forMs / 60_000, needless: after.epoch - before.epoch, longestStallMs: rig.load.longestStallMsBetween(fromMs, performance.now()) };
 }
 
-async function pauseRun(by: 'kill' | 'freeze'): Promise<boolean> {
+async function pauseRun(by: By, wanted: Wanted): Promise<boolean> {
   const seed = values.seed === undefined ? Date.now() % 2 ** 32 : Number(values.seed);
+  const { code, commit } = treeState(ROOT);
+  const results = values.results ?? join(ROOT, 'docs/results');
+  const name = `pause-run-${by}${wanted.calmMinutes === 0 ? '' : '-calm'}`;
+  const kept = loadSlices<PauseSlice>(join(results, `${name}.json`), code, `${values.size}, ${values.rate} requests a second`);
+  const left = wanted.failovers - kept.slices.reduce((sum, { failovers }) => sum + failovers.length, 0);
+  const calmLeftMs = Math.max(0, wanted.calmMinutes - calmMinutes(kept.slices)) * 60_000;
+  const slice = await oneSlice(by, seed, commit, wanted.calmMinutes > 0 ? 1 : Math.min(left, Number(values.rounds ?? Infinity)), values.slice === undefined ? calmLeftMs : Math.min(calmLeftMs, parseDurationMs(values.slice)));
+  const slices = [...kept.slices, slice];
+  saveSlices(join(results, `${name}.json`), { ...kept, slices });
+  const text = pauseReport(runDescription('pause-run', seed), by, slices, wanted, values.rate);
+  writeFileSync(join(results, `${name}.md`), text);
+  process.stdout.write(`${text}\n`);
+  return isRight(by, slices);
+}
+
+async function oneSlice(by: By, seed: number, commit: string, rounds: number, calmMs: number): Promise<PauseSlice> {
   const directory = values.dir ?? mkdtempSync(join(tmpdir(), 'ashlar-pause-'));
-  const rate = Number(values.rate);
   process.stderr.write(`seed ${seed}, in ${directory}\n`);
   const rig = await Rig.start({
     directory, servers: 3, mirrors: 1, sizeBytes: parseSizeBytes(values.size), up: [],
-    load: { readPercent: 50, depth: 32, rate, seed, reconnectTimeoutMs: 300_000 },
+    load: { readPercent: 50, depth: 32, rate: Number(values.rate), seed, reconnectTimeoutMs: 300_000 },
   });
   const failovers: Failover[] = [];
-  let passed = false;
   try {
-    const quiet = await calm(rig, parseDurationMs(values.calm));
+    const quiet = await calm(rig, calmMs);
     let broken: string | null = null;
     try {
-      await failOverAgainAndAgain(rig, { signal: by === 'kill' ? 'SIGKILL' : 'SIGSTOP', failovers: Number(values.failovers), minutesMax: Number(values.minutes), seed }, (failover) => {
+      await failOverAgainAndAgain(rig, { signal: by === 'kill' ? 'SIGKILL' : 'SIGSTOP', failovers: rounds, minutesMax: Number(values.minutes), seed }, (failover) => {
         failovers.push(failover);
         process.stderr.write(`${String(failovers.length).padStart(4)}  ${failover.from} → ${failover.to}  stall ${inMs(failover.stallMs).padStart(8)}  at rejoining ${inMs(failover.rejoinStallMs).padStart(8)}  all in sync after ${inMs(failover.healedMs)}\n`);
       });
@@ -69,47 +79,23 @@ async function pauseRun(by: 'kill' | 'freeze'): Promise<boolean> {
       broken = error instanceof Error ? error.message : String(error);
       process.stderr.write(`${broken}\n`);
     }
-    const settled = await rig.settle(300_000);
-    const p99 = percentile(failovers.map(({ stallMs }) => stallMs), 0.99);
-    passed = broken === null && p99 <= (P99_MS[by] ?? 0) && (quiet?.needless ?? 0) === 0 && settled.load.violationCount === 0 && settled.load.errorCount === 0 && settled.difference === null;
-    const text = report(by, seed, failovers, quiet, settled, broken, passed);
-    const results = values.results ?? join(ROOT, 'docs/results');
-    mkdirSync(results, { recursive: true });
-    writeFileSync(join(results, `pause-run-${by}${quiet === null ? '' : '-calm'}.md`), text);
-    process.stdout.write(`${text}\n`);
+    const { load, difference } = await rig.settle(300_000);
+    if (values.dir === undefined && broken === null && difference === null && load.violationCount === 0) rmSync(directory, { recursive: true, force: true });
+    return {
+      commit, seed, calm: quiet, broken, difference, requestsPerSecond: load.requestsPerSecond, checkedBlocks: load.checkedBlocks, violations: load.violationCount, errors: load.errorCount,
+      failovers: failovers.map((failover) => ({ ...failover, stallMs: Number.isFinite(failover.stallMs) ? failover.stallMs : null })),
+    };
   } finally {
     await rig.site.stop();
-    if (values.dir === undefined && passed) rmSync(directory, { recursive: true, force: true });
   }
-  return passed;
 }
 
-function report(by: 'kill' | 'freeze', seed: number, failovers: readonly Failover[], quiet: Calm | null, { load, difference }: Settled, broken: string | null, passed: boolean): string {
-  const stalls = failovers.map(({ stallMs }) => stallMs);
-  const buckets = [50, 100, 150, 200, 300, 500, 1000, 1500, 2000, 5000, Infinity];
-  return [
-    `# The pause of a failover, primary ${by === 'kill' ? 'killed (SIGKILL)' : 'frozen (SIGSTOP)'}: ${passed ? 'passed' : 'FAILED'}`, '',
-    ...runDescription('pause-run', seed),
-    `- Load: ${load.requestsPerSecond.toFixed(0)} requests a second (${values.rate} asked for), half of them writes of 4 KiB, two copies, three servers, each process of its own`, '',
-    '| | |', '|---|---|',
-    ...(quiet === null ? [] : [`| with every processor busy otherwise | ${quiet.minutes} min, ${quiet.needless} needless failovers, longest stall ${inMs(quiet.longestStallMs)} |`]),
-    `| failovers | ${failovers.length} |`,
-    `| stall of the failover, as the client sees it | median ${inMs(percentile(stalls, 0.5))}, p90 ${inMs(percentile(stalls, 0.9))}, p99 ${inMs(percentile(stalls, 0.99))}, most ${inMs(percentile(stalls, 1))} |`,
-    `| stall while the old primary came back and joined | median ${inMs(percentile(failovers.map(({ rejoinStallMs }) => rejoinStallMs), 0.5))}, p99 ${inMs(percentile(failovers.map(({ rejoinStallMs }) => rejoinStallMs), 0.99))} |`,
-    `| wanted | p99 at most ${P99_MS[by]} ms |`,
-    `| all copies in sync again after | median ${inMs(percentile(failovers.map(({ healedMs }) => healedMs), 0.5))} |`,
-    `| blocks checked, wrong; requests failed | ${load.checkedBlocks}, ${load.violationCount}; ${load.errorCount} |`,
-    `| copies at the end | ${difference ?? 'equal'} |`,
-    ...(broken === null ? [] : [`| ended early | ${broken} |`]),
-    '', '| stall up to | failovers |', '|---|---|',
-    ...buckets.map((most, i) => `| ${inMs(most)} | ${stalls.filter((stall) => stall <= most && stall > (buckets[i - 1] ?? -1)).length} |`), '',
-  ].join('\n');
-}
-
-const by = values.by === 'kill' || values.by === 'freeze' ? values.by : null;
+const wantedCalm = parseDurationMs(values.calm) / 60_000;
+const asked = values.by ?? (wantedCalm > 0 ? 'freeze' : 'kill');
+const by = asked === 'kill' || asked === 'freeze' ? asked : null;
 if (values.help || by === null) {
   process.stdout.write(`${USAGE}\n`);
   process.exitCode = values.help ? 0 : 2;
-} else if (!(await pauseRun(by))) {
+} else if (!(await pauseRun(by, { failovers: Number(values.failovers ?? (wantedCalm > 0 ? 1 : 200)), calmMinutes: wantedCalm }))) {
   process.exitCode = 1;
 }

@@ -35,6 +35,8 @@ const DEBIAN_PACKAGES: Readonly<Record<string, readonly string[]>> = {
   'depmod': ['kmod'],
   'mkfs.ext4': ['e2fsprogs'],
   'debugfs': ['e2fsprogs'],
+  'gcc': ['gcc', 'libc6-dev'],
+  'make': ['make'],
   'losetup': ['mount'],
   'mount': ['mount'],
   'unshare': ['util-linux'],

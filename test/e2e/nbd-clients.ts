@@ -1,7 +1,6 @@
-import { execFile } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
-import { createReadStream, mkdirSync, writeFileSync } from 'node:fs';
-import { spawn } from 'node:child_process';
+import { createReadStream, mkdirSync, truncateSync, writeFileSync } from 'node:fs';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -12,10 +11,41 @@ export const MIB = 2 ** 20;
 /** Size of the device that the cases are written for. */
 export const DEVICE_BYTES = 64 * MIB;
 const execute = promisify(execFile);
+const RUN_MS = 150_000;
 
+/** Commands that were run since they were last taken, each with its exit code. */
+const ran: string[] = [];
+
+export function takeCommands(): readonly string[] { return ran.splice(0); }
+
+/** Gives what a command said; throws if it ended with anything but 0. */
 export async function run(command: string, ...args: readonly string[]): Promise<string> {
-  const { stdout } = await execute(command, args, { timeout: 90_000, maxBuffer: 64 * MIB, env: { ...process.env, PATH: `${process.env['PATH']}:/usr/sbin:/sbin` } });
-  return stdout;
+  try {
+    const { stdout } = await execute(command, args, { timeout: RUN_MS, maxBuffer: 64 * MIB, env: { ...process.env, PATH: `${process.env['PATH']}:/usr/sbin:/sbin` } });
+    ran.push(`${command} 0`);
+    return stdout;
+  } catch (error) {
+    ran.push(`${command} ${String((error as { code?: unknown }).code)}`);
+    throw error;
+  }
+}
+
+/** What shows that a volume holds what it should. */
+export interface Evidence {
+  /** SHA-256 of what was read from the volume, and of the same done to something local. */
+  readonly volume: string;
+  readonly twin: string;
+  /** What `fsck.ext4 -fn` said; it ended with 0. */
+  readonly fsck?: string;
+}
+
+function same(volume: string, twin: string, fsck?: string): Evidence {
+  expect(volume).toBe(twin);
+  return { volume, twin, ...(fsck === undefined ? {} : { fsck }) };
+}
+
+export async function deviceSum(uri: string): Promise<string> {
+  return (await run('bash', '-c', 'set -o pipefail; nbdcopy "$1" - | sha256sum', 'sum', uri)).slice(0, 64);
 }
 
 export async function sha256(path: string): Promise<string> {
@@ -31,37 +61,51 @@ export function makeImage(path: string): void {
   writeFileSync(path, bytes);
 }
 
-export async function nbdcopyBothWays(to: string, from: string, image: string, back: string): Promise<void> {
+export async function nbdcopyBothWays(to: string, from: string, image: string, back: string): Promise<Evidence> {
   await run('nbdcopy', image, to);
   await run('nbdcopy', from, back);
-  expect(await sha256(back)).toBe(await sha256(image));
+  return same(await sha256(back), await sha256(image));
 }
 
-export async function qemuImg(uri: string, image: string): Promise<void> {
+export async function qemuImg(uri: string, image: string): Promise<Evidence> {
   await run('qemu-img', 'convert', '-n', '-f', 'raw', '-O', 'raw', image, uri);
   await run('qemu-img', 'compare', '-f', 'raw', '-F', 'raw', image, uri);
   const map = JSON.parse(await run('qemu-img', 'map', '--output=json', '-f', 'raw', uri)) as { start: number; length: number; zero: boolean }[];
   const zeros = map.filter(({ zero }) => zero);
   expect([zeros[0]?.start, zeros.reduce((sum, { length }) => sum + length, 0)]).toEqual([8 * MIB, 16 * MIB]);
+  return same(await deviceSum(uri), await sha256(image));
 }
 
-export async function qemuIo(uri: string): Promise<void> {
+/** The same requests to the volume and to a local file; `twin` is where that file may lie. */
+export async function qemuIo(uri: string, twin: string): Promise<Evidence> {
   const commands = [
     'write -P 7 4k 128k', 'read -P 7 4k 128k', 'write -z 8k 4k', 'read -P 0 8k 4k', 'read -P 7 12k 4k', 'write -f -P 3 1M 31M', 'read -P 3 1M 31M',
     'discard 2M 1M', 'read -P 0 2M 1M', 'write -z -u 4M 1M', 'read -P 0 4M 1M', 'write -P 5 512 512', 'write -P 6 1024 512', 'read -P 5 512 512', 'read -P 6 1024 512',
     'aio_write -P 9 40M 2M', 'aio_flush', 'read -P 9 40M 2M', 'flush',
   ];
-  const output = await run('qemu-io', '-f', 'raw', ...commands.flatMap((command) => ['-c', command]), uri);
-  expect(output).not.toMatch(/fail|error/i);
+  writeFileSync(twin, '');
+  truncateSync(twin, DEVICE_BYTES);
+  for (const disk of [uri, twin]) {
+    const output = await run('qemu-io', '-f', 'raw', '-d', 'unmap', ...commands.flatMap((command) => ['-c', command]), disk);
+    expect(output).not.toMatch(/fail|error/i);
+  }
+  return same(await deviceSum(uri), await sha256(twin));
 }
 
 export function fio(uri: string, ...args: readonly string[]): Promise<string> {
   return run('fio', '--name=interop', '--ioengine=nbd', `--uri=${uri}`, '--bs=4k', '--iodepth=32', '--size=8m', '--rw=randwrite', '--verify=crc32c', '--verify_fatal=1', '--randrepeat=0', '--verify_state_save=0', ...args);
 }
 
-export async function fioOnOneAndFour(uri: string): Promise<void> {
+/** The same random blocks, half of all, of a new volume and of a local file, on four connections; then fio's own verification, on one and on four. */
+export async function fioOnOneAndFour(uri: string, twin: string): Promise<Evidence> {
+  const part = DEVICE_BYTES / 4;
+  for (const engine of [['--ioengine=nbd', `--uri=${uri}`, '--iodepth=32'], ['--ioengine=psync', `--filename=${twin}`]]) {
+    await run('fio', '--name=interop', '--rw=randwrite', '--bs=4k', `--filesize=${DEVICE_BYTES}`, `--size=${part}`, '--numjobs=4', `--offset_increment=${part}`, `--io_size=${part / 2}`, '--norandommap', '--randseed=7', '--buffer_pattern=0xa5c3', '--end_fsync=1', ...engine);
+  }
+  const evidence = same(await deviceSum(uri), await sha256(twin));
   await fio(uri);
   await fio(uri, '--numjobs=4', '--offset_increment=8m', '--bsrange=4k-128k');
+  return evidence;
 }
 
 /** libnbd without structured replies, with and without zeroes in the old handshake. The Linux kernel's client asks for as little. */
@@ -76,8 +120,14 @@ export async function plainClients(uri: string): Promise<void> {
 
 const SUMS = 'cd "$1" && find tree -type f | sort | xargs sha256sum | sha256sum';
 
-/** An ext4 of the kernel over nbdfuse and loop: files copied, changed, deleted, trimmed; equal to a local twin, and clean. */
-export async function fileSystem(uri: string, deviceBytes: number, folder: string, source: string): Promise<void> {
+/** Unpacks a C source tree and builds it, without the path of the place in what comes out. */
+const BUILD = 'mkdir -p "$1/tree/source" && cd "$1/tree/source" && tar -x -f "$2" --strip-components=1 && make -s CFLAGS="-O2 -w" >/dev/null';
+
+/**
+ * An ext4 of the kernel over nbdfuse and loop: files copied, changed, deleted, trimmed, and a source tree unpacked and built if
+ * there is one; equal to a local twin, and clean.
+ */
+export async function fileSystem(uri: string, deviceBytes: number, folder: string, source: string, tarball?: string): Promise<Evidence> {
   const disk = join(folder, 'disk');
   writeFileSync(disk, '');
   const fuse = spawn('nbdfuse', [disk, uri], { stdio: 'ignore' });
@@ -100,13 +150,15 @@ export async function fileSystem(uri: string, deviceBytes: number, folder: strin
       await run('sh', '-c', 'mkdir "$2/tree" && cd "$1" && tar -c --exclude=node_modules . | tar -x -C "$2/tree"', 'copy', source, to);
       await run('sh', '-c', 'cd "$1/tree" && find . -name "*.test.ts" -delete && find . -name "index.ts" | while read f; do cat "$f" "$f" >"$f.twice"; done', 'change', to);
     }
+    if (tarball !== undefined) for (const to of [mount, twin]) await run('sh', '-c', BUILD, 'build', to, tarball);
     await run('fstrim', mount);
     await run('umount', mount);
     mounted = false;
-    await run('fsck.ext4', '-fn', loop);
+    const fsck = await run('fsck.ext4', '-fn', loop);
     await run('mount', loop, mount);
     mounted = true;
-    expect(await run('sh', '-c', SUMS, 'sums', mount)).toBe(await run('sh', '-c', SUMS, 'sums', twin));
+    const [found, wanted] = [await run('sh', '-c', SUMS, 'sums', mount), await run('sh', '-c', SUMS, 'sums', twin)];
+    return same(found.slice(0, 64), wanted.slice(0, 64), fsck.trim().split('\n').at(-1) ?? '');
   } finally {
     for (const step of undo.reverse()) await step();
   }

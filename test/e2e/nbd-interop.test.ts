@@ -67,11 +67,11 @@ describe('the NBD server', () => {
   });
 
   it('does what qemu-io asks: discard, zero, FUA, large and split requests', async () => {
-    await qemuIo((await serve()).unix);
+    await qemuIo((await serve()).unix, join(folder, 'qemu-io-twin'));
   });
 
   it('passes fio’s own verification, on one connection and on four', async () => {
-    await fioOnOneAndFour((await serve('--checksums')).unix);
+    await fioOnOneAndFour((await serve('--checksums')).unix, join(folder, 'fio-twin'));
   });
 
   it('is caught by fio when it drops one answered overwrite in 50', async () => {

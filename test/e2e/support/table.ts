@@ -16,7 +16,8 @@ export class Table {
 
   add(row: readonly string[]): void { this.#rows.push(row); }
 
-  save(name: string): void {
+  /** `versions`: of what else had a part in it. */
+  save(name: string, versions: readonly string[] = []): void {
     const folder = process.env['ASHLAR_RESULTS'];
     if (folder === undefined || folder === '') return;
     const commit = execFileSync('git', ['rev-parse', '--short', 'HEAD'], { encoding: 'utf8' }).trim();
@@ -24,7 +25,7 @@ export class Table {
     mkdirSync(folder, { recursive: true });
     writeFileSync(join(folder, name), [
       `# ${this.#title}`, '',
-      `\`pnpm ${name.replace('.md', '')}\`, commit ${commit}; ${cpus().length} × ${cpus()[0]?.model ?? 'unknown'}, ${Math.round(totalmem() / 2 ** 30)} GiB, Linux ${release()}.`, '',
+      `\`pnpm ${name.replace('.md', '')}\`, commit ${commit}; ${cpus().length} × ${cpus()[0]?.model ?? 'unknown'}, ${Math.round(totalmem() / 2 ** 30)} GiB, Linux ${release()}${versions.map((version) => `, ${version}`).join('')}.`, '',
       line(this.#head), line(this.#head.map(() => '---')), ...this.#rows.map(line), '',
     ].join('\n'));
   }

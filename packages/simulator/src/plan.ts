@@ -55,6 +55,8 @@ export interface Plan {
   readonly metadata: { readonly replyLost: number; readonly requestLost: number };
   readonly clockRate: number;
   readonly rebuildDelayMs: number;
+  /** How long a sync takes on each server's disk. */
+  readonly syncMs: readonly number[];
   /** Seeds of the streams from which the parts of the world draw. */
   readonly streams: { readonly network: number; readonly clients: number; readonly disks: number; readonly cores: number; readonly store: number };
 }
@@ -67,14 +69,16 @@ export function makePlan(spec: RunSpec): Plan {
   const faultStream = prng.fork();
   const rates = prng.fork();
   const streams = { network: prng.next32(), clients: prng.next32(), disks: prng.next32(), cores: prng.next32(), store: prng.next32() };
+  const disks = prng.fork();
   const kinds = chosenKinds(scenario, faultStream, spec);
   const activeMs = spec.endMs ?? scenario.activeMs;
   const copies = shape.pick(scenario.copies);
   const has = (kind: FaultKind): number => (kinds.has(kind) ? 1 : 0);
   const level = rates.pick([0.0003, 0.001, 0.004]);
+  const servers = Math.max(copies + 1, shape.between(3, 4));
   return {
-    spec, scenario, kinds, activeMs, streams, copies,
-    servers: Math.max(copies + 1, shape.between(3, 4)),
+    spec, scenario, kinds, activeMs, streams, copies, servers,
+    syncMs: Array.from({ length: servers }, () => disks.pick(SYNCS_MS)),
     hosts: 2,
     minCopies: shape.chance(scenario.minimumTwo) ? Math.min(2, copies) : 1,
     strict: shape.chance(0.15),
@@ -122,6 +126,9 @@ function plannedFaults(scenario: Scenario, kinds: ReadonlySet<FaultKind>, prng: 
   }
   return faults;
 }
+
+/** Flash, and disks that turn: what waits for a sync and what does not differ by more than a message takes. */
+const SYNCS_MS = [0.4, 0.4, 0.4, 4, 15];
 
 /** Kinds that are a rate for the whole run, not an event. */
 const RATES: ReadonlySet<FaultKind> = new Set(['drop', 'duplicate', 'reorder', 'delay', 'store-reply-lost', 'clock-rate']);

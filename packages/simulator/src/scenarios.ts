@@ -3,7 +3,7 @@ export const FAULT_KINDS = [
   // the network, as a share of messages
   'drop', 'duplicate', 'reorder', 'delay',
   // the network, as an event
-  'cut-one-way', 'cut-both-ways', 'isolate',
+  'cut-one-way', 'cut-both-ways', 'isolate', 'split',
   // processes
   'crash-server', 'crash-primary', 'crash-host', 'crash-manager', 'freeze-server', 'freeze-primary', 'freeze-turn', 'freeze-host', 'freeze-manager',
   'crash-at-disk-call', 'crash-copy', 'poison',
@@ -12,7 +12,7 @@ export const FAULT_KINDS = [
   // disks
   'write-fails', 'disk-full', 'sync-fails', 'bit-rot', 'lost-write', 'misdirected-write', 'slow-disk', 'wiped-disk',
   // the metadata store
-  'store-down', 'store-reply-lost',
+  'store-down', 'store-reply-lost', 'at-decision',
   // clocks
   'clock-rate', 'clock-jump',
   // what clients and operators do
@@ -46,12 +46,13 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   churn: { ...BASE, summary: 'every process comes and goes', always: ['crash-server'], sometimes: ['crash-primary', 'crash-host', 'crash-manager', 'crash-copy', 'crash-at-disk-call', 'clean-restart', ...NETWORK, ...SESSIONS], faultEveryMs: 600 },
   power: { ...BASE, summary: 'machines lose what was not synced', always: ['power-one'], sometimes: ['power-all', 'power-at-disk-call', 'crash-server', 'clean-restart', 'drop', 'reconnect'] },
   'disk-faults': { ...BASE, summary: 'disks fail, fill, rot and lie', always: [], sometimes: ['write-fails', 'disk-full', 'sync-fails', 'bit-rot', 'lost-write', 'misdirected-write', 'slow-disk', 'wiped-disk', 'crash-server', 'scrub'], minimumTwo: 0 },
-  partition: { ...BASE, summary: 'links are cut, also in one direction only', always: ['cut-one-way', 'cut-both-ways'], sometimes: ['isolate', 'blind-failover', 'reader', 'freeze-primary', 'crash-primary', 'delay', 'reconnect', 'takeover'] },
+  partition: { ...BASE, summary: 'links are cut, also in one direction only', always: ['cut-one-way', 'cut-both-ways'], sometimes: ['isolate', 'split', 'blind-failover', 'reader', 'freeze-primary', 'crash-primary', 'delay', 'reconnect', 'takeover'] },
   'catch-up': { ...BASE, summary: 'mirrors are away for a while and come back', always: ['crash-server', 'isolate'], sometimes: ['power-one', 'slow-disk', 'drop', 'crash-primary', 'freeze-server'], faultEveryMs: 1_300, activeMs: 12_000 },
   rebuild: { ...BASE, summary: 'copies are lost for good and made anew, also while the source fails', always: ['wiped-disk'], sometimes: ['crash-primary', 'crash-server', 'power-one', 'drop', 'bit-rot', 'grow'], faultEveryMs: 1_300, activeMs: 12_000, copies: [2, 3], minimumTwo: 0 },
   sessions: { ...BASE, summary: 'hosts restart, reconnect, take over, and send late', always: ['reconnect', 'takeover'], sometimes: ['crash-host', 'freeze-host', 'late-session', 'reader', 'crash-primary', 'crash-server', 'cut-both-ways', ...NETWORK], faultEveryMs: 600 },
-  'manager-chaos': { ...BASE, summary: 'the manager and its store fail in the middle of everything', always: ['crash-manager', 'store-reply-lost'], sometimes: ['store-down', 'freeze-manager', 'crash-primary', 'crash-server', 'failover-command', 'takeover', 'isolate'] },
-  clocks: { ...BASE, summary: 'clocks run fast and slow while leases decide about reads', always: ['clock-rate', 'reader', 'blind-failover'], sometimes: ['clock-jump', 'crash-server', 'crash-copy', 'freeze-primary', 'freeze-turn', 'cut-one-way', 'crash-primary', 'delay'] },
+  'manager-chaos': { ...BASE, summary: 'the manager and its store fail in the middle of everything', always: ['crash-manager', 'store-reply-lost'], sometimes: ['store-down', 'freeze-manager', 'crash-primary', 'crash-server', 'failover-command', 'takeover', 'isolate', 'power-one'] },
+  clocks: { ...BASE, summary: 'clocks run fast and slow while leases decide about reads', always: ['clock-rate', 'reader', 'blind-failover'], sometimes: ['clock-jump', 'split', 'crash-server', 'crash-copy', 'freeze-primary', 'freeze-turn', 'cut-one-way', 'crash-primary', 'delay'] },
+  decisions: { ...BASE, summary: 'whoever a decision is about comes and goes while it is made', always: ['at-decision', 'crash-server'], sometimes: ['reader', 'power-one', 'store-down', 'store-reply-lost', 'crash-manager', 'wiped-disk', 'split', 'slow-disk', 'delay', 'takeover'], minimumTwo: 0.3 },
   poison: { ...BASE, summary: 'a request that kills whoever carries it out', always: ['poison'], sometimes: ['crash-copy', 'crash-server', 'reconnect'], faultEveryMs: 2_500, minimumTwo: 0 },
   everything: { ...BASE, summary: 'random subsets of all of it', always: [], sometimes: FAULT_KINDS, share: 0.3, faultEveryMs: 700 },
 };

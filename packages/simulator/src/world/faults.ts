@@ -2,30 +2,31 @@ import { Prng } from '@ashlar/words';
 import { EventKind } from '../engine/scheduler.ts';
 import type { PlannedFault } from '../plan.ts';
 import type { FaultKind } from '../scenarios.ts';
+import { harmAtDecision } from './decisions.ts';
+import { DURATIONS_MS, kill } from './ends.ts';
 import type { Operator } from './operator.ts';
 import type { SimHost } from './sim-host.ts';
 import type { SimManager } from './sim-manager.ts';
 import type { SimServer } from './server.ts';
 import type { World } from './world.ts';
 
-const DURATIONS_MS = [30, 200, 700, 1_100, 2_000, 4_500];
-
 /** True: it changed a delivery, a disk, a process or what somebody asked for. */
-type Fault = (world: World, prng: Prng, operator: Operator) => boolean;
+type Fault = (world: World, prng: Prng, operator: Operator, later: () => void) => boolean;
 
 /** Schedules the plan's faults. `counted` is told of each that changed something. */
 export function scheduleFaults(world: World, operator: Operator, counted: (kind: FaultKind) => void): void {
   for (const fault of world.plan.faults) {
     world.after(fault.atMs, () => {
-      if (!world.healed && inject(world, operator, fault)) counted(fault.kind);
+      if (!world.healed && inject(world, operator, fault, () => counted(fault.kind))) counted(fault.kind);
     }, EventKind.fault);
   }
 }
 
-function inject(world: World, operator: Operator, fault: PlannedFault): boolean {
+/** `later`: called if it changes something only when its moment comes. */
+function inject(world: World, operator: Operator, fault: PlannedFault, later: () => void): boolean {
   const run = FAULTS[fault.kind];
   if (run === undefined) return false;
-  const done = run(world, new Prng(fault.draw), operator);
+  const done = run(world, new Prng(fault.draw), operator, later);
   if (done) world.note('fault', `${fault.index}`, fault.kind);
   return done;
 }
@@ -43,6 +44,8 @@ const FAULTS: Readonly<Partial<Record<FaultKind, Fault>>> = {
     }
     return true;
   },
+  split: (world, prng) => split(world, prng),
+  'at-decision': (world, prng, _operator, later) => harmAtDecision(world, prng, later),
   'crash-server': (world, prng) => kill(world, prng, aServer(world, prng), false),
   'crash-primary': (world, prng) => kill(world, prng, world.primary, false),
   'crash-host': (world, prng) => kill(world, prng, prng.pick(world.hosts), false),
@@ -171,14 +174,6 @@ function aServer(world: World, prng: Prng): SimServer {
   return prng.chance(0.75) ? member : any;
 }
 
-function kill(world: World, prng: Prng, sim: SimServer | SimHost | SimManager | null, power: boolean): boolean {
-  const backMs = prng.pick(DURATIONS_MS) * (0.5 + prng.fraction());
-  if (sim === null || !sim.process.up) return false;
-  world.end(sim, power);
-  world.after(backMs, () => world.start(sim));
-  return true;
-}
-
 function freeze(world: World, prng: Prng, sim: SimServer | SimHost | SimManager | null): boolean {
   if (sim === null || !sim.process.up) return false;
   sim.process.freeze(world.scheduler.nowMs + prng.pick(DURATIONS_MS) * (0.5 + prng.fraction()));
@@ -228,6 +223,20 @@ function blindFailover(world: World, prng: Prng): boolean {
     world.after(10 + prng.fraction() * 40, () => world.start(next));
   }
   world.after((restarts ? 60 : 1) + prng.fraction() * 150, () => world.command({ kind: 'volume-failover', volumeId: world.volumeId, to: next.serverId }));
+  return true;
+}
+
+/** Two halves that do not hear each other; the manager and another member are not on the primary's side, and may make that one primary. */
+function split(world: World, prng: Prng): boolean {
+  const { primary } = world;
+  const next = world.ghost.configuration?.members[1];
+  if (primary === null || next === undefined) return false;
+  const there = new Set([...world.sims].filter((sim) => sim !== primary && (sim === world.manager || sim === world.server(next.serverId) || prng.chance(0.5))));
+  const forMs = prng.pick([1_500, 3_000, 6_000]);
+  for (const a of world.sims) {
+    for (const b of world.sims) if (there.has(a) !== there.has(b)) world.links.cut(a.process, b.process, forMs);
+  }
+  if (prng.chance(0.6)) world.after(10 + prng.fraction() * 200, () => world.command({ kind: 'volume-failover', volumeId: world.volumeId, to: next.serverId }));
   return true;
 }
 

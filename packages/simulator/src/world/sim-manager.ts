@@ -65,6 +65,10 @@ export class SimManager implements Receiver, ManagerEffects {
   }
 
   #onMail(mail: ManagerMail): void {
+    if (mail.kind === 'from-copy' && mail.message.kind === 'propose') {
+      const { change } = mail.message;
+      this.#world.atDecision?.('proposed', change.kind === 'add' ? change.member.serverId : change.serverId);
+    }
     this.receive(mail);
   }
 

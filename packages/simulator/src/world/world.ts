@@ -14,6 +14,7 @@ import { Machine, Process } from '../engine/process.ts';
 import { EventKind, Scheduler, type Receiver, type SimEvent } from '../engine/scheduler.ts';
 import type { Trace } from '../engine/trace.ts';
 import type { Plan } from '../plan.ts';
+import { subjectOf } from './decisions.ts';
 import type { HostMail, ManagerMail, ServerMail } from './mail.ts';
 import { DiskMedium } from './disk-medium.ts';
 import { ModelMedium, type LifeOptions, type Medium, type MediumPort } from './media.ts';
@@ -52,6 +53,8 @@ export class World {
   volumeId: VolumeId = '' as VolumeId;
   clientsMayIssue = true;
   storeDown = false;
+  /** Waits for the next decision about the set of copies: asked for, or made. */
+  atDecision: ((moment: 'proposed' | 'decided', about: ServerId) => void) | null = null;
   /** Values whose write crashes whatever copy takes it in hand. */
   readonly poison = new Set<number>();
   poisonNext = 0;
@@ -79,8 +82,10 @@ export class World {
     this.store.watch((change) => {
       for (const put of change.puts) {
         if (put.kind !== 'volume') continue;
+        const { configuration: former } = this.ghost;
         this.volumeId = put.value.volumeId;
         this.ghost.configured(put.value.configuration);
+        if (former !== null && put.value.configuration.epoch > former.epoch) this.atDecision?.('decided', subjectOf(former, put.value.configuration));
       }
     });
     this.ghost.verifyContent = (id) => this.contentDiffers(id);
@@ -107,6 +112,7 @@ export class World {
         ? new DiskMedium({ segmentBytes: plan.segmentBytes, journalBytesMax: plan.journalBytes }, port)
         : new ModelMedium(plan.historyRecords, port);
       const server: SimServer = new SimServer(this, serverId(process.name), process, medium, this.prng.fork());
+      server.syncMs = plan.syncMs[this.servers.length] as number;
       this.servers.push(server);
       this.#byServer.set(server.serverId, server);
       this.#bySim.set(process, server);

@@ -69,6 +69,11 @@ export class Directories {
     });
   }
 
+  /** True if there is anything of this copy. */
+  holds(volumeId: VolumeId): boolean {
+    return this.paths.some((path) => existsSync(join(path, COPIES, volumeId)));
+  }
+
   /** Removes what is left of a copy. */
   remove(volumeId: VolumeId): void {
     for (const path of this.paths) {

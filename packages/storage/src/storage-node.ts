@@ -4,7 +4,7 @@ import type { ActorContext, Address, ChildSpec } from '@ashlar/actor';
 import { FOUNDING_INCARNATION, memberOf, type Configuration, type CopyFault, type CopyReport, type ManagerCommand, type ManagerMessage } from '@ashlar/protocol';
 import { BeaconTable, type Leases } from '@ashlar/replication';
 import type { Runtime } from '@ashlar/runtime';
-import { createCopy, openCopy, DestageBuffer, PageCache, type OpenFailure, type StoredState, type StoreOptions } from '@ashlar/store';
+import { createCopy, openCopy, DestageBuffer, PageCache, type CopyStore, type OpenFailure, type StoredState, type StoreOptions } from '@ashlar/store';
 import { AshlarError, Defect, Prng, type ServerId, type VolumeId } from '@ashlar/words';
 import { BeaconActor, beaconAddress } from './beacon-actor.ts';
 import { CopyActor, copyAddress, type CopySurroundings } from './copy-actor.ts';
@@ -43,6 +43,8 @@ export class StorageNode implements CopyHouse {
   readonly #storeOptions: Pick<StoreOptions, 'serverId' | 'bootId' | 'pageCache' | 'destageBuffer'>;
   readonly #beacons: BeaconTable;
   readonly #actors = new Map<VolumeId, CopyActor>();
+  /** Made a moment ago, for their first life: opening them again would cost two syncs of the disk, during which this thread serves nobody. */
+  readonly #created = new Map<VolumeId, CopyStore>();
   readonly #running = new Set<VolumeId>();
   /** Copies that cannot run, and what the manager is told of them. */
   readonly #faulted = new Map<VolumeId, CopyReport>();
@@ -133,18 +135,15 @@ export class StorageNode implements CopyHouse {
     const { volumeId, lineage, sizeBytes } = configuration;
     const state: StoredState = { promisedEpoch: 0, configuration: null, complete: founding, fault: null };
     const incarnation = founding ? FOUNDING_INCARNATION : randomInt(FOUNDING_INCARNATION + 1, 2 ** 47);
-    this.#directories.remove(volumeId);
-    const created = createCopy(this.#disk(volumeId), { ...this.#storeOptions, volumeId, sizeBytes, lineage, incarnation, state });
+    if (this.#directories.holds(volumeId)) this.#directories.remove(volumeId);
+    const wake = (): void => this.#actors.get(volumeId)?.driver.wake();
+    const created = createCopy(this.#disk(volumeId), { ...this.#storeOptions, volumeId, sizeBytes, lineage, incarnation, state, wake });
     if ('failed' in created) {
       this.#directories.remove(volumeId);
       this.#runtime.log.error({ volumeId, serverId: this.serverId, failed: created.failed, detail: created.detail }, 'a copy could not be made');
       return false;
     }
-    const closed = created.store.close(true);
-    if (closed !== 'ok') {
-      this.#runtime.log.error({ volumeId, serverId: this.serverId, ...closed }, 'a copy could not be made');
-      return false;
-    }
+    this.#created.set(volumeId, created.store);
     this.#start(volumeId);
     return this.#running.has(volumeId);
   }
@@ -172,16 +171,29 @@ export class StorageNode implements CopyHouse {
 
   /** One life of a copy: its files are opened anew, as after a restart of the process. */
   #life(context: ActorContext, volumeId: VolumeId): CopyActor {
-    let actor: CopyActor | null = null;
-    const opened = openCopy(this.#disk(volumeId), { ...this.#storeOptions, volumeId, wake: () => actor?.driver.wake() });
+    const created = this.#created.get(volumeId);
+    this.#created.delete(volumeId);
+    const store = created ?? this.#open(volumeId);
+    this.#beacons.end(volumeId);
+    const actor = new CopyActor(context, volumeId, store, this.#surroundings);
+    this.#actors.set(volumeId, actor);
+    return actor;
+  }
+
+  #open(volumeId: VolumeId): CopyStore {
+    let store: CopyStore | null = null;
+    // A store of an earlier life wakes nobody.
+    const wake = (): void => {
+      const driver = this.#actors.get(volumeId)?.driver;
+      if (driver?.store === store) driver?.wake();
+    };
+    const opened = openCopy(this.#disk(volumeId), { ...this.#storeOptions, volumeId, wake });
     if ('failed' in opened) {
       this.#openError = new OpenError(volumeId, opened.failed, opened.detail);
       throw this.#openError;
     }
-    this.#beacons.end(volumeId);
-    actor = new CopyActor(context, volumeId, opened.store, this.#surroundings);
-    this.#actors.set(volumeId, actor);
-    return actor;
+    store = opened.store;
+    return store;
   }
 
   #disk(volumeId: VolumeId): NodeDisk {

@@ -26,7 +26,8 @@ export function createCopy(disk: Disk, options: CreateOptions): Opened {
     bootId: options.bootId, clean: false, lostCache: false, sizeBytes: options.sizeBytes, state: options.state, destagedSerial: 0, destagedEnd: 0,
     destaged: log, committedSeq: 0, durable: { serial: 0, position: 0 }, opened: { serial: 0, position: 0 }, round: 0, newestSeq: 0, presenceGenerations: [],
   };
-  const error = removeFiles(disk);
+  // An empty directory needs no sync of its own: what was removed from it is gone for good with the one below.
+  const error = disk.list().length === 0 ? null : removeFiles(disk);
   if (error !== null) return failedWith(error);
   const superblock = Superblock.create(disk, body);
   if ('code' in superblock) return failedWith(superblock);

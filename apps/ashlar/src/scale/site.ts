@@ -1,6 +1,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { HostView, VolumeView } from '@ashlar/control';
-import type { VolumeId } from '@ashlar/words';
+import { errorCode, type VolumeId } from '@ashlar/words';
 import { DemoSite } from '../demo/demo-site.ts';
 
 export const MIB = 2 ** 20;
@@ -8,6 +9,8 @@ export const GIB = 2 ** 30;
 export const TIB = 2 ** 40;
 /** USER_HZ: 100 on every Linux that we run on. */
 const TICKS_PER_SECOND = 100;
+
+const BUSY_MS = 30_000;
 
 /** Sites that run; ended whatever happens. */
 const running = new Set<DemoSite>();
@@ -40,8 +43,16 @@ export function create(site: DemoSite, sizeBytes: number): Promise<VolumeView> {
   return site.ask<VolumeView>({ kind: 'volume-create', sizeBytes, mirrors: 1, minCopies: 1, durability: 'normal', limits: { ioTimeoutMs: 60_000, iops: 0, bandwidthBytes: 0, priority: 5 }, tags: {} });
 }
 
+/** Asked again as long as the volume is just being changed. */
 export async function attach(site: DemoSite, volumeId: VolumeId): Promise<string> {
-  return (await site.ask<{ nbd: string }>({ kind: 'volume-attach', volumeId, readOnly: false, tcp: false })).nbd;
+  for (const endMs = performance.now() + BUSY_MS; ;) {
+    try {
+      return (await site.ask<{ nbd: string }>({ kind: 'volume-attach', volumeId, readOnly: false, tcp: false })).nbd;
+    } catch (error) {
+      if (errorCode(error) !== 'busy' || performance.now() >= endMs) throw error;
+      await delay(20);
+    }
+  }
 }
 
 export interface SiteProcess {

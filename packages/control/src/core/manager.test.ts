@@ -66,6 +66,20 @@ describe('creating', () => {
     expect(world.store.snapshot().records.filter((record) => record.kind === 'volume')).toHaveLength(1);
   });
 
+  it('makes all of many volumes asked for at once, a few at a time', () => {
+    const world = new ModelWorld(3);
+    const command = { kind: 'volume-create', sizeBytes: 2 ** 20, mirrors: 1, minCopies: 1, durability: 'normal', limits: { ioTimeoutMs: 0, iops: 0, bandwidthBytes: 0, priority: 5 }, tags: {} } as const;
+    const requestIds = world.commands(...Array.from({ length: 20 }, () => command));
+    const creating = (): number => world.store.snapshot().records.filter((record) => record.kind === 'volume' && record.value.state === 'creating').length;
+    let most = 0;
+    expect(world.until(() => {
+      most = Math.max(most, creating());
+      return requestIds.every((id) => world.answers.get(id)?.ok === true);
+    }, 20_000)).toBe(true);
+    expect(most).toBeGreaterThan(0);
+    expect(most).toBeLessThanOrEqual(4);
+  });
+
   it('goes on with a creation that the manager was ended in the middle of', () => {
     const world = new ModelWorld(3);
     world.command({ kind: 'volume-create', sizeBytes: 2 ** 20, mirrors: 1, minCopies: 1, durability: 'normal', limits: { ioTimeoutMs: 0, iops: 0, bandwidthBytes: 0, priority: 5 }, tags: {} });

@@ -2,7 +2,7 @@ import { unreachable, type Prng } from '@ashlar/words';
 import { saveUsage } from './attachments.ts';
 import type { ManagerEffects, ManagerInput, ManagerOptions } from './manager-messages.ts';
 import type { StoreSnapshot } from './metadata-store.ts';
-import { onCommand } from './operations.ts';
+import { beginCreations, onCommand } from './operations.ts';
 import { onCopyMessage, onHostMessage } from './observations.ts';
 import { reconcile } from './reconcile.ts';
 import { onLink, onServerMessage, onSupervisor, watchServers } from './servers.ts';
@@ -22,7 +22,7 @@ export class ManagerCore {
     this.#lastTickMs = nowMs;
     this.#m = {
       options, prng, fx: undefined as unknown as ManagerEffects, nowMs, wallOffsetMs: 0, attentiveMs: 0, startedMs: nowMs, loaded: false, loadAskedMs: -Infinity, token: 0,
-      transactions: new Map(), afterLoad: [], servers: new Map(), hosts: new Map(), volumes: new Map(), creations: new Map(), usage: new Map(), usageRunning: new Map(), usageSavedMs: nowMs,
+      transactions: new Map(), afterLoad: [], servers: new Map(), hosts: new Map(), volumes: new Map(), creations: new Map(), creating: new Map(), waitingCreations: [], usage: new Map(), usageRunning: new Map(), usageSavedMs: nowMs,
       usageDirty: new Set(), unsettled: new Set(),
     };
   }
@@ -115,5 +115,6 @@ export class ManagerCore {
       if (v) reconcile(m, v);
       else m.unsettled.delete(id);
     }
+    beginCreations(m);
   }
 }

@@ -127,6 +127,9 @@ export interface Manager {
   readonly volumes: Map<VolumeId, Volume>;
   /** Creations by client token that are not known to have happened: a repeated one joins them, or tries again with the same id. */
   readonly creations: Map<string, Creation>;
+  /** Creations under way, and when each began; those that wait for one of them to end. */
+  readonly creating: Map<VolumeId, number>;
+  readonly waitingCreations: (() => void)[];
   readonly usage: Map<VolumeId, UsageRecord>;
   readonly usageRunning: Map<VolumeId, Map<HostId, Usage>>;
   usageSavedMs: number;

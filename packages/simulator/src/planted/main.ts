@@ -1,12 +1,14 @@
+import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { patches, type Patch } from './patch.ts';
 import { isCurrent, loadResults, row, saveResults, writeTable, type Result } from './results.ts';
 import { applies, codeHash, commitOf, makeTree, patchHash, removeTree } from './tree.ts';
 import { tryPatch } from './trial.ts';
 
-const USAGE = `pnpm planted [NAME...] [--tier sim|crash|unit] [--seconds N] [--budget N] [--commit REV] [--base N] [--again]
+const USAGE = `pnpm planted [NAME...] [--tier sim|crash|unit] [--seconds N] [--budget N] [--commit REV] [--base N] [--again] [--trees DIR]
     plants each bug in a copy of the tree as committed, and lets its tier find it. What was tried on the same code is not tried again
-    (--again: unless it was caught); --budget: begins nothing new after so many seconds. Results: ${'docs/results/planted-bugs.{json,md}'}
+    (--again: unless it was caught); --budget: begins nothing new after so many seconds; --trees: where the copies of the tree
+    stay for the next slice. Results: ${'docs/results/planted-bugs.{json,md}'}
 pnpm planted --check                            only whether all patches still apply
 pnpm planted --table                            only writes the table from the results
 `;
@@ -20,7 +22,7 @@ async function main(): Promise<number> {
     allowPositionals: true,
     options: {
       check: { type: 'boolean' }, table: { type: 'boolean' }, seconds: { type: 'string', default: SECONDS }, budget: { type: 'string' }, tier: { type: 'string' },
-      commit: { type: 'string', default: 'HEAD' }, base: { type: 'string', default: '0' }, again: { type: 'boolean' }, at: { type: 'string', default: '2' }, help: { type: 'boolean' },
+      commit: { type: 'string', default: 'HEAD' }, base: { type: 'string', default: '0' }, again: { type: 'boolean' }, at: { type: 'string', default: '2' }, trees: { type: 'string' }, help: { type: 'boolean' },
     },
   });
   if (values.help) {
@@ -34,7 +36,7 @@ async function main(): Promise<number> {
   if (!values.table) {
     const commit = commitOf(values.commit);
     await plant(chosen, results, {
-      commit, code: codeHash(commit), seconds: Number(values.seconds), budget: Number(values.budget ?? Infinity), base: Number(values.base), again: values.again ?? false, at: Number(values.at),
+      commit, code: codeHash(commit), seconds: Number(values.seconds), budget: Number(values.budget ?? Infinity), base: Number(values.base), again: values.again ?? false, at: Number(values.at), trees: values.trees ?? null,
     });
   }
   writeTable(PAGE, all, results);
@@ -59,6 +61,8 @@ interface Options {
   readonly again: boolean;
   /** Trials at a time. */
   readonly at: number;
+  /** A directory in which the trees stay for the next slice. */
+  readonly trees: string | null;
 }
 
 /** Several at once, each in its own tree; a result is saved as soon as it is known. */
@@ -72,9 +76,10 @@ async function plant(chosen: readonly Patch[], results: Map<string, Result>, opt
   process.stdout.write(`${waiting.length} of ${chosen.length} to be tried at ${commit}\n`);
   if (waiting.length === 0) return;
   const endsMs = performance.now() + options.budget * 1000;
-  const sound = makeTree(commit);
-  const worker = async (): Promise<void> => {
-    const tree = makeTree(commit);
+  const place = (name: string): string | null => (options.trees === null ? null : join(options.trees, `${commit}-${name}`));
+  const sound = makeTree(commit, place('sound'));
+  const worker = async (_: unknown, k: number): Promise<void> => {
+    const tree = makeTree(commit, place(String(k)));
     try {
       for (let patch = waiting.shift(); patch !== undefined && performance.now() < endsMs; patch = waiting.shift()) {
         const result: Result = { name: patch.name, patch: patchHash(patch), code, commit, outcome: await tryPatch(tree, sound, patch, seconds, base) };
@@ -85,13 +90,13 @@ async function plant(chosen: readonly Patch[], results: Map<string, Result>, opt
         process.stdout.write(`${row(patch, result)}\n`);
       }
     } finally {
-      removeTree(tree);
+      if (options.trees === null) removeTree(tree);
     }
   };
   try {
-    await Promise.all(Array.from({ length: Math.min(options.at, waiting.length) }, worker));
+    await Promise.all(Array.from({ length: Math.min(options.at, waiting.length) }).map(worker));
   } finally {
-    removeTree(sound);
+    if (options.trees === null) removeTree(sound);
   }
 }
 

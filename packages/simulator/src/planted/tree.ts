@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { cpSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Patch } from './patch.ts';
@@ -29,9 +29,18 @@ export function patchHash(patch: Patch): string {
   return createHash('sha256').update(patch.text).digest('hex').slice(0, 16);
 }
 
-/** A copy of the tree as it was committed; what it depends on is shared. */
-export function makeTree(commit: string): string {
-  const tree = mkdtempSync(join(tmpdir(), 'ashlar-planted-'));
+/** There while a bug is planted: a tree in which it is found was left in the middle. */
+const PLANTED = '.planted';
+
+/** A copy of the tree as it was committed; what it depends on is shared. `kept`: one that an earlier slice has left there serves again. */
+export function makeTree(commit: string, kept: string | null): string {
+  const tree = kept ?? mkdtempSync(join(tmpdir(), 'ashlar-planted-'));
+  if (kept !== null) {
+    if (existsSync(join(kept, 'package.json')) && !existsSync(join(kept, PLANTED))) return kept;
+    rmSync(kept, { recursive: true, force: true });
+    mkdirSync(kept, { recursive: true });
+    writeFileSync(join(kept, PLANTED), '');
+  }
   const root = process.cwd();
   const unpacked = spawnSync('sh', ['-c', 'git archive "$1" | tar x -C "$2"', 'sh', commit, tree]);
   if (unpacked.status !== 0) throw new Error(`cannot unpack ${commit}: ${unpacked.stderr.toString()}`);
@@ -39,6 +48,7 @@ export function makeTree(commit: string): string {
   for (const part of ['test', ...readdirSync(join(tree, 'packages')).map((name) => `packages/${name}`), ...readdirSync(join(tree, 'apps')).map((name) => `apps/${name}`)]) {
     cpSync(join(root, part, 'node_modules'), join(tree, part, 'node_modules'), { recursive: true, verbatimSymlinks: true });
   }
+  rmSync(join(tree, PLANTED), { force: true });
   return tree;
 }
 
@@ -51,5 +61,8 @@ export function applies(tree: string, patch: Patch): boolean {
 }
 
 export function apply(tree: string, patch: Patch, how: 'plant' | 'take out'): boolean {
-  return spawnSync('git', ['apply', ...(how === 'plant' ? [] : ['--reverse']), patch.path], { cwd: tree }).status === 0;
+  writeFileSync(join(tree, PLANTED), patch.name);
+  const { status } = spawnSync('git', ['apply', ...(how === 'plant' ? [] : ['--reverse']), patch.path], { cwd: tree });
+  if (status === 0 && how === 'take out') rmSync(join(tree, PLANTED));
+  return status === 0;
 }

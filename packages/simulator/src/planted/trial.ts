@@ -40,10 +40,19 @@ async function trial(tree: string, sound: string, patch: Patch, seconds: number,
   const failure = run.status === 0 ? null : find(run.output);
   if (failure === null) return { kind: 'missed', seconds: took };
   for (const project of ['tsconfig.json', 'tsconfig.cores.json']) {
-    if ((await command(tree, join(tree, 'node_modules/.bin/tsc'), ['-p', project], 300)).status !== 0) return { kind: 'unusable', why: `types of ${project} fail` };
+    const errors = await typeErrors(tree, project);
+    // What is wrong with the tree as committed is not the patch's doing.
+    if (errors.length > 0 && errors.join() !== (await typeErrors(sound, project)).join()) return { kind: 'unusable', why: `types of ${project} fail: ${errors[0]}` };
   }
   if ((await node(sound, failure.again, limitSeconds)).status !== 0) return { kind: 'unusable', why: `fails without the patch as well: ${failure.command}` };
   return { kind: 'caught', as: failure.as, command: failure.command, seconds: took };
+}
+
+async function typeErrors(tree: string, project: string): Promise<string[]> {
+  const parameters = ['-p', project, '--noEmit', '--incremental', '--tsBuildInfoFile', `.${project}.info`, '--pretty', 'false'];
+  const { status, output } = await command(tree, join(tree, 'node_modules/.bin/tsc'), parameters, 300);
+  if (status === null) throw new Error(`types of ${project} took too long`);
+  return output.split('\n').filter((line) => line.includes('error TS'));
 }
 
 /** How a tier is run, and how a failure is read from what it printed. */

@@ -2,7 +2,7 @@ import { execFile, spawn } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import { createReadStream, mkdirSync, truncateSync, writeFileSync } from 'node:fs';
 import { once } from 'node:events';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { promisify } from 'node:util';
 import { expect } from 'vitest';
 
@@ -18,14 +18,19 @@ const ran: string[] = [];
 
 export function takeCommands(): readonly string[] { return ran.splice(0); }
 
+/** A script goes by the name it was given. */
+function named(command: string, args: readonly string[]): string {
+  return args[0] === '-c' && args[2] !== undefined && /sh$/.test(command) ? args[2] : basename(command);
+}
+
 /** Gives what a command said; throws if it ended with anything but 0. */
 export async function run(command: string, ...args: readonly string[]): Promise<string> {
   try {
     const { stdout } = await execute(command, args, { timeout: RUN_MS, maxBuffer: 64 * MIB, env: { ...process.env, PATH: `${process.env['PATH']}:/usr/sbin:/sbin` } });
-    ran.push(`${command} 0`);
+    ran.push(`${named(command, args)} 0`);
     return stdout;
   } catch (error) {
-    ran.push(`${command} ${String((error as { code?: unknown }).code)}`);
+    ran.push(`${named(command, args)} ${String((error as { code?: unknown }).code)}`);
     throw error;
   }
 }
@@ -39,13 +44,18 @@ export interface Evidence {
   readonly fsck?: string;
 }
 
+/** Its last line, with what it calls the disk left out. */
+export function clean(fsck: string): string {
+  return (fsck.trim().split('\n').at(-1) ?? '').replace(/^[^:]*:/, 'clean:');
+}
+
 function same(volume: string, twin: string, fsck?: string): Evidence {
   expect(volume).toBe(twin);
   return { volume, twin, ...(fsck === undefined ? {} : { fsck }) };
 }
 
 export async function deviceSum(uri: string): Promise<string> {
-  return (await run('bash', '-c', 'set -o pipefail; nbdcopy "$1" - | sha256sum', 'sum', uri)).slice(0, 64);
+  return (await run('bash', '-c', 'set -o pipefail; nbdcopy "$1" - | sha256sum', 'nbdcopy', uri)).slice(0, 64);
 }
 
 export async function sha256(path: string): Promise<string> {
@@ -158,7 +168,7 @@ export async function fileSystem(uri: string, deviceBytes: number, folder: strin
     await run('mount', loop, mount);
     mounted = true;
     const [found, wanted] = [await run('sh', '-c', SUMS, 'sums', mount), await run('sh', '-c', SUMS, 'sums', twin)];
-    return same(found.slice(0, 64), wanted.slice(0, 64), fsck.trim().split('\n').at(-1) ?? '');
+    return same(found.slice(0, 64), wanted.slice(0, 64), clean(fsck));
   } finally {
     for (const step of undo.reverse()) await step();
   }

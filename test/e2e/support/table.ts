@@ -14,6 +14,8 @@ export class Table {
     this.#head = head;
   }
 
+  get rows(): number { return this.#rows.length; }
+
   add(row: readonly string[]): void { this.#rows.push(row); }
 
   /** `versions`: of what else had a part in it. */

@@ -224,6 +224,16 @@ describe('a copy is taken out', () => {
     ]);
   });
 
+  test('for the reason of now, if the one before has passed', () => {
+    const p = withLearner();
+    p.synced();
+    p.progress(C);
+    expect(p.from(B, { kind: 'leaving', epoch: 1, fault: 'no-space' })).toEqual(['tell suspect epoch=1 serverId=b reason=no-space']);
+    p.do({ kind: 'relation-lost', peer: C });
+    p.tick(TICK_MS);
+    expect(p.do({ kind: 'peer-silent', peer: B })).toContain('tell propose baseEpoch=1 change={remove serverId=b} reason=silent');
+  });
+
   test('a member that has lost its cache, or lacks data', () => {
     const p = new Alone(A).serves(configurationOf([A, B, C]));
     expect(p.adopted(B, { attempt: 51, incarnation: 5 })).toEqual([
@@ -271,6 +281,13 @@ describe('how the copies stand', () => {
     p.adopted(B, { attempt: 51, incarnation: 4 });
     p.core.state.leader?.peers.forEach((peer) => { peer.leaving = false; });
     expect(stands(p)).toBe('a in-sync, b catching-up, c rebuilding (moved 1048576, remaining 2097152)');
+  });
+
+  test('each time with a higher number, so that an old word is known for one', () => {
+    const p = new Alone(A).serves(configurationOf([A], { copiesWanted: 1 }));
+    const before = p.core.state.leader?.statusNumber ?? 0;
+    stands(p);
+    expect(p.core.state.leader?.statusNumber).toBe(before + 1);
   });
 
   test('a copy with a fault says so', () => {

@@ -49,7 +49,7 @@ describe('reads and leases', () => {
   test('a lease that is granted is no sync that has ended', () => {
     const p = new Alone(A).serves(configurationOf([A, B]));
     expect(p.request(1, [[1, 'flush']])).toContain('sync');
-    p.do({ kind: 'lease-granted' });
+    expect(p.do({ kind: 'lease-granted' })).toEqual([]);
     p.request(1, [[2, 'write', 1]]);
     expect(p.request(1, [[3, 'flush']])).not.toContain('sync');
   });
@@ -91,9 +91,10 @@ describe('a read that meets a bad block', () => {
     expect(corrupt(p, 0, 0)).toEqual(['event repair-asked extent=0 from=b', 'b < repair epoch=1 extent=0']);
     expect(fill(p, 1, 2)).toEqual([]);
     expect(fill(p, 0)).toEqual(['fill 0-0 epoch=0 sender=0 committed=0 number=0', 'read 1 [1:1] until 0']);
-    expect(p.core.state.leader?.repairs).toHaveLength(1);
+    expect(p.core.state.leader?.repairs).toMatchObject([{ extent: 1 }]);
     p.do({ kind: 'relation-lost', peer: B });
-    expect(corrupt(p, 0, 0)).toEqual(['event repair-asked extent=0 from=c', 'c < repair epoch=1 extent=0']);
+    p.request(1, [[3, 'read', 1]]);
+    expect(corrupt(p, 0)).toEqual(['event repair-asked extent=0 from=c', 'c < repair epoch=1 extent=0']);
   });
 
   test('of a session that is gone is mended, and not made', () => {

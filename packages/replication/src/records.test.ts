@@ -13,6 +13,13 @@ function behind(records: number, theirs: number): Alone {
   return p;
 }
 
+/** A record of a hundred changes. */
+function hundred(p: Alone): string[] {
+  const many: Operation[] = [];
+  for (let n = 1; n <= 100; n++) many.push([p.log.lastSeq + n, 'trim', n]);
+  return p.request(1, many);
+}
+
 describe('where a copy goes on', () => {
   test('from what both logs have, by the journal', () => {
     const p = behind(5, 3);
@@ -46,6 +53,7 @@ describe('where a copy goes on', () => {
     p.tick(TICK_MS);
     expect(p.do({ kind: 'relation-lost', peer: B })).toEqual(['b < adopt epoch=1 configuration=1', 'timer tick +50']);
     expect(peerOf(p)?.phase).toBe('adopting');
+    expect(p.request(1, [[1, 'write', 1]])).toEqual(['append 2-2 epoch=1 sender=1 committed=1 number=1']);
     expect(p.do({ kind: 'relation-lost', peer: C })).toEqual([]);
     expect(new Alone(A).do({ kind: 'relation-lost', peer: B })).toEqual([]);
   });
@@ -79,21 +87,27 @@ describe('history from the journal', () => {
     const p = behind(5, 1);
     p.progress(C, 1);
     expect(p.do({ kind: 'history-sent', to: C, throughSeq: 1 })).toEqual([]);
-    expect(p.tick(TICK_MS)).toContain('c < history 1 5 after 1');
+    // A record behind those that it lacks is of no use to it.
+    expect(p.request(1, [[50, 'write', 1]]).filter((line) => line.startsWith('c <'))).toEqual([]);
+    expect(p.tick(TICK_MS)).toContain('c < history 1 6 after 1');
   });
 
   test('waits for acknowledgements beyond a bound, and records wait with it', () => {
-    const many: Operation[] = [];
-    for (let n = 1; n <= 100; n++) many.push([n, 'trim', n]);
     const p = new Alone(A).serves(configurationOf([A], { learners: [C], copiesWanted: 1 }));
     p.adopted(C, { incarnation: 33 });
     p.progress(C);
-    let n = 1;
-    const send = (): string[] => p.request(1, many.map(([i, ...rest]) => [1000 * n + i, ...rest] as const), { number: n++ });
-    for (let k = 0; k < UNACKNOWLEDGED_MAX / 100; k++) expect(send()[1]).toMatch('c < append');
-    expect(send()).toEqual(['append 4102-4201 epoch=1 sender=1 committed=1 number=42100']);
+    for (let k = 0; k < UNACKNOWLEDGED_MAX / 100; k++) expect(hundred(p)[1]).toMatch('c < append');
+    expect(hundred(p)).toEqual(['append 4102-4201 epoch=1 sender=1 committed=1 number=4201']);
     expect(p.progress(C, 4)).toEqual(['commit 4', 'lease: committed 1 4']);
     expect(p.progress(C, 5)).toEqual(['c < history 1 4 after 4101', 'commit 5', 'lease: committed 1 5']);
+  });
+
+  test('does not wait for a first acknowledgement: it may hold most of a long log already', () => {
+    const p = new Alone(A).serves(configurationOf([A], { learners: [C], copiesWanted: 1 }));
+    for (let k = 0; k < 42; k++) hundred(p);
+    expect(p.adopted(C, { incarnation: 33, lastSeq: 4101 })).toContain('c < history 1 4201 after 4101');
+    p.adopted(C, { incarnation: 33, attempt: 51 });
+    expect(hundred(p)[1]).toMatch('c < append frame=4202-4301');
   });
 
   test('that was trimmed away meanwhile: it must say again where it stands', () => {
@@ -139,6 +153,11 @@ describe('a gap', () => {
     expect(gap(2)).toEqual(['b < history 1 1 after 2']);
     p.do({ kind: 'history-sent', to: B, throughSeq: 4 });
     expect(gap(3)).toEqual(['b < history 1 1 after 3']);
+    // One that is none, since nothing beyond it was sent, does not hide the next.
+    p.do({ kind: 'history-sent', to: B, throughSeq: 4 });
+    expect(gap(4)).toEqual([]);
+    p.request(1, [[4, 'write', 4]]);
+    expect(gap(4)).toEqual(['b < history 1 1 after 4']);
   });
 });
 

@@ -4,12 +4,14 @@ import { patches, type Patch } from './patch.ts';
 import { isCurrent, loadResults, row, saveResults, writeTable, type Result } from './results.ts';
 import { applies, codeHash, commitOf, makeTree, patchHash, removeTree } from './tree.ts';
 import { tryPatch } from './trial.ts';
+import { typeErrorsOf } from './types.ts';
 
 const USAGE = `pnpm planted [NAME...] [--tier sim|crash|unit] [--seconds N] [--budget N] [--commit REV] [--base N] [--again] [--trees DIR]
     plants each bug in a copy of the tree as committed, and lets its tier find it. What was tried on the same code is not tried again
     (--again: unless it was caught); --budget: begins nothing new after so many seconds; --trees: where the copies of the tree
     stay for the next slice. Results: ${'docs/results/planted-bugs.{json,md}'}
 pnpm planted --check                            only whether all patches still apply
+pnpm planted --types                            whether the types pass with them, many patches at a time
 pnpm planted --table                            only writes the table from the results
 `;
 const RESULTS = 'docs/results/planted-bugs.json';
@@ -21,7 +23,7 @@ async function main(): Promise<number> {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
     options: {
-      check: { type: 'boolean' }, table: { type: 'boolean' }, seconds: { type: 'string', default: SECONDS }, budget: { type: 'string' }, tier: { type: 'string' },
+      check: { type: 'boolean' }, types: { type: 'boolean' }, table: { type: 'boolean' }, seconds: { type: 'string', default: SECONDS }, budget: { type: 'string' }, tier: { type: 'string' },
       commit: { type: 'string', default: 'HEAD' }, base: { type: 'string', default: '0' }, again: { type: 'boolean' }, at: { type: 'string', default: '2' }, trees: { type: 'string' }, help: { type: 'boolean' },
     },
   });
@@ -32,6 +34,7 @@ async function main(): Promise<number> {
   const all = patches();
   const chosen = all.filter((patch) => (positionals.length === 0 || positionals.includes(patch.name)) && (values.tier === undefined || patch.tier.kind === values.tier));
   if (values.check) return check(chosen);
+  if (values.types) return types(chosen, commitOf(values.commit));
   const results = loadResults(RESULTS);
   if (!values.table) {
     const commit = commitOf(values.commit);
@@ -50,6 +53,13 @@ function check(chosen: readonly Patch[]): number {
   for (const patch of stale) process.stdout.write(`${patch.name} does not apply any more\n`);
   process.stdout.write(`${chosen.length - stale.length} passed, ${stale.length} failed\n`);
   return stale.length === 0 && chosen.length > 0 ? 0 : 1;
+}
+
+async function types(chosen: readonly Patch[], commit: string): Promise<number> {
+  const errors = await typeErrorsOf(chosen, commit);
+  for (const error of errors) process.stdout.write(`${error}\n`);
+  process.stdout.write(`types with ${chosen.length} patches on ${commit}: ${errors.length} errors\n`);
+  return errors.length === 0 ? 0 : 1;
 }
 
 interface Options {

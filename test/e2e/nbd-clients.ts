@@ -20,7 +20,7 @@ export function takeCommands(): readonly string[] { return ran.splice(0); }
 
 /** A script goes by the name it was given. */
 function named(command: string, args: readonly string[]): string {
-  return args[0] === '-c' && args[2] !== undefined && /sh$/.test(command) ? args[2] : basename(command);
+  return args[0] === '-c' && args[2] !== undefined && command.endsWith('sh') ? args[2] : basename(command);
 }
 
 /** Gives what a command said; throws if it ended with anything but 0. */

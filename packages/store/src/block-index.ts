@@ -1,4 +1,4 @@
-import { assert } from '@ashlar/words';
+import { assert, EXTENT_BLOCKS } from '@ashlar/words';
 
 /**
  * Where the newest bytes of each block are that the journal holds and the extents do not have yet: an open-addressing table in one
@@ -71,6 +71,16 @@ export class BlockIndex {
       if (entrySerial > this.destagedSerial && entrySerial <= serial) found[length++] = table[at] as number;
     }
     return found.subarray(0, length).sort();
+  }
+
+  /** The extents of blocks with live entries. */
+  liveExtents(): Set<number> {
+    const table = this.#table;
+    const extents = new Set<number>();
+    for (let at = 0; at < table.length; at += STRIDE) {
+      if (((table[at + 5] as number) & USED) !== 0 && (table[at + 1] as number) > this.destagedSerial) extents.add(Math.floor((table[at] as number) / EXTENT_BLOCKS));
+    }
+    return extents;
   }
 
   clear(): void {

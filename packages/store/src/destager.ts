@@ -1,34 +1,26 @@
 import { assert, BLOCK_BYTES, EXTENT_BLOCKS } from '@ashlar/words';
 import { Frame, FrameKind } from '@ashlar/protocol';
 import { BlockState } from './blocks.ts';
-import type { DiskError } from './disk.ts';
+import type { DiskError, PlacedBytes } from './disk.ts';
 import type { ExtentPage } from './extent-page.ts';
 import type { ExtentStore } from './extents.ts';
 import { FILLED, LiveBlocks, STATE_MASK } from './live-blocks.ts';
+import { PAGE_BYTES } from './limits.ts';
 import { headMatches, parseRecordHeader, recordBytes, RECORD_HEADER_BYTES } from './record.ts';
 import { type Segment, SEGMENT_HEADER_BYTES } from './segment.ts';
 
-/** How a step of a round went. `sync`: the caller makes stable what the round wrote; `record`: it names the round in the superblock. */
-export type RoundStep = 'more' | 'sync' | 'record' | DiskError | { readonly corrupt: string };
+/**
+ * How a step of a round went. `background`: the disk is at work, and the round's `onEnd` says when it is over; `sync`: the caller makes stable what
+ * the round wrote; `record`: it names the round in the superblock.
+ */
+export type RoundStep = 'more' | 'background' | 'sync' | 'record' | DiskError | { readonly corrupt: string };
 
-/** Bytes of the journal that one step reads. */
-const READ_BYTES = 2 ** 20;
-/** Neighbouring blocks that one write takes. */
-const RUN_BLOCKS = 256;
+/** Bytes of the journal that one step walks through. */
+const WALK_BYTES = 2 ** 20;
+/** Blocks that the disk is given in one go. */
+const BATCH_BLOCKS = 4096;
 
-/** Neighbouring blocks that are written with one call. */
-interface Run {
-  block: number;
-  count: number;
-  /** One past the last block that its file has. */
-  endBlock: number;
-  /** Place of its first block in the plan. */
-  planned: number;
-  /** The piece of the buffer that is being extended. */
-  from: number;
-  to: number;
-  readonly pieces: Uint8Array[];
-}
+type Begin = (done: (error: DiskError | null) => void) => DiskError | null;
 
 /**
  * One round of destaging: some closed segments, all of it committed and durable, moved to the extents. What is overwritten in place is still
@@ -47,7 +39,19 @@ export class Round {
   readonly #settledSeq: number;
   /** Positions are those in the buffer. */
   readonly #plan = new LiveBlocks();
-  readonly #run: Run = { block: 0, count: 0, endBlock: 0, planned: 0, from: 0, to: 0, pieces: [] };
+  readonly #onEnd: () => void;
+  /** What is given to the disk next, or is with it: in the buffer, in the order of its places. */
+  #pieces: PlacedBytes[] = [];
+  /** The piece that is being extended: where it begins in the buffer, and its blocks. */
+  #pieceFrom = 0;
+  #pieceBlock = 0;
+  #pieceBlocks = 0;
+  #batchBlocks = 0;
+  /** One past the last block of the data file that the pieces belong to. */
+  #fileEnd = 0;
+  #work: 'none' | 'begun' | DiskError = 'none';
+  /** What the end of the work leads to. */
+  #then: () => void = () => undefined;
   #phase: 'read' | 'ranges' | 'blocks' | 'pages' | 'presence' | 'record' = 'read';
   #segmentAt = 0;
   #bufferAt = 0;
@@ -57,12 +61,13 @@ export class Round {
   #blockAt = 0;
   #pages: readonly ExtentPage[] = [];
   #pageAt = 0;
+  #pageBytes = 0;
   newestSeq = 0;
   destagedBlocks = 0;
   coalescedBlocks = 0;
 
-  /** `baseSeq`: everything up to here is in the extents. `settledSeq`: everything up to here is committed and durable. */
-  constructor(number: number, segments: readonly Segment[], buffer: Uint8Array, extents: ExtentStore, live: LiveBlocks, lineage: number, baseSeq: number, settledSeq: number) {
+  /** `baseSeq`: everything up to here is in the extents. `settledSeq`: everything up to here is committed and durable. `onEnd`: work in the background is over. */
+  constructor(number: number, segments: readonly Segment[], buffer: Uint8Array, extents: ExtentStore, live: LiveBlocks, lineage: number, baseSeq: number, settledSeq: number, onEnd: () => void) {
     assert(segments.length > 0, 'a round has segments');
     this.number = number;
     this.segments = segments;
@@ -73,9 +78,19 @@ export class Round {
     this.#lineage = lineage;
     this.#baseSeq = baseSeq;
     this.#settledSeq = settledSeq;
+    this.#onEnd = onEnd;
   }
 
+  /** True while the round needs the buffer. */
+  get moving(): boolean { return this.#phase !== 'presence' && this.#phase !== 'record'; }
+
   step(budgetBlocks: number): RoundStep {
+    if (this.#work === 'begun') return 'background';
+    if (this.#work !== 'none') {
+      const error = this.#work;
+      this.#work = 'none';
+      return error;
+    }
     switch (this.#phase) {
       case 'read': return this.#read();
       case 'ranges': return this.#zeroRanges();
@@ -89,20 +104,32 @@ export class Round {
     }
   }
 
-  /** Reads a piece of the next segment and takes in the records that are complete. */
+  /** Has the disk work in the background. When that fails, the next step says so, and the one after it begins the same again. */
+  #begin(then: () => void, begin: Begin): RoundStep {
+    this.#work = 'begun';
+    this.#then = then;
+    const error = begin((failed) => {
+      this.#work = failed ?? 'none';
+      if (failed === null) this.#then();
+      this.#onEnd();
+    });
+    if (error === null) return 'background';
+    this.#work = 'none';
+    return error;
+  }
+
+  /** Reads the next segment, then takes in its records piece by piece. */
   #read(): RoundStep {
     const segment = this.segments[this.#segmentAt] as Segment;
-    const length = Math.min(READ_BYTES, segment.endPosition - this.#readTo);
-    if (length > 0) {
-      const error = segment.file.read(this.#buffer.subarray(this.#bufferAt + this.#readTo, this.#bufferAt + this.#readTo + length), this.#readTo);
-      if (error !== null) return error;
-      this.#readTo += length;
-    }
+    const { endPosition } = segment;
+    if (this.#readTo < endPosition) return this.#begin(() => { this.#readTo = endPosition; }, (done) => {
+      segment.file.readLater(this.#buffer.subarray(this.#bufferAt, this.#bufferAt + endPosition), 0, done);
+      return null;
+    });
     const bad = this.#walk(segment);
     if (bad !== null) return bad;
-    if (this.#readTo < segment.endPosition) return 'more';
-    if (this.#walked !== segment.endPosition) return { corrupt: `journal segment ${segment.serial} at ${this.#walked}` };
-    this.#bufferAt += segment.endPosition;
+    if (this.#walked < endPosition) return 'more';
+    this.#bufferAt += endPosition;
     this.#segmentAt += 1;
     this.#readTo = 0;
     this.#walked = SEGMENT_HEADER_BYTES;
@@ -111,13 +138,14 @@ export class Round {
   }
 
   #walk(segment: Segment): { readonly corrupt: string } | null {
-    while (this.#walked < this.#readTo) {
+    const stop = Math.min(this.#readTo, this.#walked + WALK_BYTES);
+    while (this.#walked < stop) {
       const at = this.#bufferAt + this.#walked;
       const place = { serial: segment.serial, position: this.#walked, life: segment.header.life };
       const header = parseRecordHeader(this.#buffer, at, place);
       if (header === null) return { corrupt: `journal segment ${place.serial} at ${place.position}` };
       const next = this.#walked + recordBytes(header.headBytes, header.payloadBytes);
-      if (next > this.#readTo) return null;
+      if (next > this.#readTo) return { corrupt: `journal segment ${place.serial} at ${place.position}` };
       const payloadAt = at + RECORD_HEADER_BYTES + header.headBytes;
       const frame = new Frame(this.#buffer.subarray(at + RECORD_HEADER_BYTES, payloadAt), this.#buffer.subarray(payloadAt, payloadAt + header.payloadBytes));
       if (!headMatches(frame, header)) return { corrupt: `journal segment ${place.serial} at ${place.position}` };
@@ -138,65 +166,56 @@ export class Round {
   }
 
   #writeBlocks(budgetBlocks: number): RoundStep {
+    if (this.#batchBlocks >= BATCH_BLOCKS) return this.#flush();
     const { index } = this.#plan;
     const stop = Math.min(this.#blocks.length, this.#blockAt + budgetBlocks);
-    const run = this.#run;
-    run.count = 0;
     let page: ExtentPage | null = null;
-    for (let k = this.#blockAt; k < stop; k++) {
-      const block = this.#blocks[k] as number;
+    for (; this.#blockAt < stop; this.#blockAt++) {
+      const block = this.#blocks[this.#blockAt] as number;
       const at = this.#plan.find(block);
       if (at < 0 || this.#overwritten(block)) continue;
+      const state = (index.state(at) & STATE_MASK) as BlockState;
+      const written = state === BlockState.written;
+      // Another data file begins: what lies in this one goes first.
+      if (written && this.#batchBlocks > 0 && block >= this.#fileEnd) return this.#flush();
       const extent = Math.floor(block / EXTENT_BLOCKS);
       if (page?.extent !== extent) page = this.#extents.pageToChange(extent, this.#lineage, this.#plan.rangeSeq(extent) || this.#baseSeq);
       if (page === null) return { corrupt: `map of extents at ${extent}` };
-      const state = (index.state(at) & STATE_MASK) as BlockState;
       page.set(block - extent * EXTENT_BLOCKS, state, index.crc(at), index.seq(at));
       this.destagedBlocks += 1;
-      if (state !== BlockState.written) continue;
-      if (run.count > 0 && (block !== run.block + run.count || run.count === RUN_BLOCKS || block === run.endBlock)) {
-        const error = this.#flush(run);
-        if (error !== null) return error;
-      }
-      if (run.count === 0) this.#begin(run, block, k, index.position(at));
-      this.#extend(run, index.position(at));
+      if (written) this.#extend(block, index.position(at));
     }
-    const error = this.#flush(run);
-    if (error !== null) return error;
-    this.#blockAt = stop;
     if (stop < this.#blocks.length) return 'more';
+    if (this.#batchBlocks > 0) return this.#flush();
     this.#pages = this.#extents.changedPages;
     this.#phase = 'pages';
     return 'more';
   }
 
-  #begin(run: Run, block: number, planned: number, position: number): void {
-    run.block = block;
-    run.planned = planned;
-    run.endBlock = this.#extents.fileEnd(block);
-    run.from = position;
-    run.to = position;
-    run.pieces.length = 0;
-  }
-
   /** In one record neighbours are one piece of the buffer. */
-  #extend(run: Run, position: number): void {
-    if (position !== run.to) {
-      run.pieces.push(this.#buffer.subarray(run.from, run.to));
-      run.from = position;
+  #extend(block: number, position: number): void {
+    if (this.#batchBlocks === 0) this.#fileEnd = this.#extents.fileEnd(block);
+    if (this.#pieceBlocks > 0 && (block !== this.#pieceBlock + this.#pieceBlocks || position !== this.#pieceFrom + this.#pieceBlocks * BLOCK_BYTES)) this.#endPiece();
+    if (this.#pieceBlocks === 0) {
+      this.#pieceFrom = position;
+      this.#pieceBlock = block;
     }
-    run.to = position + BLOCK_BYTES;
-    run.count += 1;
+    this.#pieceBlocks += 1;
+    this.#batchBlocks += 1;
   }
 
-  #flush(run: Run): DiskError | null {
-    if (run.count === 0) return null;
-    run.pieces.push(this.#buffer.subarray(run.from, run.to));
-    run.count = 0;
-    const error = this.#extents.writeBlocks(run.block, run.pieces);
-    // The next step begins again with the blocks that could not be written.
-    if (error !== null) this.#blockAt = run.planned;
-    return error;
+  #endPiece(): void {
+    if (this.#pieceBlocks === 0) return;
+    this.#pieces.push({ bytes: this.#buffer.subarray(this.#pieceFrom, this.#pieceFrom + this.#pieceBlocks * BLOCK_BYTES), position: this.#pieceBlock * BLOCK_BYTES });
+    this.#pieceBlocks = 0;
+  }
+
+  #flush(): RoundStep {
+    this.#endPiece();
+    return this.#begin(() => {
+      this.#pieces = [];
+      this.#batchBlocks = 0;
+    }, (done) => this.#extents.writeBlocks(this.#pieces, done));
   }
 
   /** True if a record behind the round, itself committed and durable, has overwritten the block: the journal keeps that one. */
@@ -208,14 +227,26 @@ export class Round {
     return true;
   }
 
+  /** The blocks are written: the buffer takes the pages. */
   #writePages(budgetBlocks: number): RoundStep {
+    const buffer = this.#buffer;
     const stop = Math.min(this.#pages.length, this.#pageAt + budgetBlocks);
     for (; this.#pageAt < stop; this.#pageAt++) {
-      const error = this.#extents.savePage(this.#pages[this.#pageAt] as ExtentPage, this.#lineage, this.number);
-      if (error !== null) return error;
+      if (this.#pageBytes + 2 * PAGE_BYTES > buffer.length) return this.#flushPages();
+      const piece = this.#extents.sealPage(this.#pages[this.#pageAt] as ExtentPage, this.#lineage, this.number, buffer.subarray(this.#pageBytes, this.#pageBytes + 2 * PAGE_BYTES));
+      this.#pieces.push(piece);
+      this.#pageBytes += piece.bytes.length;
     }
     if (stop < this.#pages.length) return 'more';
+    if (this.#pieces.length > 0) return this.#flushPages();
     this.#phase = 'presence';
     return 'more';
+  }
+
+  #flushPages(): RoundStep {
+    return this.#begin(() => {
+      this.#pieces = [];
+      this.#pageBytes = 0;
+    }, (done) => this.#extents.writePages(this.#pieces, done));
   }
 }

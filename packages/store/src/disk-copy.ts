@@ -47,6 +47,8 @@ export class DiskCopy implements CopyStore {
   #round: Round | null = null;
   /** What the round waits for. */
   #roundWaits = false;
+  /** The round is carried to its end at once: nobody is woken for it. */
+  #finishing = false;
   #wantsCommit = false;
   #scrubAt = 0;
   /** Records up to here turned out to be unreadable: history begins behind them. */
@@ -463,7 +465,7 @@ export class DiskCopy implements CopyStore {
     const bytes = segments.reduce((total, segment) => total + segment.endPosition, 0);
     const buffer = this.#buffer.acquire(this, bytes, () => this.#options.wake?.());
     if (buffer === null) return 'waiting';
-    this.#round = new Round(this.#body.round + 1, segments, buffer, this.extents, this.live, this.tail.lineage, this.#body.destaged.seq, Math.min(this.#committedSeq, this.#durableSeq));
+    this.#round = new Round(this.#body.round + 1, segments, buffer, this.extents, this.live, this.tail.lineage, this.#body.destaged.seq, Math.min(this.#committedSeq, this.#durableSeq), this.#moved);
     return 'more';
   }
 
@@ -482,11 +484,21 @@ export class DiskCopy implements CopyStore {
     return segments;
   }
 
+  /** What the disk did for the round in the background is over. */
+  readonly #moved = (): void => {
+    if (this.#closed || this.#finishing) return;
+    this.#roundWaits = false;
+    this.#options.wake?.();
+  };
+
   #stepRound(round: Round, budgetBlocks: number): 'idle' | 'more' | 'waiting' {
     const outcome = round.step(budgetBlocks);
+    // Others may move their data while this round waits for its syncs.
+    if (!round.moving) this.#buffer.release(this);
     if (outcome === 'more') return 'more';
     if (typeof outcome === 'object') return this.#roundFailed(outcome);
     this.#roundWaits = true;
+    if (outcome === 'background') return 'waiting';
     const done = (error: DiskError | null): void => {
       if (this.#closed || this.#round !== round) return;
       this.#roundWaits = false;
@@ -551,19 +563,33 @@ export class DiskCopy implements CopyStore {
   #finishRound(): StoreResult | null {
     const round = this.#round;
     if (round === null) return null;
+    this.#finishing = true;
+    const failed = this.#finish(round);
+    this.#finishing = false;
+    this.#roundWaits = false;
+    return failed;
+  }
+
+  #finish(round: Round): StoreResult | null {
     for (;;) {
       const outcome = round.step(EXTENT_BLOCKS);
       if (outcome === 'more') continue;
+      if (outcome === 'background') {
+        this.#disk.settle();
+        continue;
+      }
       if (typeof outcome === 'object') {
         this.#roundFailed(outcome);
         return 'corrupt' in outcome ? { failed: 'corrupt', detail: outcome.corrupt } : this.#diskFailed(outcome, 'append-failed');
       }
-      if (outcome === 'record') this.#record(round);
-      const error = outcome === 'record' ? this.#superblock.saveNow() : this.extents.syncNow();
-      if (error !== null) return this.#diskFailed(error, 'sync-failed');
+      // Also before the superblock: the sync that the round was waiting for may not be over.
+      const unsynced = this.extents.syncNow();
+      if (unsynced !== null) return this.#diskFailed(unsynced, 'sync-failed');
       if (outcome !== 'record') continue;
+      this.#record(round);
+      const error = this.#superblock.saveNow();
+      if (error !== null) return this.#diskFailed(error, 'sync-failed');
       this.#settle(round);
-      this.#roundWaits = false;
       return null;
     }
   }
@@ -610,6 +636,8 @@ export class DiskCopy implements CopyStore {
 
   #closeFiles(): void {
     this.#closed = true;
+    // A late write would hit files that another life of this copy has opened.
+    this.#disk.settle();
     this.#buffer.forget(this);
     this.journal.closeFiles();
     this.extents.closeFiles();

@@ -1,6 +1,6 @@
 /**
  * The port between a copy and the disk below it: a flat directory of files. Calls are synchronous except `sync`, because a cached
- * 4 KiB read or write costs less than handing it to a thread pool (docs/formats/journal.md). Errors are returned, never thrown.
+ * 4 KiB read or write costs less than handing it to another thread, and except what destaging does in bulk, which nobody waits for (ADR 0004, 0011). Errors are returned, never thrown.
  * Drivers: NodeDisk (packages/storage), MemoryDisk (here, for the simulator and the crash enumerator).
  */
 export type DiskErrorCode = 'EIO' | 'ENOSPC' | 'ENOENT' | 'EEXIST';
@@ -8,6 +8,12 @@ export type DiskErrorCode = 'EIO' | 'ENOSPC' | 'ENOENT' | 'EEXIST';
 export interface DiskError {
   readonly code: DiskErrorCode;
   readonly message: string;
+}
+
+/** Bytes and where in a file they go. */
+export interface PlacedBytes {
+  readonly bytes: Uint8Array;
+  readonly position: number;
 }
 
 export interface DiskFile {
@@ -20,6 +26,14 @@ export interface DiskFile {
    * `essential`: frees space or keeps a promise (destaging, trims, superblocks); a driver may use a reserve for it when the disk is full.
    */
   write(buffers: readonly Uint8Array[], position: number, essential: boolean): DiskError | null;
+  /**
+   * The same for many pieces, in the background where the driver has one: `done` is called later, never before this returns. Until then the bytes
+   * belong to the driver, what a read or a power cut finds at these places may be old or new, piece by piece, and a sync covers none of it.
+   * Always essential. After an error any part may have been written.
+   */
+  writeLater(pieces: readonly PlacedBytes[], done: (error: DiskError | null) => void): void;
+  /** `read` in the background, by the same rules. */
+  readLater(into: Uint8Array, position: number, done: (error: DiskError | null) => void): void;
   truncate(sizeBytes: number): DiskError | null;
   /** fdatasync, with the size: covers every write that returned before the call. */
   sync(done: (error: DiskError | null) => void): void;
@@ -37,4 +51,6 @@ export interface Disk {
   remove(name: string): DiskError | null;
   syncDirectory(done: (error: DiskError | null) => void): void;
   syncDirectoryNow(): DiskError | null;
+  /** Blocks until everything that was begun in the background is over, and has called its `done`. To be called before files are closed. */
+  settle(): void;
 }

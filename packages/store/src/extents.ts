@@ -1,7 +1,7 @@
 import { BLOCK_BYTES, EXTENT_BYTES } from '@ashlar/words';
 import type { VolumeTag } from '@ashlar/protocol';
 import { BlockState } from './blocks.ts';
-import type { Disk, DiskError, DiskFile } from './disk.ts';
+import type { Disk, DiskError, DiskFile, PlacedBytes } from './disk.ts';
 import { ExtentPage } from './extent-page.ts';
 import { PAGE_BYTES } from './limits.ts';
 import { pageMark, Presence, PresenceMap } from './presence.ts';
@@ -127,20 +127,25 @@ export class ExtentStore {
     return [...this.#changed].sort((a, b) => a.extent - b.extent);
   }
 
-  /** Writes a changed page to the slot that the older rounds do not need. */
-  savePage(page: ExtentPage, lineage: number, round: number): DiskError | null {
-    const file = this.#openOrCreate(PAGES_FILE);
-    if ('code' in file) return file;
+  /**
+   * Seals a changed page for the slot that the older rounds do not need. Its bytes go to `into`, which has room for two pages; the result is where
+   * they are to be written in the file of pages, with what `writePages` does.
+   */
+  sealPage(page: ExtentPage, lineage: number, round: number, into: Uint8Array): PlacedBytes {
     const slot = page.slot === 0 ? 1 : 0;
     const generation = page.generation !== 0 && pageMark(page.generation) === pageMark(round) ? round - 1 : round;
     page.seal(this.#tag, lineage, generation);
+    into.set(page.bytes);
     // A new page takes both slots: what an earlier life of the extent left in the other one could bear the same mark.
-    const error = page.slot < 0 ? file.write([page.bytes, page.bytes], page.extent * 2 * PAGE_BYTES, true) : file.write([page.bytes], (page.extent * 2 + slot) * PAGE_BYTES, true);
-    if (error !== null) return error;
+    const fresh = page.slot < 0;
+    if (fresh) into.set(page.bytes, PAGE_BYTES);
     page.slot = slot;
-    this.#dirty.add(file);
     this.presence.set(page.extent, pageMark(generation));
-    return null;
+    return { bytes: into.subarray(0, fresh ? 2 * PAGE_BYTES : PAGE_BYTES), position: (page.extent * 2 + (fresh ? 0 : slot)) * PAGE_BYTES };
+  }
+
+  writePages(pieces: readonly PlacedBytes[], done: (error: DiskError | null) => void): DiskError | null {
+    return this.#writeLater(PAGES_FILE, pieces, done);
   }
 
   savePresence(round: number): DiskError | null {
@@ -168,12 +173,18 @@ export class ExtentStore {
     return 'code' in file ? file : file.read(into, offset % this.#dataFileBytes);
   }
 
-  writeBlocks(block: number, buffers: readonly Uint8Array[]): DiskError | null {
-    const offset = block * BLOCK_BYTES;
-    const file = this.#openOrCreate(this.#dataName(offset));
+  /** Writes whole blocks, in the background. Positions are the volume's; all of them lie in one data file (see fileEnd). Null: `done` follows. */
+  writeBlocks(pieces: readonly PlacedBytes[], done: (error: DiskError | null) => void): DiskError | null {
+    const size = this.#dataFileBytes;
+    return this.#writeLater(this.#dataName((pieces[0] as PlacedBytes).position), pieces.map(({ bytes, position }) => ({ bytes, position: position % size })), done);
+  }
+
+  #writeLater(name: string, pieces: readonly PlacedBytes[], done: (error: DiskError | null) => void): DiskError | null {
+    const file = this.#openOrCreate(name);
     if ('code' in file) return file;
     this.#dirty.add(file);
-    return file.write(buffers, offset % this.#dataFileBytes, true);
+    file.writeLater(pieces, done);
+    return null;
   }
 
   /** The first block that no run starting at `block` may reach: its data file's end. */

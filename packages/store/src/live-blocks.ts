@@ -16,6 +16,8 @@ export class LiveBlocks {
   readonly ranges = new ZeroRanges();
   #extents = new Set<number>();
   #sorted: readonly number[] | null = [];
+  /** The set still has extents of which nothing is left. */
+  #stale = false;
 
   /** The block's entry in the index if it is newer than every range over it; -1 if there is none, or a range is newer (see rangeSeq). */
   find(block: number): number {
@@ -90,6 +92,12 @@ export class LiveBlocks {
 
   /** The first extent at or after `from` of which the journal holds single blocks; -1 if there is none. */
   nextExtent(from: number): number {
+    if (this.#stale) {
+      // Only when somebody asks: a pass over the whole index after each round would hold up requests.
+      this.#extents = this.index.liveExtents();
+      this.#stale = false;
+      this.#sorted = null;
+    }
     this.#sorted ??= [...this.#extents].sort((a, b) => a - b);
     let low = 0;
     let high = this.#sorted.length;
@@ -106,9 +114,7 @@ export class LiveBlocks {
     this.index.destagedSerial = serial;
     this.index.compact();
     this.ranges.dropThrough(serial);
-    const left = new Set<number>();
-    for (const block of this.index.blocksThrough(0xffffffff)) left.add(Math.floor(block / EXTENT_BLOCKS));
-    this.#extents = left;
+    this.#stale = true;
     this.#sorted = null;
   }
 
@@ -116,6 +122,7 @@ export class LiveBlocks {
     this.index.clear();
     this.ranges.clear();
     this.#extents.clear();
+    this.#stale = false;
     this.#sorted = null;
   }
 }

@@ -1,5 +1,5 @@
 import { checksum, type Prng } from '@ashlar/words';
-import type { Disk, DiskError, DiskErrorCode, DiskFile } from './disk.ts';
+import type { Disk, DiskError, DiskErrorCode, DiskFile, PlacedBytes } from './disk.ts';
 import { MemoryFileContent, type MemoryImage } from './memory-file.ts';
 
 /** One call that reached the disk, as the recording and the fault hook see it. */
@@ -31,6 +31,8 @@ export class MemoryDisk implements Disk {
   #stableFiles = new Map<string, MemoryFileContent>();
   #directoryChanges: DirectoryChange[] = [];
   readonly #completions: (() => void)[] = [];
+  /** Work in the background that is not over, oldest first. */
+  readonly #background = new Set<() => void>();
   /** Handles opened before a power cut are dead after it. */
   #life = 0;
   #usedBytes = 0;
@@ -111,6 +113,10 @@ export class MemoryDisk implements Disk {
     return null;
   }
 
+  settle(): void {
+    for (const finish of this.#background) finish();
+  }
+
   get pendingCompletions(): number {
     return this.#completions.length;
   }
@@ -139,6 +145,7 @@ export class MemoryDisk implements Disk {
   processCrash(): void {
     this.#life += 1;
     this.#completions.length = 0;
+    this.#background.clear();
   }
 
   /** Flips one bit on the medium, behind everyone's back. */
@@ -177,6 +184,7 @@ export class MemoryDisk implements Disk {
   #replace(files: Map<string, MemoryFileContent>): void {
     this.#life += 1;
     this.#completions.length = 0;
+    this.#background.clear();
     this.#directoryChanges = [];
     this.#files.clear();
     this.#usedBytes = 0;
@@ -199,6 +207,15 @@ export class MemoryDisk implements Disk {
     this.onCompletion?.();
   }
 
+  /** Runs `work` when it is delivered, or before that when somebody waits for it. */
+  #later(work: () => void): void {
+    const finish = (): void => {
+      if (this.#background.delete(finish)) work();
+    };
+    this.#background.add(finish);
+    this.#queue(finish);
+  }
+
   #handle(name: string, content: MemoryFileContent): DiskFile {
     const life = this.#life;
     const alive = (): boolean => life === this.#life;
@@ -209,17 +226,33 @@ export class MemoryDisk implements Disk {
       this.recording?.push({ kind: 'synced', file: name, begun: at });
       return null;
     };
+    const read = (into: Uint8Array, position: number): DiskError | null => {
+      const fault = this.faults?.({ kind: 'read', file: name, position, lengthBytes: into.length }) ?? null;
+      if (fault === 'EIO' || !alive()) return failure('EIO', `read ${name} at ${position}`);
+      content.current.read(into, position);
+      if (fault === 'flip' && into.length > 0) into[into.length >> 1] = (into[into.length >> 1] as number) ^ 1;
+      return null;
+    };
+    const write = (buffers: readonly Uint8Array[], position: number): DiskError | null => (alive() ? this.#write(name, content, buffers, position) : failure('EIO', `write ${name}`));
+    const writeAll = (pieces: readonly PlacedBytes[]): DiskError | null => {
+      for (const { bytes, position } of pieces) {
+        const error = write([bytes], position);
+        if (error !== null) return error;
+      }
+      return null;
+    };
     return {
       name,
       get sizeBytes() { return content.current.sizeBytes; },
-      read: (into, position) => {
-        const fault = this.faults?.({ kind: 'read', file: name, position, lengthBytes: into.length }) ?? null;
-        if (fault === 'EIO' || !alive()) return failure('EIO', `read ${name} at ${position}`);
-        content.current.read(into, position);
-        if (fault === 'flip' && into.length > 0) into[into.length >> 1] = (into[into.length >> 1] as number) ^ 1;
-        return null;
+      read,
+      write: (buffers, position) => write(buffers, position),
+      writeLater: (pieces, done) => {
+        // Some of it happens at once, the rest at its end: what comes in between finds both.
+        const half = pieces.length >> 1;
+        const early = writeAll(pieces.slice(0, half));
+        this.#later(() => { if (alive()) done(early ?? writeAll(pieces.slice(half))); });
       },
-      write: (buffers, position) => (alive() ? this.#write(name, content, buffers, position) : failure('EIO', `write ${name}`)),
+      readLater: (into, position, done) => this.#later(() => { if (alive()) done(read(into, position)); }),
       truncate: (sizeBytes) => {
         const fault = this.faults?.({ kind: 'truncate', file: name, sizeBytes }) ?? null;
         if (fault === 'EIO' || !alive()) return failure('EIO', `truncate ${name}`);

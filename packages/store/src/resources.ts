@@ -36,7 +36,7 @@ export class PageCache {
   }
 }
 
-/** Journal bytes of the one round of destaging that runs at a time in this thread. */
+/** Journal bytes of the one round of destaging that moves data at a time in this thread. Shared memory: the disk may read and write it from another thread. */
 export class DestageBuffer {
   /** What a round should stay within; a segment with one very large record may need more. */
   readonly maxBytes: number;
@@ -52,7 +52,7 @@ export class DestageBuffer {
   acquire(owner: object, bytes: number, wake: () => void): Uint8Array | null {
     if (this.#owner === null || this.#owner === owner) {
       this.#owner = owner;
-      if (this.#bytes === null || this.#bytes.length < bytes) this.#bytes = new Uint8Array(Math.max(bytes, this.maxBytes));
+      if (this.#bytes === null || this.#bytes.length < bytes) this.#bytes = new Uint8Array(new SharedArrayBuffer(Math.max(bytes, this.maxBytes)));
       return this.#bytes;
     }
     if (!this.#waiting.some((waiter) => waiter.owner === owner)) this.#waiting.push({ owner, wake });

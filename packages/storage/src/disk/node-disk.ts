@@ -1,7 +1,8 @@
 import { closeSync, constants, existsSync, fdatasync, fsync, fsyncSync, fdatasyncSync, fstatSync, ftruncateSync, openSync, readdirSync, readSync, statfsSync, unlinkSync, writeSync, writevSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Disk, DiskError, DiskErrorCode, DiskFile } from '@ashlar/store';
+import type { Disk, DiskError, DiskErrorCode, DiskFile, PlacedBytes } from '@ashlar/store';
 import { assert } from '@ashlar/words';
+import { Background, type BackgroundFailure } from './background.ts';
 import { StripedFile } from './striped-file.ts';
 
 /** Free space that only writes which free space or keep promises may use: destaging and trims go on when a disk is full. */
@@ -16,6 +17,8 @@ const STRIPED = /^data-/;
 export class NodeDisk implements Disk {
   readonly #paths: readonly string[];
   readonly #space: Space[];
+  /** Jobs in the background. */
+  background = 0;
 
   constructor(paths: readonly string[]) {
     assert(paths.length > 0, 'a copy has at least one directory');
@@ -41,7 +44,7 @@ export class NodeDisk implements Disk {
     const parts: NodeFile[] = [];
     for (const at of this.#indexesOf(name)) {
       try {
-        parts.push(new NodeFile(name, openSync(join(this.#paths[at] as string, name), flags, 0o600), this.#space[at] as Space));
+        parts.push(new NodeFile(name, openSync(join(this.#paths[at] as string, name), flags, 0o600), this.#space[at] as Space, this));
       } catch (error) {
         for (const part of parts) part.close();
         return diskError(error);
@@ -80,6 +83,11 @@ export class NodeDisk implements Disk {
       if (error !== null) return error;
     }
     return null;
+  }
+
+  settle(): void {
+    if (this.background > 0) Background.ofThread.settle(this);
+    assert(this.background === 0, 'everything has ended');
   }
 
   #indexesOf(name: string): readonly number[] {
@@ -130,15 +138,18 @@ class NodeFile implements DiskFile {
   readonly name: string;
   readonly #fd: number;
   readonly #space: Space;
+  readonly #disk: NodeDisk;
   #sizeBytes: number;
   /** Syncs in the thread pool: the descriptor must not be closed, and used again for another file, under them. */
   #syncing = 0;
+  #jobs = 0;
   #closed = false;
 
-  constructor(name: string, fd: number, space: Space) {
+  constructor(name: string, fd: number, space: Space, disk: NodeDisk) {
     this.name = name;
     this.#fd = fd;
     this.#space = space;
+    this.#disk = disk;
     this.#sizeBytes = fstatSync(fd).size;
   }
 
@@ -187,6 +198,38 @@ class NodeFile implements DiskFile {
     }
   }
 
+  writeLater(pieces: readonly PlacedBytes[], done: (error: DiskError | null) => void): void {
+    const end = pieces.reduce((most, { bytes, position }) => Math.max(most, position + bytes.length), 0);
+    this.#background('write', pieces, (error) => {
+      this.#sizeBytes = error === null ? Math.max(this.#sizeBytes, end) : Math.max(this.#sizeBytes, fstatSync(this.#fd).size);
+      done(error);
+    });
+  }
+
+  readLater(into: Uint8Array, position: number, done: (error: DiskError | null) => void): void {
+    this.#background('read', [{ bytes: into, position }], done);
+  }
+
+  #background(kind: 'read' | 'write', pieces: readonly PlacedBytes[], done: (error: DiskError | null) => void): void {
+    assert(!this.#closed && pieces.length > 0, 'an open file has something to do');
+    const memory = (pieces[0] as PlacedBytes).bytes.buffer;
+    assert(memory instanceof SharedArrayBuffer, 'what another thread reads or writes is shared memory');
+    const table = new Float64Array(pieces.length * 3);
+    pieces.forEach(({ bytes, position }, k) => {
+      assert(bytes.buffer === memory, 'the pieces lie in one memory');
+      table[3 * k] = bytes.byteOffset;
+      table[3 * k + 1] = bytes.length;
+      table[3 * k + 2] = position;
+    });
+    this.#disk.background += 1;
+    this.#jobs += 1;
+    Background.ofThread.begin(this.#disk, { kind, fd: this.#fd, memory, table }, (failure) => {
+      this.#disk.background -= 1;
+      this.#jobs -= 1;
+      done(failure === null ? null : backgroundError(failure));
+    });
+  }
+
   truncate(sizeBytes: number): DiskError | null {
     const error = attempt(() => ftruncateSync(this.#fd, sizeBytes));
     if (error === null) this.#sizeBytes = sizeBytes;
@@ -212,6 +255,7 @@ class NodeFile implements DiskFile {
 
   close(): void {
     if (this.#closed) return;
+    assert(this.#jobs === 0, 'the disk was settled');
     this.#closed = true;
     if (this.#syncing === 0) closeSync(this.#fd);
   }
@@ -239,6 +283,10 @@ function attempt(run: () => void): DiskError | null {
 
 /** Quotas and file size limits are a full disk to us; everything that is not known is a failure of the disk. */
 const CODES: Readonly<Record<string, DiskErrorCode>> = { ENOSPC: 'ENOSPC', EDQUOT: 'ENOSPC', EFBIG: 'ENOSPC', ENOENT: 'ENOENT', EEXIST: 'EEXIST' };
+
+function backgroundError({ code, message }: BackgroundFailure): DiskError {
+  return { code: CODES[code] ?? 'EIO', message };
+}
 
 function diskError(error: unknown): DiskError {
   const { code, message } = error as { code?: string; message?: string };

@@ -1,4 +1,4 @@
-import type { DiskError, DiskFile } from '@ashlar/store';
+import type { DiskError, DiskFile, PlacedBytes } from '@ashlar/store';
 import { EXTENT_BYTES } from '@ashlar/words';
 
 /** One file over several disks: extent by extent in turn. */
@@ -54,6 +54,33 @@ export class StripedFile implements DiskFile {
     return flush();
   }
 
+  writeLater(pieces: readonly PlacedBytes[], done: (error: DiskError | null) => void): void {
+    const parts = this.#files.map((): PlacedBytes[] => []);
+    for (const { bytes, position } of pieces) {
+      for (let from = 0; from < bytes.length;) {
+        const { index, at, length } = this.#place(position + from, bytes.length - from);
+        (parts[index] as PlacedBytes[]).push({ bytes: bytes.subarray(from, from + length), position: at });
+        from += length;
+      }
+    }
+    const { one, begin } = gather(done);
+    parts.forEach((part, index) => {
+      if (part.length === 0) return;
+      begin();
+      (this.#files[index] as DiskFile).writeLater(part, one);
+    });
+  }
+
+  readLater(into: Uint8Array, position: number, done: (error: DiskError | null) => void): void {
+    const { one, begin } = gather(done);
+    for (let from = 0; from < into.length;) {
+      const { file, at, length } = this.#place(position + from, into.length - from);
+      begin();
+      file.readLater(into.subarray(from, from + length), at, one);
+      from += length;
+    }
+  }
+
   truncate(sizeBytes: number): DiskError | null {
     for (let index = 0; index < this.#files.length; index++) {
       const whole = Math.floor(sizeBytes / EXTENT_BYTES);
@@ -88,15 +115,27 @@ export class StripedFile implements DiskFile {
     for (const file of this.#files) file.close();
   }
 
-  #place(position: number, lengthMax: number): { readonly file: DiskFile; readonly at: number; readonly length: number } {
+  #place(position: number, lengthMax: number): { readonly index: number; readonly file: DiskFile; readonly at: number; readonly length: number } {
     const extent = Math.floor(position / EXTENT_BYTES);
     const within = position - extent * EXTENT_BYTES;
     const index = extent % this.#files.length;
-    return { file: this.#files[index] as DiskFile, at: Math.floor(extent / this.#files.length) * EXTENT_BYTES + within, length: Math.min(lengthMax, EXTENT_BYTES - within) };
+    return { index, file: this.#files[index] as DiskFile, at: Math.floor(extent / this.#files.length) * EXTENT_BYTES + within, length: Math.min(lengthMax, EXTENT_BYTES - within) };
   }
 
   #logical(index: number, at: number): number {
     const extent = Math.floor(at / EXTENT_BYTES);
     return (extent * this.#files.length + index) * EXTENT_BYTES + (at - extent * EXTENT_BYTES);
   }
+}
+
+/** Calls `done` once, when as many have ended as have begun. They end later than they begin, so all have begun by then. */
+function gather(done: (error: DiskError | null) => void): { readonly begin: () => void; readonly one: (error: DiskError | null) => void } {
+  let left = 0;
+  let failed: DiskError | null = null;
+  const one = (error: DiskError | null): void => {
+    failed ??= error;
+    left -= 1;
+    if (left === 0) done(failed);
+  };
+  return { begin: () => { left += 1; }, one };
 }

@@ -32,7 +32,8 @@ async function main(): Promise<number> {
     return 0;
   }
   const all = patches();
-  const chosen = all.filter((patch) => (positionals.length === 0 || positionals.includes(patch.name)) && (values.tier === undefined || patch.tier.kind === values.tier));
+  const named = positionals.length === 0 ? all : positionals.flatMap((name) => all.filter((patch) => patch.name === name));
+  const chosen = named.filter((patch) => values.tier === undefined || patch.tier.kind === values.tier);
   if (values.check) return check(chosen);
   if (values.types) return types(chosen, commitOf(values.commit));
   const results = loadResults(RESULTS);

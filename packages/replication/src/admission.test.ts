@@ -275,12 +275,12 @@ describe('how the copies stand', () => {
     p.from(C, { kind: 'extents', epoch: 1, from: 0, extents: [], end: true });
     expect(stands(p)).toBe('a in-sync, b in-sync, c rebuilding (moved 0, remaining 2097152)');
     p.do({ kind: 'extent-compared', to: C, extent: 1, differing: 4 });
-    expect(stands(p)).toBe('a in-sync, b in-sync, c rebuilding (moved 1048576, remaining 2097152)');
+    expect(stands(p)).toBe('a in-sync, b in-sync, c rebuilding (moved 16384, remaining 2097152)');
     p.from(B, { kind: 'leaving', epoch: 1, fault: 'corrupt' });
-    expect(stands(p)).toBe('a in-sync, b faulted, c rebuilding (moved 1048576, remaining 2097152)');
+    expect(stands(p)).toBe('a in-sync, b faulted, c rebuilding (moved 16384, remaining 2097152)');
     p.adopted(B, { attempt: 51, incarnation: 4 });
     p.core.state.leader?.peers.forEach((peer) => { peer.leaving = false; });
-    expect(stands(p)).toBe('a in-sync, b catching-up, c rebuilding (moved 1048576, remaining 2097152)');
+    expect(stands(p)).toBe('a in-sync, b catching-up, c rebuilding (moved 16384, remaining 2097152)');
   });
 
   test('each time with a higher number, so that an old word is known for one', () => {

@@ -124,7 +124,7 @@ describe('a copy that is compared', () => {
     agreed(p, 2, 1);
     agreed(p, 2);
     expect(p.from(C, { kind: 'completed', epoch: 1, attempt: 49 })).toEqual([]);
-    expect(p.from(C, { kind: 'completed', epoch: 1, attempt: 50 })).toEqual(['event copy-filled server=c extents=1 filled=1', 'c < sync epoch=1']);
+    expect(p.from(C, { kind: 'completed', epoch: 1, attempt: 50 })).toEqual(['event copy-filled server=c extents=1 filled=1 filledBytes=4096', 'c < sync epoch=1']);
     expect(p.from(C, { kind: 'completed', epoch: 1, attempt: 50 })).toEqual([]);
     expect(p.core.counts.rebuilds).toBe(1);
   });
@@ -136,7 +136,7 @@ describe('a copy that is compared', () => {
     p.adopted(C, { incarnation: 33, lastSeq: 1 });
     p.progress(C, 2);
     listed(p, 0, []);
-    expect(p.from(C, { kind: 'completed', epoch: 1, attempt: 50 })).toContain('event copy-filled server=c extents=0 filled=0');
+    expect(p.from(C, { kind: 'completed', epoch: 1, attempt: 50 })).toContain('event copy-filled server=c extents=0 filled=0 filledBytes=0');
     expect(p.core.counts.rebuilds).toBe(0);
   });
 
@@ -146,7 +146,7 @@ describe('a copy that is compared', () => {
     p.adopted(C, { incarnation: 33, complete: false, lastSeq: 0, epochStarts: [] });
     p.progress(C, 1);
     expect(p.from(C, { kind: 'extents', epoch: 2, from: 0, extents: [], end: true })).toEqual(['c < complete epoch=2 attempt=50']);
-    expect(p.from(C, { kind: 'completed', epoch: 2, attempt: 50 })).toEqual(['event copy-filled server=c extents=0 filled=0', 'c < sync epoch=2']);
+    expect(p.from(C, { kind: 'completed', epoch: 2, attempt: 50 })).toEqual(['event copy-filled server=c extents=0 filled=0 filledBytes=0', 'c < sync epoch=2']);
     const q = new Alone(A);
     q.leads(configurationOf([A, B], { learners: [C] }));
     q.adopted(C, { incarnation: 33, complete: false, lastSeq: 0, epochStarts: [] });

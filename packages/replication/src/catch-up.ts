@@ -1,5 +1,5 @@
 import type { CopyMessage } from '@ashlar/protocol';
-import type { ServerId } from '@ashlar/words';
+import { BLOCK_BYTES, type ServerId } from '@ashlar/words';
 import { considerJoins, mayAdmit } from './membership.ts';
 import { peerOf } from './leading.ts';
 import { COMPARES_MAX, REPAIR_TRIES_MAX, REPEAT_MS } from './limits.ts';
@@ -19,7 +19,7 @@ export function startComparison(c: Copy, leader: Leader, peer: Peer, common: num
   peer.sentSeq = log.lastSeq;
   peer.lastOrderMs = c.nowMs;
   peer.comparison = {
-    cursor: 0, theirs: null, listedThrough: 0, theirsEnd: false, open: new Map(), fillSeq: 0, comparedExtents: 0, filledExtents: 0, askedMs: -REPEAT_MS, rebuilds: common <= 0,
+    cursor: 0, theirs: null, listedThrough: 0, theirsEnd: false, open: new Map(), fillSeq: 0, comparedExtents: 0, filledExtents: 0, filledBlocks: 0, askedMs: -REPEAT_MS, rebuilds: common <= 0,
   };
   c.fx.send(peer.serverId, {
     kind: 'restart-log', epoch: leader.epoch, attempt: peer.attempt, commonSeq: common, lineage: log.lineage,
@@ -106,6 +106,7 @@ export function onExtentCompared(c: Copy, to: ServerId, extent: number, differin
   peer.lastHeardMs = c.nowMs;
   if (differing > 0) {
     x.filledExtents++;
+    x.filledBlocks += differing;
     return;
   }
   x.open.delete(extent);
@@ -122,7 +123,7 @@ export function onCompleted(c: Copy, from: ServerId, message: Of<'completed'>): 
   const found = underWay(c, from, message.epoch);
   if (!found || found.peer.attempt !== message.attempt) return;
   const { leader, peer, x } = found;
-  c.fx.event('copy-filled', { server: from, extents: x.comparedExtents, filled: x.filledExtents });
+  c.fx.event('copy-filled', { server: from, extents: x.comparedExtents, filled: x.filledExtents, filledBytes: x.filledBlocks * BLOCK_BYTES });
   peer.complete = true;
   peer.comparison = null;
   if (x.rebuilds) c.counts.rebuilds++;

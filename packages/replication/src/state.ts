@@ -89,6 +89,7 @@ export interface Comparison {
   fillSeq: number;
   comparedExtents: number;
   filledExtents: number;
+  filledBlocks: number;
   askedMs: number;
   /** Nothing of the learner's log is in ours: all is sent. */
   readonly rebuilds: boolean;

@@ -1,5 +1,5 @@
 import type { CopyState, CopyStatus } from '@ashlar/protocol';
-import { EXTENT_BYTES } from '@ashlar/words';
+import { BLOCK_BYTES, EXTENT_BYTES } from '@ashlar/words';
 import { SILENT_MS } from './limits.ts';
 import type { Copy, Leader, Peer } from './state.ts';
 
@@ -17,7 +17,7 @@ export function tellStatus(c: Copy, leader: Leader, always: boolean): void {
 function statusOf(c: Copy, peer: Peer): CopyStatus {
   const x = peer.comparison;
   return {
-    serverId: peer.serverId, state: stateOf(c, peer), movedBytes: (x?.filledExtents ?? 0) * EXTENT_BYTES, remainingBytes: (x?.open.size ?? 0) * EXTENT_BYTES,
+    serverId: peer.serverId, state: stateOf(c, peer), movedBytes: (x?.filledBlocks ?? 0) * BLOCK_BYTES, remainingBytes: (x?.open.size ?? 0) * EXTENT_BYTES,
   };
 }
 

@@ -10,6 +10,8 @@ export interface ChildProcessesOptions {
   /** What runs it, if not the program that runs this. */
   readonly execPath?: string;
   readonly log: ActorLog;
+  /** Where compiled code is kept for the next start, which then takes half a second less; nobody else may write there. */
+  readonly codeCache?: string;
   /** A frozen child (alive, but answering nothing) is killed after so long; 0: never. */
   readonly frozenKillAfterMs: number;
   /** A child runs; `ready` was answered. */
@@ -136,11 +138,16 @@ export class ChildProcesses implements Workers {
   #fork(child: Child): ChildProcess | null {
     const { module, execPath, log } = this.#options;
     try {
-      return fork(module, [child.spec.name], { stdio: ['ignore', 'ignore', 'inherit', 'ipc'], serialization: 'advanced', ...(globalThis.process.env['XARGV'] === undefined ? {} : { execArgv: globalThis.process.env['XARGV'].split(' ') }), ...(execPath === undefined ? {} : { execPath }) });
+      return fork(module, [child.spec.name], { stdio: ['ignore', 'ignore', 'inherit', 'ipc'], serialization: 'advanced', env: this.#environment(), ...(globalThis.process.env['XARGV'] === undefined ? {} : { execArgv: globalThis.process.env['XARGV'].split(' ') }), ...(execPath === undefined ? {} : { execPath }) });
     } catch (error) {
       log.error({ name: child.spec.name, error }, 'a process could not be started');
       return null;
     }
+  }
+
+  #environment(): NodeJS.ProcessEnv {
+    const { codeCache } = this.#options;
+    return codeCache === undefined ? globalThis.process.env : { ...globalThis.process.env, NODE_COMPILE_CACHE: codeCache };
   }
 
   #send(child: Child, message: ToChild): void {

@@ -10,6 +10,8 @@ export interface SiteLayout {
   /** Metadata store of the system manager. */
   readonly manager: string;
   readonly log: string;
+  /** Compiled code of this program; may be removed at any time. */
+  readonly codeCache: string;
   readonly tokenFile: string;
   /** What the site consists of, so that it is the same when it is started again. */
   readonly siteFile: string;
@@ -47,6 +49,7 @@ export function siteLayout(directory: string): SiteLayout {
     root, sockets,
     manager: join(root, 'manager'),
     log: join(root, 'log'),
+    codeCache: join(root, 'code-cache'),
     tokenFile: join(root, 'token'),
     siteFile: join(root, 'site.json'),
     endpointFile: join(root, 'endpoint'),

@@ -80,7 +80,7 @@ export class Site {
     try {
       await runtime.links.listen({ path: layout.linkSocket(MANAGER_PARTY) });
       const processes = (): Workers => new ChildProcesses({
-        module: CHILD_MODULE, log, frozenKillAfterMs: options.frozenKillAfterMs,
+        module: CHILD_MODULE, log, codeCache: layout.codeCache, frozenKillAfterMs: options.frozenKillAfterMs,
         onStarted: (name, pid) => manager?.tell({ kind: 'process-started', name, pid }),
         onEnded: (name, pid, signal, code) => manager?.tell({ kind: 'process-ended', name, pid, signal, code }),
         onRefused: (name, error) => log.error({ name, error }, 'a process refused to start'),

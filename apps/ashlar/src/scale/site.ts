@@ -40,17 +40,23 @@ export async function inParallel<T>(width: number, items: readonly T[], work: (i
 export const secondsSince = (sinceMs: number): number => (performance.now() - sinceMs) / 1000;
 
 export function create(site: DemoSite, sizeBytes: number): Promise<VolumeView> {
-  return site.ask<VolumeView>({ kind: 'volume-create', sizeBytes, mirrors: 1, minCopies: 1, durability: 'normal', limits: { ioTimeoutMs: 60_000, iops: 0, bandwidthBytes: 0, priority: 5 }, tags: {} });
+  return patiently(() => site.ask<VolumeView>({ kind: 'volume-create', sizeBytes, mirrors: 1, minCopies: 1, durability: 'normal', limits: { ioTimeoutMs: 60_000, iops: 0, bandwidthBytes: 0, priority: 5 }, tags: {} }));
 }
 
-/** Asked again as long as the volume is just being changed. */
 export async function attach(site: DemoSite, volumeId: VolumeId): Promise<string> {
+  return (await patiently(() => site.ask<{ nbd: string }>({ kind: 'volume-attach', volumeId, readOnly: false, tcp: false }))).nbd;
+}
+
+/** What passes by itself, on a machine with other work. */
+const PASSING: ReadonlySet<string> = new Set(['busy', 'too-few-servers', 'timeout']);
+
+async function patiently<T>(ask: () => Promise<T>): Promise<T> {
   for (const endMs = performance.now() + BUSY_MS; ;) {
     try {
-      return (await site.ask<{ nbd: string }>({ kind: 'volume-attach', volumeId, readOnly: false, tcp: false })).nbd;
+      return await ask();
     } catch (error) {
-      if (errorCode(error) !== 'busy' || performance.now() >= endMs) throw error;
-      await delay(20);
+      if (!PASSING.has(errorCode(error)) || performance.now() >= endMs) throw error;
+      await delay(100);
     }
   }
 }

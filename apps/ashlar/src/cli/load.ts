@@ -93,7 +93,7 @@ async function discard(client: ApiClient, id: string): Promise<void> {
 }
 
 function showLoad(result: LoadResult): string {
-  const line = (name: string, latency: LoadResult['read']): string => `  ${name.padEnd(6)} ${String(latency.count).padStart(9)}  ${Object.entries(latency).filter(([key]) => key !== 'count').map(([key, value]) => `${key} ${Number(value).toFixed(2)}`).join('  ')}`;
+  const line = (name: string, latency: LoadResult['read']): string => `  ${name.padEnd(6)} ${String(latency.count).padStart(9)}  ${Object.entries(latency).filter(([key]) => key !== 'count').map(([key, value]) => `${key.replace(/Ms$/, '')} ${Number(value).toFixed(2)}`).join('  ')}`;
   return [
     `${result.volumes} volumes, ${result.seconds.toFixed(1)} s: ${Math.round(result.requestsPerSecond)} requests/s, ${showSize(result.readBytesPerSecond)}/s read, ${showSize(result.writeBytesPerSecond)}/s written (seed ${result.seed})`,
     '  latency in ms', line('read', result.read), line('write', result.write), line('flush', result.flush),

@@ -1,6 +1,7 @@
 import type { EventRecord } from '@ashlar/control';
 import { AshlarError } from '@ashlar/words';
 import { Command, CommanderError } from 'commander';
+import manifest from '../../package.json' with { type: 'json' };
 import { Cli } from './cli.ts';
 import { addLoad } from './load.ts';
 import { showEvent } from './output.ts';
@@ -15,6 +16,7 @@ const INTERRUPTED = 130;
 /** Runs one command line; resolves with the exit code. */
 export async function run(argv: readonly string[], env: Readonly<Record<string, string | undefined>>): Promise<number> {
   const program = new Command('ashlar').description('block storage that loses nothing')
+    .version(manifest.version, '--version', 'its number')
     .option('--json', 'one JSON document instead of text; one a line for up and events --follow')
     .option('--endpoint <url>', 'which site (default: ASHLAR_ENDPOINT, else the one in the default directory)')
     .option('--token <token>', 'its token (default: ASHLAR_TOKEN)')
@@ -72,7 +74,7 @@ async function events(cli: Cli, options: { follow?: boolean; subject?: string; m
   });
   try {
     await client.events({ follow, max: parseCount(options.max, '--max', 1, 10_000), ...(options.subject === undefined ? {} : { subject: options.subject }) }, emit);
-    cli.print(seen, (all) => all.map(showEvent).join('\n'));
+    if (!follow) cli.print(seen, (all) => all.map(showEvent).join('\n'));
   } finally {
     client.close();
   }

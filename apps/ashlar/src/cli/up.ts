@@ -41,7 +41,7 @@ async function up(cli: Cli, options: UpOptions): Promise<void> {
     process.once('SIGTERM', resolve);
   });
   cli.print({ endpoint: site.endpoint, token: site.token }, ({ endpoint, token }) => [
-    'The site is up. In another terminal:', '', `  export ASHLAR_ENDPOINT=${endpoint}`, `  export ASHLAR_TOKEN=${token}`, '  pnpm ashlar volume create --size 1GiB', '', 'Ctrl-C ends it; everything is kept.',
+    'The site is up. In another terminal:', '', `  export ASHLAR_ENDPOINT=${endpoint}`, `  export ASHLAR_TOKEN=${token}`, '  pnpm ashlar volume create --size 1GiB', '', 'Ctrl-C ends it; everything is kept. All copies are on this machine and share its power: for trying things out, and for tests.',
   ].join('\n'));
   await ended;
   await site.stop();

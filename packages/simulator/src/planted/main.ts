@@ -3,7 +3,7 @@ import { parseArgs } from 'node:util';
 import { patches, type Patch } from './patch.ts';
 import { isCurrent, loadResults, row, saveResults, writeTable, type Result } from './results.ts';
 import { applies, codeHash, commitOf, makeTree, patchHash, removeTree } from './tree.ts';
-import { tryPatch } from './trial.ts';
+import { killAll, tryPatch } from './trial.ts';
 import { typeErrorsOf } from './types.ts';
 
 const USAGE = `pnpm planted [NAME...] [--tier sim|crash|unit] [--seconds N] [--budget N] [--commit REV] [--base N] [--again] [--trees DIR]
@@ -111,4 +111,8 @@ async function plant(chosen: readonly Patch[], results: Map<string, Result>, opt
   }
 }
 
+process.once('SIGTERM', () => {
+  killAll();
+  process.exit(1);
+});
 process.exitCode = await main();

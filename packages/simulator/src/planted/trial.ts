@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { join } from 'node:path';
 import type { Patch } from './patch.ts';
 import { apply } from './tree.ts';
@@ -65,6 +65,13 @@ function tierOf({ tier }: Patch, seconds: number, base: number): { readonly para
   }
 }
 
+const running = new Set<ChildProcess>();
+
+/** A slice that is cut short leaves nothing running. */
+export function killAll(): void {
+  for (const child of running) child.kill('SIGKILL');
+}
+
 const SIM = 'packages/simulator/src/main.ts';
 const CRASH = 'packages/store/src/testing/crash/main.ts';
 const VITEST = 'node_modules/vitest/vitest.mjs';
@@ -92,11 +99,15 @@ function node(tree: string, parameters: readonly string[], limitSeconds: number)
 export function command(tree: string, program: string, parameters: readonly string[], limitSeconds: number): Promise<Run> {
   return new Promise((resolve, reject) => {
     const child = spawn(program, parameters, { cwd: tree, stdio: ['ignore', 'pipe', 'pipe'], timeout: limitSeconds * 1000, killSignal: 'SIGKILL', env: { ...process.env, NO_COLOR: '1' } });
+    running.add(child);
     let output = '';
     const more = (text: Buffer): void => { output += text.toString(); };
     child.stdout.on('data', more);
     child.stderr.on('data', more);
     child.once('error', reject);
-    child.once('close', (status) => resolve({ status, output }));
+    child.once('close', (status) => {
+      running.delete(child);
+      resolve({ status, output });
+    });
   });
 }

@@ -1,6 +1,6 @@
 import { changed, type Configuration } from '@ashlar/protocol';
 import { describe, expect, test } from 'vitest';
-import { LEASE_MS, REPEAT_MS, SILENT_MS, TICK_MS } from './limits.ts';
+import { JOIN_LAG_MAX, JOIN_PATIENCE_MS, LEASE_MS, REPEAT_MS, SILENT_MS, TICK_MS } from './limits.ts';
 import { Alone } from './testing/alone.ts';
 import { A, B, C, configurationOf, FRESH, VOLUME } from './testing/group.ts';
 
@@ -55,6 +55,42 @@ describe('a copy is let in', () => {
     q.tick(TICK_MS);
     expect(q.progress(C, 1)).toEqual([]);
     expect(q.core.state.leader?.joiner).toBeNull();
+  });
+
+  test('after a while also one that is always a moment behind; it has all before it is proposed', () => {
+    const p = withLearner();
+    const { leader } = p.core.state;
+    let request = 0;
+    const oneBehind = (): void => {
+      p.request(1, [[++request, 'write', 1]]);
+      p.progress(B);
+      p.progress(C, p.log.lastSeq - 1, p.log.lastSeq - 1);
+    };
+    oneBehind();
+    for (let ms = 0; ms < JOIN_PATIENCE_MS; ms += TICK_MS) {
+      expect(leader?.joiner).toBeNull();
+      oneBehind();
+      p.tick(TICK_MS);
+    }
+    expect(leader?.joiner?.serverId).toBe(C);
+    const had = p.log.lastSeq;
+    p.request(1, [[++request, 'write', 1]]);
+    expect(p.progress(B).filter((line) => line.startsWith('reply'))).toEqual([]); // nothing is answered without it any more
+    p.progress(C, had - 1, had - 1);
+    p.tick(TICK_MS);
+    expect(leader?.proposal).toBeNull();
+    expect(p.progress(C, had + 1, had).some((line) => line.startsWith('reply'))).toBe(true);
+    p.tick(TICK_MS);
+    expect(leader?.proposal?.change.kind).toBe('add');
+  });
+
+  test('never one that is far behind', () => {
+    const p = withLearner();
+    for (let request = 1; request <= JOIN_LAG_MAX + 1; request++) p.request(1, [[request, 'write', 1]]);
+    p.progress(B);
+    p.progress(C, 1, 1);
+    for (let ms = 0; ms < 2 * JOIN_PATIENCE_MS; ms += TICK_MS) p.tick(TICK_MS);
+    expect(p.core.state.leader?.joiner).toBeNull();
   });
 
   test('not one that leaves', () => {

@@ -30,3 +30,7 @@ export const COMPARES_MAX = 8;
 export const EXTENT_LIST_MAX = 4096;
 /** Digests of recent records that the leader remembers, to check a joiner's against. */
 export const CHAINS_MAX = 1024;
+/** Requests that a learner may be behind what was answered when it is let in: four times the usual depth, a fraction of a second. */
+export const JOIN_LAG_MAX = 128;
+/** How long it must have been so near, and not nearer. */
+export const JOIN_PATIENCE_MS = 2000;

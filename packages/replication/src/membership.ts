@@ -1,7 +1,7 @@
 import type { CopyFault } from '@ashlar/protocol';
 import type { ServerId } from '@ashlar/words';
 import { keepTicking, ownGrantEndMs, requestSync, setRequired } from './leading.ts';
-import { REPEAT_MS } from './limits.ts';
+import { JOIN_LAG_MAX, JOIN_PATIENCE_MS, REPEAT_MS } from './limits.ts';
 import type { Copy, Leader, Peer, Proposal } from './state.ts';
 
 /**
@@ -40,7 +40,7 @@ export function considerJoins(c: Copy, leader: Leader): void {
   if (!mayAdmit(c, leader) || leader.proposal) return;
   if (leader.joiner) return continueJoin(c, leader, leader.joiner);
   for (const peer of leader.peers.values()) {
-    if (!mayJoin(leader, peer) || (!leader.serving && peer.ackSeq < leader.settleSeq)) continue;
+    if (!mayJoin(c, leader, peer) || (!leader.serving && peer.ackSeq < leader.settleSeq)) continue;
     leader.joiner = peer;
     leader.joinSeq = c.log.lastSeq;
     peer.lastOrderMs = c.nowMs;
@@ -60,11 +60,23 @@ export function mayAdmit(c: Copy, leader: Leader): boolean {
   return leader.serving || (members.length <= minCopies && ownGrantEndMs(c) <= c.nowMs);
 }
 
-function mayJoin(leader: Leader, peer: Peer): boolean {
+function mayJoin(c: Copy, leader: Leader, peer: Peer): boolean {
   const readmitted = peer.member !== null && peer.incarnation !== peer.member.incarnation && leader.configuration.members.length <= leader.configuration.minCopies;
   if (peer.member && !readmitted) return false;
   // Everything answered before must be on it; a little of what is under way may be missing still.
-  return peer.phase === 'following' && peer.complete && !peer.leaving && peer.comparison === null && peer.ackSeq >= leader.committedSeq;
+  return peer.phase === 'following' && peer.complete && !peer.leaving && peer.comparison === null && hasCaughtUp(c, leader, peer);
+}
+
+/**
+ * One that is a moment behind what is answered can be so for ever: the primary answers when its own disk has synced, and nothing slows it down. After
+ * a while it is let in all the same, and waited for from then on; what it lacks it has before it is proposed.
+ */
+function hasCaughtUp(c: Copy, leader: Leader, peer: Peer): boolean {
+  const behind = leader.committedSeq - peer.ackSeq;
+  if (behind <= 0) return true;
+  if (behind > JOIN_LAG_MAX) peer.nearSinceMs = Infinity;
+  else peer.nearSinceMs = Math.min(peer.nearSinceMs, c.nowMs);
+  return c.nowMs - peer.nearSinceMs >= JOIN_PATIENCE_MS;
 }
 
 function continueJoin(c: Copy, leader: Leader, peer: Peer): void {

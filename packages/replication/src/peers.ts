@@ -14,7 +14,7 @@ export function newPeer(c: Copy, serverId: ServerId, member: Member | null): Pee
   return {
     serverId, member, phase: 'adopting', attempt: 0, instance: 0, incarnation: 0, complete: false, ackSeq: -1, durableSeq: -1, sentSeq: 0, verifiedSeq: -1,
     historyBusy: false, gapSeq: -1, gapMs: 0, syncForSeq: -1, syncOwedMs: 0, lastOrderMs: -1, lastHeardMs: c.nowMs, lastProgressMs: c.nowMs, leaving: false, fault: null, ended: false,
-    watchedSeq: 0, watchedMs: 0, latencyMs: 0, slowSinceMs: 0, comparison: null,
+    watchedSeq: 0, watchedMs: 0, latencyMs: 0, slowSinceMs: 0, nearSinceMs: Infinity, comparison: null,
   };
 }
 
@@ -33,7 +33,7 @@ export function onAdopted(c: Copy, from: ServerId, message: Of<'adopted'>): void
   c.leases.establish(from, c.volumeId, leader.epoch, message.instance, c.nowMs);
   Object.assign(peer, {
     attempt: message.attempt, instance: message.instance, incarnation: message.incarnation, complete: message.complete, phase: 'following',
-    ackSeq: -1, durableSeq: -1, verifiedSeq: -1, historyBusy: false, syncForSeq: -1, syncOwedMs: 0, lastProgressMs: c.nowMs, watchedSeq: 0, ended: false, comparison: null,
+    ackSeq: -1, durableSeq: -1, verifiedSeq: -1, historyBusy: false, syncForSeq: -1, syncOwedMs: 0, lastProgressMs: c.nowMs, watchedSeq: 0, ended: false, nearSinceMs: Infinity, comparison: null,
   });
   keepTicking(c, leader);
   if (leader.joiner === peer && leader.proposal === null) endJoin(leader);

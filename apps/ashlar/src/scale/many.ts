@@ -9,7 +9,7 @@ import type { Figures } from './figures.ts';
 import { attach, create, dropPageCache, end, GIB, inParallel, memoryMiB, MIB, processesOf, processorSeconds, readBytes, secondsSince, start, TIB } from './site.ts';
 
 /** Volumes worked on at a time: as one operator's script would. */
-const WIDTH = 16;
+const WIDTH = 8;
 const PIECE_BYTES = 128 * 1024;
 const IDLE_MS = 20_000;
 /** After the last write its copies still destage what the journals hold. */

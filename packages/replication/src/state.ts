@@ -130,9 +130,9 @@ export interface Peer {
   watchedMs: number;
   latencyMs: number;
   /** Since when the average is above SLOW_MS; 0: it is not. */
+  slowSinceMs: number;
   /** Since when a learner has been within JOIN_LAG_MAX of what is answered, without ever having all of it; Infinity: it is not. */
   nearSinceMs: number;
-  slowSinceMs: number;
   comparison: Comparison | null;
 }
 

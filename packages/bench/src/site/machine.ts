@@ -1,7 +1,8 @@
 import { execFileSync } from 'node:child_process';
 import crypto from 'node:crypto';
-import { closeSync, openSync, readdirSync, readFileSync, writeSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readdirSync, readFileSync, writeSync } from 'node:fs';
 import { cpus, release, totalmem } from 'node:os';
+import { join } from 'node:path';
 
 /** Kernel clock ticks a second, in which /proc counts processor time (USER_HZ: 100 on every Linux we run on). */
 const TICKS_PER_SECOND = 100;
@@ -113,17 +114,22 @@ export function machineReport(): MachineReport {
 
 interface TreeState {
   readonly commit: string;
-  /** Identifies the code that was measured: the trees of the packages and apps that serve volumes, as committed, and whether anything in them was changed since. */
+  /** Identifies the code that was measured: the files of the packages and apps that serve volumes, as they are; tests and what is only for development left out. */
   readonly code: string;
 }
 
-/** Packages whose code is not in what is measured. */
-const NOT_MEASURED = ['simulator', 'bench', 'load', 'nbd-client'];
+/** Files whose code is not in what is measured: a new test must not make hours of rounds worthless. */
+const NOT_MEASURED = /^packages\/(?:simulator|bench|load|nbd-client)\/|^apps\/ashlar\/src\/(?:demo|scale)\/|\.test\.ts$|\/(?:testing|bench|testdata)\/|\.md$|\/package\.json$/;
 
 export function treeState(root: string): TreeState {
   const git = (...args: string[]): string => execFileSync('git', ['-C', root, ...args], { encoding: 'utf8' }).trim();
-  const measured = (line: string): boolean => !NOT_MEASURED.some((name) => line.includes(`packages/${name}`));
-  const trees = git('ls-tree', 'HEAD', 'packages/', 'apps/').split('\n').filter(measured).join('\n');
-  const changed = git('status', '--porcelain', '--', 'packages', 'apps').split('\n').some((line) => line !== '' && measured(line));
-  return { commit: git('rev-parse', '--short=12', 'HEAD'), code: `${crypto.hash('sha256', trees).slice(0, 12)}${changed ? ' with changes that are not committed' : ''}` };
+  const committed = git('ls-tree', '-r', 'HEAD', 'packages/', 'apps/').split('\n').filter((line) => !NOT_MEASURED.test(line.slice(line.indexOf('\t') + 1)));
+  const paths = [git('diff', '--name-only', 'HEAD', '--', 'packages', 'apps'), git('ls-files', '--others', '--exclude-standard', '--', 'packages', 'apps')];
+  const changed = paths.join('\n').split('\n').filter((path) => path !== '' && !NOT_MEASURED.test(path)).sort().map((path) => `${path} ${contentHash(join(root, path))}`);
+  const code = crypto.hash('sha256', [...committed, ...changed].join('\n')).slice(0, 12);
+  return { commit: git('rev-parse', '--short=12', 'HEAD'), code: `${code}${changed.length > 0 ? ' with changes that are not committed' : ''}` };
+}
+
+function contentHash(path: string): string {
+  return existsSync(path) ? crypto.hash('sha256', readFileSync(path)) : 'deleted';
 }

@@ -11,6 +11,7 @@ import { ashlar } from './targets/ashlar.ts';
 import { memoryServer } from './targets/memory.ts';
 import { peer } from './targets/peers.ts';
 import type { Running, Target, TargetOptions } from './targets/target.ts';
+import { volumes } from './targets/volumes.ts';
 import type { Workload } from './workloads.ts';
 
 /** Twice, so that the journal has been through its bound and what is measured later is its steady state. */
@@ -18,6 +19,8 @@ const OVERWRITES = 2;
 
 function ours(comparison: Comparison, options: TargetOptions & { readonly env?: Readonly<Record<string, string>> }): Target {
   if (comparison === 'memory') return memoryServer(options);
+  if (comparison === 'volumes-100') return volumes({ ...options, volumes: 100 });
+  if (comparison === 'volumes-1000') return volumes({ ...options, volumes: 1000 });
   return ashlar({ ...options, arrangement: isArrangement(comparison) ? comparison : 'three-processes', durability: comparison === 'strict' ? 'strict' : 'normal' });
 }
 

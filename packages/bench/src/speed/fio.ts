@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process';
 
-interface FioFigures {
+/** What one run of a load found. */
+export interface LoadFigures {
   readonly requests: number;
   readonly seconds: number;
   readonly requestsPerSecond: number;
@@ -8,7 +9,7 @@ interface FioFigures {
   readonly p50Us: number;
   readonly p99Us: number;
   readonly maxUs: number;
-  /** Processor time of fio itself. */
+  /** Processor time of the load itself. */
   readonly cpuSeconds: number;
 }
 
@@ -32,14 +33,14 @@ interface FioJob {
 const FIO_GRACE_SECONDS = 60;
 
 /** Runs one fio job with its nbd engine. Throws if fio or any request failed. */
-export async function runFio(uri: string, sizeBytes: number, args: readonly string[], seconds: number | null): Promise<FioFigures> {
+export async function runFio(uri: string, sizeBytes: number, args: readonly string[], seconds: number | null): Promise<LoadFigures> {
   const all = ['--name=bench', '--ioengine=nbd', `--uri=${uri}`, `--size=${sizeBytes}`, '--output-format=json', '--percentile_list=50:99', ...args,
     ...(seconds === null ? [] : ['--time_based', `--runtime=${seconds}`])];
   const output = await collect('fio', all, seconds === null ? 1800 : seconds + FIO_GRACE_SECONDS);
   return parseFio(output);
 }
 
-export function parseFio(output: string): FioFigures {
+export function parseFio(output: string): LoadFigures {
   // fio prints notes before its JSON.
   const report = JSON.parse(output.slice(output.indexOf('{'))) as { readonly jobs: readonly FioJob[] };
   const job = report.jobs[0];

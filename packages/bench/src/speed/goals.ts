@@ -11,6 +11,9 @@ const GOALS: Readonly<Record<Comparison, Readonly<Partial<Record<PeerName, Ratio
   'host-in-primary': { file: [0.9, 1.4, 0.4, 0.7, 0.9, 0.7, 0.3, 1.0, 0.45] },
   'three-processes': { file: [0.45, 0.7, 0.3, 0.5, 0.5, 0.35, 0.25, 0.7, 0.35], quorum: [1, 2, 1, 2, 2, 0.7, 0.7, null, null] },
   'strict': { 'file-fua': [null, null, 0.6, 2, null, null, null, null, null] },
+  // The same load in both, shared by all volumes: what it costs that there are many.
+  'volumes-100': { 'one-volume': [null, 0.7, null, 0.7, 0.7, null, null, null, null] },
+  'volumes-1000': { 'one-volume': [null, 0.7, null, 0.7, 0.7, null, null, null, null] },
   'memory': { memory: [null, 1, null, 1, null, 1, 1, null, null] },
 };
 

@@ -49,7 +49,7 @@ async function measureOnce(running: Running, workload: Workload, occasion: Occas
   const pids = running.pids();
   const cpuBefore = cpuSeconds(pids);
   const timesBefore = cpuTimes();
-  const fio = await runFio(running.uri, occasion.sizeBytes, workload.fio, occasion.seconds);
+  const fio = running.load === undefined ? await runFio(running.uri, occasion.sizeBytes, workload.fio, occasion.seconds) : await running.load.run(workload, occasion.seconds);
   const cpuUsed = cpuSeconds(pids) - cpuBefore;
   const times = cpuTimes();
   return {
@@ -62,5 +62,6 @@ async function measureOnce(running: Running, workload: Workload, occasion: Occas
 
 /** Overwrites the whole device `times` times, so that nothing measured later is the first write to its place. */
 export async function overwrite(running: Running, sizeBytes: number, times: number): Promise<void> {
+  if (running.load !== undefined) return running.load.overwrite(times);
   for (let i = 0; i < times; i++) await runFio(running.uri, sizeBytes, ['--rw=write', '--bs=128k', '--iodepth=8', '--end_fsync=1'], null);
 }

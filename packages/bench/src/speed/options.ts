@@ -4,7 +4,7 @@ import { ARRANGEMENTS, type Arrangement } from './targets/ashlar.ts';
 import { PEER_NAMES, type PeerName } from './targets/peers.ts';
 import { selectWorkloads, type Workload } from './workloads.ts';
 
-export const COMPARISONS = [...ARRANGEMENTS, 'strict', 'memory'] as const;
+export const COMPARISONS = [...ARRANGEMENTS, 'strict', 'memory', 'volumes-100', 'volumes-1000'] as const;
 export type Comparison = (typeof COMPARISONS)[number];
 
 export interface BenchOptions {

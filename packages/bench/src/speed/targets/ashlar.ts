@@ -71,7 +71,7 @@ function noteOf(io: VolumeView['io']): string {
 }
 
 /** What the servers' logs say about each copy at its end: bytes appended to its journal, and bytes moved from there into its extents. */
-function closedCopies(logs: string): string | null {
+export function closedCopies(logs: string): string | null {
   const lines = readdirSync(logs).filter((name) => name.endsWith('.log')).flatMap((name) => readFileSync(join(logs, name), 'utf8').split('\n'));
   const mib = (bytes: number): string => `${Math.round(bytes / 2 ** 20)} MiB`;
   const closed = lines.filter((line) => line.includes('"a copy is closed"')).map((line) => JSON.parse(line) as StoreFigures);

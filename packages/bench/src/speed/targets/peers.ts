@@ -2,9 +2,10 @@ import { closeSync, ftruncateSync, mkdirSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import { startServer, type ServerProcess } from '../../site/process.ts';
 import type { Running, Target, TargetOptions } from './target.ts';
+import { startVolumes, volumesTitle } from './volumes.ts';
 
-/** What exists already, started as its manual says and left at its defaults. */
-export const PEER_NAMES = ['file', 'file-fua', 'memory', 'quorum', 'quorum-fifo'] as const;
+/** What there is to compare with: what exists already, started as its manual says and left at its defaults; and ourselves with one volume, for many. */
+export const PEER_NAMES = ['file', 'file-fua', 'memory', 'quorum', 'quorum-fifo', 'one-volume'] as const;
 export type PeerName = (typeof PEER_NAMES)[number];
 
 const TITLES: Readonly<Record<PeerName, string>> = {
@@ -13,6 +14,7 @@ const TITLES: Readonly<Record<PeerName, string>> = {
   'memory': 'nbdkit memory',
   'quorum': 'qemu quorum, two copies',
   'quorum-fifo': 'qemu quorum, two copies, reads from the first',
+  'one-volume': volumesTitle(1),
 };
 
 export function peer(name: PeerName, options: TargetOptions): Target {
@@ -29,6 +31,7 @@ const START: Readonly<Record<PeerName, (options: TargetOptions) => Promise<Runni
   },
   'quorum': (options) => startQuorum(options, 'quorum'),
   'quorum-fifo': (options) => startQuorum(options, 'fifo'),
+  'one-volume': (options) => startVolumes({ ...options, volumes: 1 }),
 };
 
 function nbdkitFile(options: TargetOptions, name: string, before: readonly string[], after: readonly string[]): Promise<ServerProcess> {

@@ -1,3 +1,6 @@
+import type { LoadFigures } from '../fio.ts';
+import type { Workload } from '../workloads.ts';
+
 /** Something that serves a block device over NBD and can be measured. */
 export interface Target {
   readonly name: string;
@@ -5,8 +8,16 @@ export interface Target {
   start(): Promise<Running>;
 }
 
+/** A load that is not fio's, for what is more than one device. */
+export interface OwnLoad {
+  overwrite(times: number): Promise<void>;
+  run(workload: Workload, seconds: number): Promise<LoadFigures>;
+}
+
 export interface Running {
   readonly uri: string;
+  /** Missing: fio loads the device. */
+  readonly load?: OwnLoad;
   /** Every process that works for this device; asked for again before each measurement. */
   pids(): readonly number[];
   /** Where state stands that is worth a line beside the figures, for instance bytes destaged; null if there is nothing to say. */

@@ -8,7 +8,7 @@ import { compareCopies } from '../../site/compare.ts';
 import { endProcess } from '../../site/process.ts';
 import { FioVerifier, type FioFindings } from '../fio-verifier.ts';
 import { isMemberInSync, Rig, type Settled } from '../rig.ts';
-import { LinkProxies, writeSurroundings } from './link-proxies.ts';
+import { linkSockets, LinkProxies, writeSurroundings } from './link-proxies.ts';
 
 const SERVERS = ['server-1', 'server-2', 'server-3'] as const;
 const HOST = 'host-1';
@@ -60,7 +60,7 @@ export class Arena {
 
   static async start({ directory, around, sizeBytes, rate, seed }: ArenaOptions): Promise<Arena> {
     mkdirSync(around, { recursive: true, mode: 0o700 });
-    const proxies = await LinkProxies.start(directory, around, PARTIES);
+    const proxies = await LinkProxies.start(linkSockets(directory), around, PARTIES);
     for (const party of PARTIES.slice(1)) writeSurroundings(around, party, PARTIES, { clockShiftMs: 0, bootId: null });
     const rig = await Rig.start({
       directory, servers: SERVERS.length, mirrors: 1, sizeBytes, up: [], env: { ASHLAR_SURROUNDINGS: around },

@@ -31,10 +31,9 @@ export class LinkProxies {
     this.#pairs = pairs;
   }
 
-  /** `parties` in the order in which the later dials the earlier; writes for each of them where it finds the others (`Surroundings.links`). */
-  static async start(siteDirectory: string, folder: string, parties: readonly string[]): Promise<LinkProxies> {
+  /** `sockets`: where the parties listen, in the order in which the later dials the earlier. `folder`: where each finds the others instead. */
+  static async start(sockets: string, folder: string, parties: readonly string[]): Promise<LinkProxies> {
     mkdirSync(folder, { recursive: true, mode: 0o700 });
-    const sockets = linkSockets(siteDirectory);
     const pairs: Pair[] = [];
     const proxies = new LinkProxies(pairs);
     for (const [i, from] of parties.entries()) {
@@ -112,12 +111,12 @@ function later(ms: number, act: () => void): Promise<void> {
 }
 
 /** Short, as a socket's path has 107 bytes at most. */
-function socketPath(folder: string, from: string, to: string): string {
+export function socketPath(folder: string, from: string, to: string): string {
   return join(folder, `${from}.${to}`);
 }
 
 /** Where `ashlar up` has its sockets (apps/ashlar/src/daemon/layout.ts). */
-function linkSockets(siteDirectory: string): string {
+export function linkSockets(siteDirectory: string): string {
   return join(tmpdir(), `ashlar-${userInfo().uid}`, createHash('sha256').update(resolve(siteDirectory)).digest('hex').slice(0, 12));
 }
 

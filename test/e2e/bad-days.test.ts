@@ -21,15 +21,22 @@ const SIZE_BYTES = 48 * 2 ** 20;
 const UNKNOWN = 'vol-0123456789abcdef0';
 const table = new Table('Bad input and bad days', ['what', 'exit code', 'error code', 'checksum before', 'after', 'what became of it']);
 
+/** Of the whole table. */
+const ROWS = 32;
+
 let site: Site;
 let volumeId = '';
 let sum = '';
 
-async function checksum(id = volumeId, of = site): Promise<string> {
+/** Of the whole volume, or of all but one block. */
+async function checksum(id = volumeId, of = site, without: number | null = null): Promise<string> {
   const { attachments } = await of.volume(id);
   const client = await NbdClient.connect(attachments[0]?.nbd as string);
   const hash = createHash('sha256');
-  for (let at = 0; at < client.sizeBytes; at += 2 ** 22) hash.update(await client.read(at, Math.min(2 ** 22, client.sizeBytes - at)));
+  const parts = without === null ? [[0, client.sizeBytes]] : [[0, without], [without + 4096, client.sizeBytes]];
+  for (const [from, to] of parts as [number, number][]) {
+    for (let at = from; at < to; at += 2 ** 22) hash.update(await client.read(at, Math.min(2 ** 22, to - at)));
+  }
   await client.close();
   return hash.digest('hex').slice(0, 16);
 }
@@ -44,7 +51,7 @@ async function rewrite(id = volumeId): Promise<void> {
 }
 
 function row(what: string, code: number | null | '', error: string, before: string, after: string, became: string): void {
-  table.add([what, String(code ?? 'signal'), error, before, after, became]);
+  table.add([what, code === '' ? '–' : String(code ?? 'signal'), error === '' ? '–' : error, before, after, became]);
 }
 
 async function refusal(what: string, expected: readonly [number, string], ...args: readonly string[]): Promise<void> {
@@ -102,7 +109,7 @@ beforeAll(async () => {
 
 afterAll(async () => {
   await site.end();
-  table.save('bad-days.md');
+  table.save('bad-days', [], ROWS);
   rmSync(directory, { recursive: true, force: true });
 });
 
@@ -110,6 +117,8 @@ describe('bad input', () => {
   it.each([['0'], ['-1'], ['1000'], ['4KB'], ['99999TiB'], ['1e9'], ['NaN']])('a size of %s', async (size) => refusal(`\`volume create --size ${size}\``, [2, 'invalid-argument'], 'volume', 'create', `--size=${size}`));
   it('more mirrors than servers', async () => refusal('three mirrors on three servers', [1, 'too-few-servers'], 'volume', 'create', '--size', '1GiB', '--mirrors', '3'));
   it('an unknown volume', async () => refusal('an unknown volume id', [1, 'not-found'], 'volume', 'attach', UNKNOWN));
+  it('an unknown server', async () => refusal('an unknown server id', [1, 'not-found'], 'server', 'stop', 'server-99'));
+  it('a copy that a server does not hold', async () => refusal('one copy alone, of a server that is not there', [1, 'not-found'], 'volume', 'attach', volumeId, '--copy', 'server-99', '--read-only'));
   it('an id that is none', async () => refusal('an id that is none', [2, 'invalid-argument'], 'volume', 'describe', '../../etc/passwd'));
   it('a second writer', async () => refusal('a second writer', [1, 'in-use'], 'volume', 'attach', volumeId));
   it('deleting what is attached', async () => refusal('deleting an attached volume', [1, 'in-use'], 'volume', 'delete', volumeId));
@@ -202,21 +211,23 @@ describe('bad days', () => {
     expect([code, error, after]).toEqual([1, 'directory-foreign', sum]);
   });
 
-  it.each([['in the middle', 0.5], ['at the end', 0.98]] as const)('a corrupt journal record %s', async (where, part) => {
+  it.each([['in the middle', 50], ['at the end', 99]] as const)('a corrupt journal record %s', async (where, which) => {
     await rewrite();
+    const marker = randomBytes(4096);
+    await writeRecords(100, which, marker);
     sum = await checksum();
     const mirror = roleOf(await site.healthy(volumeId), 'mirror');
     await restart(() => {
-      const journals = filesOf(mirror, /^journal/);
-      const path = journals[Math.floor((journals.length - 1) * part)] as string;
-      flip(path, Math.floor(statSync(path).size * part));
+      const found = filesOf(mirror, /^journal/).map((path) => ({ path, at: find(path, marker) })).filter(({ at }) => at >= 0);
+      expect(found.length).toBeGreaterThan(0);
+      for (const { path, at } of found) flip(path, at + 100);
     }, 'SIGKILL');
     const after = await checksum();
     const volume = await site.healthy(volumeId, 60_000);
     expect(after).toBe(sum);
     await site.ask('volume', 'scrub', volumeId);
     await everyCopyHas(sum);
-    row(`one byte of a mirror’s journal flipped ${where}, after SIGKILL of everything`, '', '', sum, after, `every copy right again: ${volume.copies.map((copy) => copy.serverId).join(', ')}`);
+    row(`one bit of record ${which + 1} of the last 100 in a mirror’s journal flipped (${where}), after SIGKILL of everything`, '', '', sum, after, `every copy right again: ${volume.copies.map((copy) => copy.serverId).join(', ')}`);
   });
 
   it('a flipped bit in the settled data of the primary: repaired from the mirror', async () => {
@@ -234,6 +245,34 @@ describe('bad days', () => {
     expect(after).toBe(sum);
     await everyCopyHas(sum);
     row('one bit of settled data flipped in one copy', '', '', sum, after, 'repaired from the other copy; both are right');
+  });
+
+  it('a flipped bit in the settled data of both copies: EIO, never wrong bytes', async () => {
+    const at = 2 ** 20;
+    const { volumeId: id } = await site.ask<{ volumeId: string }>('volume', 'create', '--size', '16MiB', '--io-timeout', '5s');
+    await site.ask('volume', 'attach', id);
+    await rewrite(id);
+    const marker = randomBytes(4096);
+    await writeMarker(marker, id);
+    const [before, rest] = [await checksum(id), await checksum(id, site, at)];
+    const servers = (await site.healthy(id)).copies.map((copy) => copy.serverId);
+    const settled = (): readonly ReturnType<typeof settledIn>[] => servers.map((server) => settledIn(server, marker, id));
+    await expect.poll(() => settled().includes(null), { timeout: 40_000, interval: 500 }).toBe(false);
+    const places = settled();
+    await restart(() => { for (const place of places) if (place) flip(place.path, place.at + 100); });
+    const client = await NbdClient.connect((await site.volume(id)).attachments[0]?.nbd as string);
+    const failure = await client.read(at, 4096).then((bytes) => (Buffer.compare(bytes, marker) === 0 ? 'none' : 'wrong bytes'), (error: unknown) => String((error as { errno?: unknown }).errno ?? error));
+    const restAfter = await checksum(id, site, at);
+    expect([failure, restAfter]).toEqual(['EIO', rest]);
+    row('one bit of one block flipped in every copy: that block, and all others', '', failure, rest, restAfter, 'reading that block fails, never wrong bytes; all others are right');
+    await client.write(at, marker);
+    await client.flush();
+    await client.close();
+    const after = await checksum(id);
+    row('… the same block, written anew', '', '', before, after, 'the volume is right again');
+    expect(after).toBe(before);
+    await site.ask('volume', 'detach', id);
+    await site.ask('volume', 'delete', id);
   });
 
   it('a machine that restarted: the page cache of both copies is gone', async () => {
@@ -358,16 +397,23 @@ async function everyCopyHas(wanted: string): Promise<void> {
   await expect.poll(sumsOfCopies, { timeout: 40_000, interval: 1000 }).toEqual([wanted, wanted]);
 }
 
-async function writeMarker(marker: Uint8Array): Promise<void> {
+/** Single writes of which one is known; not flushed, so that they are in the journals and nowhere else yet. */
+async function writeRecords(count: number, which: number, marker: Uint8Array): Promise<void> {
   const client = await NbdClient.connect((await site.volume(volumeId)).attachments[0]?.nbd as string);
+  for (let i = 0; i < count; i++) await client.write(2 ** 21 + i * 2 ** 16, i === which ? marker : randomBytes(4096));
+  await client.close();
+}
+
+async function writeMarker(marker: Uint8Array, id = volumeId): Promise<void> {
+  const client = await NbdClient.connect((await site.volume(id)).attachments[0]?.nbd as string);
   await client.write(2 ** 20, marker);
   await client.flush();
   await client.close();
 }
 
 /** Where the copy holds this block as settled data, outside of journal and superblock. */
-function settledIn(server: string, block: Uint8Array): { readonly path: string; readonly at: number } | null {
-  for (const path of filesOf(server, /^(?!journal|superblock)/)) {
+function settledIn(server: string, block: Uint8Array, id = volumeId): { readonly path: string; readonly at: number } | null {
+  for (const path of filesOf(server, /^(?!journal|superblock)/, id)) {
     const at = find(path, block);
     if (at >= 0) return { path, at };
   }

@@ -1,8 +1,8 @@
 import { partyOf, type Address, type Message, type Party, type SendOutcome } from '@ashlar/actor';
-import type { Slab } from '@ashlar/protocol';
+import type { Frame, Slab } from '@ashlar/protocol';
 import type { LinkView } from './api.ts';
 import type { LinkEnd } from './links.ts';
-import { HANDSHAKE_MS, HELLO_BYTES_MAX, LINK_BATCH_BYTES_MAX, LINK_BUFFERED_BYTES_MAX, LINK_SILENT_MS, PARTIES_MAX, WIRE_VERSION } from './limits.ts';
+import { HANDSHAKE_MS, HELLO_BYTES_MAX, LINK_BATCH_BYTES_MAX, LINK_BUFFERED_BYTES_MAX, LINK_DIRECT_BYTES_MIN, LINK_SILENT_MS, PARTIES_MAX, WIRE_VERSION } from './limits.ts';
 import { WS_HEADER_BYTES_MAX } from './websocket/framing.ts';
 import type { LinkSocket, LinkSocketEvents } from './websocket/link-socket.ts';
 import { GrowingBatch, WireDecoder, WireEncoder } from './wire/envelope.ts';
@@ -24,7 +24,8 @@ interface Hello {
 const PARTY = /^[a-z0-9-]{1,63}$/;
 /** Batches kept for reuse by one link. */
 const SPARE_MAX = 4;
-const SPARE_BYTES_MAX = 2 * LINK_BATCH_BYTES_MAX;
+/** A batch of the records that one read of a client's large writes becomes. */
+const SPARE_BYTES_MAX = 8 * LINK_BATCH_BYTES_MAX;
 
 /** One WebSocket between two processes. Everything that one turn sends goes out as one message. */
 export class Link implements LinkSocketEvents {
@@ -82,18 +83,25 @@ export class Link implements LinkSocketEvents {
       this.#batch = this.#spare.pop() ?? new GrowingBatch(16 * 1024, WS_HEADER_BYTES_MAX);
       this.#end.atOutput(() => this.#flush());
     }
-    this.#encoder.encode(to, from, message, this.#batch);
     this.#sentMessages++;
+    const tail = this.#encoder.encode(to, from, message, this.#batch, LINK_DIRECT_BYTES_MIN);
+    if (tail !== null) {
+      this.#flush(tail);
+      return 'ok';
+    }
     if (this.#batch.length >= LINK_BATCH_BYTES_MAX) this.#flush();
     return 'ok';
   }
 
-  #flush(): void {
+  /** `tail`: a frame whose payload is sent from where it lies. */
+  #flush(tail: Frame | null = null): void {
     const batch = this.#batch;
     if (!batch || this.#closed) return;
     this.#batch = null;
-    this.#sentBytes += batch.length;
-    this.#socket.sendBinary(batch.bytes, batch.view, batch.at, () => {
+    const payload = tail?.payload ?? null;
+    this.#sentBytes += batch.length + (payload?.length ?? 0);
+    this.#socket.sendBinary(batch.bytes, batch.view, batch.at, payload, () => {
+      tail?.lease?.release();
       batch.clear();
       if (batch.bytes.length <= SPARE_BYTES_MAX && this.#spare.length < SPARE_MAX) this.#spare.push(batch);
     });

@@ -326,7 +326,7 @@ export class CopyDriver implements Effects {
       if (request.op(read.index) === Op.status) status.set(read, this.#status(request, read.index));
       bytes += REPLY_GAP_BYTES + (status.get(read)?.length ?? request.lengthBytes(read.index));
     }
-    const payload = this.#replies.take(bytes);
+    const { bytes: payload, lease } = this.#replies.take(bytes);
     const good: GrantedRead[] = [];
     const at: number[] = [];
     let position = 0;
@@ -347,8 +347,9 @@ export class CopyDriver implements Effects {
       at.push(start);
       position = start + (answer?.length ?? request.lengthBytes(read.index));
     }
-    if (good.length === 0) return;
+    if (good.length === 0) return lease.release();
     const reply = replyTo(request, epoch, good.length, payload.subarray(0, position));
+    reply.lease = lease;
     for (let k = 0; k < good.length; k++) {
       const { index } = good[k] as GrantedRead;
       const length = status.get(good[k] as GrantedRead)?.length ?? request.lengthBytes(index);

@@ -1,19 +1,25 @@
-/** Size of one piece: many replies share it, and it is freed as a whole when the last of them was sent. */
+import { SlabPool, type PayloadLease } from '@ashlar/protocol';
+
+/** Size of one piece: many replies share it. */
 const PIECE_BYTES = 2 ** 20;
 
 /** Memory for read replies: cut from large shared pieces, because allocating for each reply costs more than reading it from the page cache. */
 export class ReplyMemory {
-  #piece: Uint8Array = new Uint8Array(0);
+  readonly #pool = new SlabPool();
+  #piece = this.#pool.take(PIECE_BYTES);
   #used = 0;
 
-  take(bytes: number): Uint8Array {
-    if (bytes > PIECE_BYTES / 4) return new Uint8Array(bytes);
-    if (this.#used + bytes > this.#piece.length) {
-      this.#piece = new Uint8Array(new SharedArrayBuffer(PIECE_BYTES));
+  /** The lease is to be released when the reply was sent; a reply that is dropped is not seen again. */
+  take(bytes: number): { readonly bytes: Uint8Array; readonly lease: PayloadLease } {
+    // The same, cache-warm bytes again.
+    if (!this.#piece.leased) this.#used = 0;
+    if (this.#used + bytes > this.#piece.bytes.length) {
+      this.#piece.retire();
+      this.#piece = this.#pool.take(Math.max(PIECE_BYTES, bytes));
       this.#used = 0;
     }
-    const taken = this.#piece.subarray(this.#used, this.#used + bytes);
+    const taken = this.#piece.bytes.subarray(this.#used, this.#used + bytes);
     this.#used = (this.#used + bytes + 7) & ~7;
-    return taken;
+    return { bytes: taken, lease: this.#piece.lease() };
   }
 }

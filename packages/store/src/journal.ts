@@ -9,6 +9,8 @@ import { Segment, SEGMENT_HEADER_BYTES, writeSegmentHeader } from './segment.ts'
 /** Every so many records their position is remembered, for finding history. */
 const MARK_RECORDS = 32;
 const PADDING = new Uint8Array(PAGE_BYTES);
+/** Where records are read to first: one of a few blocks comes whole with one read. What is taken from it is copied at once. */
+const recordStart = new Uint8Array(4 * PAGE_BYTES);
 /** Files are named by slot, not by serial number: a file is used again for another segment. */
 const NAME = /^journal-([0-9]{4,})$/;
 
@@ -228,17 +230,17 @@ export class Journal {
 
   /** The record at this place, or null if none is. */
   read(segment: Segment, position: number, withPayload: boolean): StoredRecord | DiskError | null {
-    const page = new Uint8Array(PAGE_BYTES);
-    const error = segment.file.read(page, position);
+    const start = withPayload ? recordStart : recordStart.subarray(0, PAGE_BYTES);
+    const error = segment.file.read(start, position);
     if (error !== null) return error;
-    const header = parseRecordHeader(page, 0, { serial: segment.serial, position, life: segment.header.life });
+    const header = parseRecordHeader(start, 0, { serial: segment.serial, position, life: segment.header.life });
     if (header === null) return null;
     const wanted = withPayload ? header.headBytes + header.payloadBytes : header.headBytes;
     const bytes = new Uint8Array(wanted);
-    const inPage = Math.min(wanted, PAGE_BYTES - RECORD_HEADER_BYTES);
-    bytes.set(page.subarray(RECORD_HEADER_BYTES, RECORD_HEADER_BYTES + inPage));
-    if (wanted > inPage) {
-      const rest = segment.file.read(bytes.subarray(inPage), position + PAGE_BYTES);
+    const inStart = Math.min(wanted, start.length - RECORD_HEADER_BYTES);
+    bytes.set(start.subarray(RECORD_HEADER_BYTES, RECORD_HEADER_BYTES + inStart));
+    if (wanted > inStart) {
+      const rest = segment.file.read(bytes.subarray(inStart), position + start.length);
       if (rest !== null) return rest;
     }
     const frame = new Frame(bytes.subarray(0, header.headBytes), bytes.subarray(header.headBytes));

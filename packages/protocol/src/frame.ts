@@ -81,7 +81,7 @@ export class Frame {
 
   static create(kind: FrameKind, count: number, blockCount: number, payload: Uint8Array = EMPTY): Frame {
     assert(count <= FRAME_REQUESTS_MAX && payload.length <= FRAME_PAYLOAD_BYTES_MAX, 'frame within its limits');
-    const frame = new Frame(new Uint8Array(frameHeadBytes(count, blockCount)), payload);
+    const frame = new Frame(headMemory(frameHeadBytes(count, blockCount)), payload);
     const { view } = frame;
     view.setUint32(0, FRAME_MAGIC, true);
     view.setUint16(8, FRAME_VERSION, true);
@@ -188,6 +188,23 @@ export class Frame {
     this.view.setUint32(at, value >>> 0, true);
     this.view.setUint32(at + 4, Math.floor(value / HIGH), true);
   }
+}
+
+/** Heads are cut from pieces of this size: an allocation for each costs as much as the rest of its making, and its freeing more. */
+const HEADS_BYTES = 64 * 1024;
+let heads = EMPTY;
+let headsUsed = 0;
+
+/** Zeroed memory for a head. A piece is freed as a whole when none of its heads is in use; nothing of it is used twice. */
+function headMemory(bytes: number): Uint8Array {
+  if (bytes > HEADS_BYTES / 8) return new Uint8Array(bytes);
+  if (headsUsed + bytes > heads.length) {
+    heads = new Uint8Array(HEADS_BYTES);
+    headsUsed = 0;
+  }
+  const head = heads.subarray(headsUsed, headsUsed + bytes);
+  headsUsed += (bytes + 7) & ~7;
+  return head;
 }
 
 /** True if the operation changes the volume, and so takes a sequence number. */

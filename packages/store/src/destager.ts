@@ -1,7 +1,7 @@
 import { assert, BLOCK_BYTES, EXTENT_BLOCKS } from '@ashlar/words';
 import { Frame, FrameKind } from '@ashlar/protocol';
 import { BlockState } from './blocks.ts';
-import type { DiskError, PlacedBytes } from './disk.ts';
+import type { DiskError, Pieces } from './disk.ts';
 import type { ExtentPage } from './extent-page.ts';
 import type { ExtentStore } from './extents.ts';
 import { FILLED, LiveBlocks, STATE_MASK } from './live-blocks.ts';
@@ -41,7 +41,7 @@ export class Round {
   readonly #plan = new LiveBlocks();
   readonly #onEnd: () => void;
   /** What is given to the disk next, or is with it: in the buffer, in the order of its places. */
-  #pieces: PlacedBytes[] = [];
+  #table: number[] = [];
   /** The piece that is being extended: where it begins in the buffer, and its blocks. */
   #pieceFrom = 0;
   #pieceBlock = 0;
@@ -206,16 +206,18 @@ export class Round {
 
   #endPiece(): void {
     if (this.#pieceBlocks === 0) return;
-    this.#pieces.push({ bytes: this.#buffer.subarray(this.#pieceFrom, this.#pieceFrom + this.#pieceBlocks * BLOCK_BYTES), position: this.#pieceBlock * BLOCK_BYTES });
+    this.#table.push(this.#pieceFrom, this.#pieceBlocks * BLOCK_BYTES, this.#extents.filePosition(this.#pieceBlock));
     this.#pieceBlocks = 0;
   }
+
+  get #pieces(): Pieces { return { memory: this.#buffer, table: this.#table }; }
 
   #flush(): RoundStep {
     this.#endPiece();
     return this.#begin(() => {
-      this.#pieces = [];
+      this.#table = [];
       this.#batchBlocks = 0;
-    }, (done) => this.#extents.writeBlocks(this.#pieces, done));
+    }, (done) => this.#extents.writeBlocks(this.#fileEnd - 1, this.#pieces, done));
   }
 
   /** True if a record behind the round, itself committed and durable, has overwritten the block: the journal keeps that one. */
@@ -233,19 +235,17 @@ export class Round {
     const stop = Math.min(this.#pages.length, this.#pageAt + budgetBlocks);
     for (; this.#pageAt < stop; this.#pageAt++) {
       if (this.#pageBytes + 2 * PAGE_BYTES > buffer.length) return this.#flushPages();
-      const piece = this.#extents.sealPage(this.#pages[this.#pageAt] as ExtentPage, this.#lineage, this.number, buffer.subarray(this.#pageBytes, this.#pageBytes + 2 * PAGE_BYTES));
-      this.#pieces.push(piece);
-      this.#pageBytes += piece.bytes.length;
+      this.#pageBytes += this.#extents.sealPage(this.#pages[this.#pageAt] as ExtentPage, this.#lineage, this.number, buffer, this.#pageBytes, this.#table);
     }
     if (stop < this.#pages.length) return 'more';
-    if (this.#pieces.length > 0) return this.#flushPages();
+    if (this.#table.length > 0) return this.#flushPages();
     this.#phase = 'presence';
     return 'more';
   }
 
   #flushPages(): RoundStep {
     return this.#begin(() => {
-      this.#pieces = [];
+      this.#table = [];
       this.#pageBytes = 0;
     }, (done) => this.#extents.writePages(this.#pieces, done));
   }

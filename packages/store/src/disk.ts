@@ -10,10 +10,10 @@ export interface DiskError {
   readonly message: string;
 }
 
-/** Bytes and where in a file they go. */
-export interface PlacedBytes {
-  readonly bytes: Uint8Array;
-  readonly position: number;
+/** Pieces of one memory and where in a file they go. Thousands at a time: three numbers each (where it begins in memory, bytes, position) instead of objects. */
+export interface Pieces {
+  readonly memory: Uint8Array;
+  readonly table: readonly number[];
 }
 
 export interface DiskFile {
@@ -31,7 +31,7 @@ export interface DiskFile {
    * belong to the driver, what a read or a power cut finds at these places may be old or new, piece by piece, and a sync covers none of it.
    * Always essential. After an error any part may have been written.
    */
-  writeLater(pieces: readonly PlacedBytes[], done: (error: DiskError | null) => void): void;
+  writeLater(pieces: Pieces, done: (error: DiskError | null) => void): void;
   /** `read` in the background, by the same rules. */
   readLater(into: Uint8Array, position: number, done: (error: DiskError | null) => void): void;
   truncate(sizeBytes: number): DiskError | null;

@@ -1,7 +1,7 @@
 import { BLOCK_BYTES, EXTENT_BYTES } from '@ashlar/words';
 import type { VolumeTag } from '@ashlar/protocol';
 import { BlockState } from './blocks.ts';
-import type { Disk, DiskError, DiskFile, PlacedBytes } from './disk.ts';
+import type { Disk, DiskError, DiskFile, Pieces } from './disk.ts';
 import { ExtentPage } from './extent-page.ts';
 import { PAGE_BYTES } from './limits.ts';
 import { pageMark, Presence, PresenceMap } from './presence.ts';
@@ -128,23 +128,25 @@ export class ExtentStore {
   }
 
   /**
-   * Seals a changed page for the slot that the older rounds do not need. Its bytes go to `into`, which has room for two pages; the result is where
-   * they are to be written in the file of pages, with what `writePages` does.
+   * Seals a changed page for the slot that the older rounds do not need, and adds it to what `writePages` is to write: its bytes go to `at` of the
+   * memory, where there is room for two pages. The bytes that it took.
    */
-  sealPage(page: ExtentPage, lineage: number, round: number, into: Uint8Array): PlacedBytes {
+  sealPage(page: ExtentPage, lineage: number, round: number, memory: Uint8Array, at: number, table: number[]): number {
     const slot = page.slot === 0 ? 1 : 0;
     const generation = page.generation !== 0 && pageMark(page.generation) === pageMark(round) ? round - 1 : round;
     page.seal(this.#tag, lineage, generation);
-    into.set(page.bytes);
+    memory.set(page.bytes, at);
     // A new page takes both slots: what an earlier life of the extent left in the other one could bear the same mark.
     const fresh = page.slot < 0;
-    if (fresh) into.set(page.bytes, PAGE_BYTES);
+    if (fresh) memory.set(page.bytes, at + PAGE_BYTES);
     page.slot = slot;
     this.presence.set(page.extent, pageMark(generation));
-    return { bytes: into.subarray(0, fresh ? 2 * PAGE_BYTES : PAGE_BYTES), position: (page.extent * 2 + (fresh ? 0 : slot)) * PAGE_BYTES };
+    const bytes = fresh ? 2 * PAGE_BYTES : PAGE_BYTES;
+    table.push(at, bytes, (page.extent * 2 + (fresh ? 0 : slot)) * PAGE_BYTES);
+    return bytes;
   }
 
-  writePages(pieces: readonly PlacedBytes[], done: (error: DiskError | null) => void): DiskError | null {
+  writePages(pieces: Pieces, done: (error: DiskError | null) => void): DiskError | null {
     return this.#writeLater(PAGES_FILE, pieces, done);
   }
 
@@ -173,13 +175,17 @@ export class ExtentStore {
     return 'code' in file ? file : file.read(into, offset % this.#dataFileBytes);
   }
 
-  /** Writes whole blocks, in the background. Positions are the volume's; all of them lie in one data file (see fileEnd). Null: `done` follows. */
-  writeBlocks(pieces: readonly PlacedBytes[], done: (error: DiskError | null) => void): DiskError | null {
-    const size = this.#dataFileBytes;
-    return this.#writeLater(this.#dataName((pieces[0] as PlacedBytes).position), pieces.map(({ bytes, position }) => ({ bytes, position: position % size })), done);
+  /** Writes whole blocks, in the background, all to the data file of `block`, at the places that `filePosition` gives. Null: `done` follows. */
+  writeBlocks(block: number, pieces: Pieces, done: (error: DiskError | null) => void): DiskError | null {
+    return this.#writeLater(this.#dataName(block * BLOCK_BYTES), pieces, done);
   }
 
-  #writeLater(name: string, pieces: readonly PlacedBytes[], done: (error: DiskError | null) => void): DiskError | null {
+  /** Where a block lies in its data file. */
+  filePosition(block: number): number {
+    return (block * BLOCK_BYTES) % this.#dataFileBytes;
+  }
+
+  #writeLater(name: string, pieces: Pieces, done: (error: DiskError | null) => void): DiskError | null {
     const file = this.#openOrCreate(name);
     if ('code' in file) return file;
     this.#dirty.add(file);

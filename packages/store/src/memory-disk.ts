@@ -1,5 +1,5 @@
 import { checksum, type Prng } from '@ashlar/words';
-import type { Disk, DiskError, DiskErrorCode, DiskFile, PlacedBytes } from './disk.ts';
+import type { Disk, DiskError, DiskErrorCode, DiskFile, Pieces } from './disk.ts';
 import { MemoryFileContent, type MemoryImage } from './memory-file.ts';
 
 /** One call that reached the disk, as the recording and the fault hook see it. */
@@ -234,9 +234,10 @@ export class MemoryDisk implements Disk {
       return null;
     };
     const write = (buffers: readonly Uint8Array[], position: number): DiskError | null => (alive() ? this.#write(name, content, buffers, position) : failure('EIO', `write ${name}`));
-    const writeAll = (pieces: readonly PlacedBytes[]): DiskError | null => {
-      for (const { bytes, position } of pieces) {
-        const error = write([bytes], position);
+    const writeAll = ({ memory, table }: Pieces, from: number, until: number): DiskError | null => {
+      for (let k = 3 * from; k < 3 * until; k += 3) {
+        const at = table[k] as number;
+        const error = write([memory.subarray(at, at + (table[k + 1] as number))], table[k + 2] as number);
         if (error !== null) return error;
       }
       return null;
@@ -248,9 +249,10 @@ export class MemoryDisk implements Disk {
       write: (buffers, position) => write(buffers, position),
       writeLater: (pieces, done) => {
         // Some of it happens at once, the rest at its end: what comes in between finds both.
-        const half = pieces.length >> 1;
-        const early = writeAll(pieces.slice(0, half));
-        this.#later(() => { if (alive()) done(early ?? writeAll(pieces.slice(half))); });
+        const count = pieces.table.length / 3;
+        const half = count >> 1;
+        const early = writeAll(pieces, 0, half);
+        this.#later(() => { if (alive()) done(early ?? writeAll(pieces, half, count)); });
       },
       readLater: (into, position, done) => this.#later(() => { if (alive()) done(read(into, position)); }),
       truncate: (sizeBytes) => {

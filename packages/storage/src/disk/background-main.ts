@@ -13,48 +13,49 @@ function carryOut({ fd, memory, kind, table }: BackgroundJob): void {
   for (let k = 0; k < table.length;) k = kind === 'read' ? readOne(fd, memory, table, k) : writeRun(fd, memory, table, k);
 }
 
-function pieceAt(memory: SharedArrayBuffer, table: Float64Array, k: number): Uint8Array {
-  return new Uint8Array(memory, table[k] as number, table[k + 1] as number);
-}
-
-function readOne(fd: number, memory: SharedArrayBuffer, table: Float64Array, k: number): number {
-  const into = pieceAt(memory, table, k);
+function readOne(fd: number, memory: Uint8Array, table: Float64Array, k: number): number {
+  const from = table[k] as number;
+  const length = table[k + 1] as number;
   const position = table[k + 2] as number;
   let done = 0;
-  while (done < into.length) {
-    const count = readSync(fd, into, done, into.length - done, position + done);
+  while (done < length) {
+    const count = readSync(fd, memory, from + done, length - done, position + done);
     if (count === 0) break;
     done += count;
   }
-  into.fill(0, done);
+  memory.fill(0, from + done, from + length);
   return k + 3;
 }
 
 /** Writes the piece at `k` and those that lie right behind it with one call. */
-function writeRun(fd: number, memory: SharedArrayBuffer, table: Float64Array, k: number): number {
+function writeRun(fd: number, memory: Uint8Array, table: Float64Array, k: number): number {
   const position = table[k + 2] as number;
-  const pieces: Uint8Array[] = [];
-  let total = 0;
-  let next = k;
-  while (next < table.length && pieces.length < PIECES_MAX && table[next + 2] === position + total) {
-    const piece = pieceAt(memory, table, next);
-    pieces.push(piece);
-    total += piece.length;
+  let total = table[k + 1] as number;
+  let next = k + 3;
+  while (next < table.length && next < k + 3 * PIECES_MAX && table[next + 2] === position + total) {
+    total += table[next + 1] as number;
     next += 3;
   }
-  const written = pieces.length === 1 ? writeSync(fd, pieces[0] as Uint8Array, 0, total, position) : writevSync(fd, pieces, position);
-  if (written < total) finish(fd, pieces, position, written);
+  if (next === k + 3) {
+    if (writeSync(fd, memory, table[k] as number, total, position) < total) writeRest(fd, [pieceAt(memory, table, k)], position);
+    return next;
+  }
+  const pieces: Uint8Array[] = [];
+  for (let at = k; at < next; at += 3) pieces.push(pieceAt(memory, table, at));
+  if (writevSync(fd, pieces, position) < total) writeRest(fd, pieces, position);
   return next;
 }
 
-/** A write may take less than all when a disk is about to be full. */
-function finish(fd: number, pieces: readonly Uint8Array[], position: number, written: number): void {
+function pieceAt(memory: Uint8Array, table: Float64Array, k: number): Uint8Array {
+  const from = table[k] as number;
+  return memory.subarray(from, from + (table[k + 1] as number));
+}
+
+/** A call may write less than all when a disk is about to be full: piece by piece then, until it is written or the disk says why not. */
+function writeRest(fd: number, pieces: readonly Uint8Array[], position: number): void {
   let at = position;
-  let skip = written;
   for (const piece of pieces) {
-    let done = Math.min(skip, piece.length);
-    skip -= done;
-    while (done < piece.length) {
+    for (let done = 0; done < piece.length;) {
       const count = writeSync(fd, piece, done, piece.length - done, at + done);
       if (count === 0) throw Object.assign(new Error('nothing was written'), { code: 'EIO' });
       done += count;

@@ -6,7 +6,7 @@ export interface BackgroundJob {
   readonly id: number;
   readonly kind: 'read' | 'write';
   readonly fd: number;
-  readonly memory: SharedArrayBuffer;
+  readonly memory: Uint8Array;
   readonly table: Float64Array;
 }
 
@@ -75,6 +75,7 @@ export class Background {
       setImmediate(() => done(failure));
       return;
     }
+    assert(job.memory.buffer instanceof SharedArrayBuffer, 'what another thread reads or writes is shared memory');
     const id = this.#nextId++;
     if (this.#waiting.size === 0) this.#port.ref();
     this.#waiting.set(id, { owner, done });

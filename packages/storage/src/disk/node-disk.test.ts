@@ -49,6 +49,43 @@ describe.each([1, 3])('the disk port over %i directories', (count) => {
     root = mkdtempSync(join(tmpdir(), 'node-disk-'));
   });
 
+  it('reads and writes many pieces in the background, and waits for them where it must', async () => {
+    const disk = new NodeDisk(directories(count));
+    const target = file(disk.create('data-0000'));
+    const memory = new Uint8Array(new SharedArrayBuffer(4 * EXTENT_BYTES));
+    memory.forEach((_, i) => { memory[i] = (i * 7) & 0xff; });
+    // One long run across extents, two neighbours that lie apart in memory, one alone.
+    const table = [0, 2 * EXTENT_BYTES, EXTENT_BYTES / 2, 3 * EXTENT_BYTES, BLOCK_BYTES, 3 * EXTENT_BYTES, 100, BLOCK_BYTES, 3 * EXTENT_BYTES + BLOCK_BYTES, 7, 1, 5 * EXTENT_BYTES];
+    expect(await new Promise((resolve) => { target.writeLater({ memory, table }, resolve); })).toBe(null);
+    expect(target.sizeBytes).toBe(5 * EXTENT_BYTES + 1);
+    const into = new Uint8Array(new SharedArrayBuffer(6 * EXTENT_BYTES)).fill(9);
+    let failed: unknown = 'not called';
+    target.readLater(into, 0, (error) => { failed = error; });
+    expect(failed).toBe('not called');
+    disk.settle();
+    expect(failed).toBe(null);
+    const wanted = new Uint8Array(6 * EXTENT_BYTES);
+    for (let k = 0; k < table.length; k += 3) wanted.set(memory.subarray(table[k], (table[k] as number) + (table[k + 1] as number)), table[k + 2]);
+    expect(checksum(into)).toBe(checksum(wanted));
+    disk.settle();
+    target.close();
+  });
+
+  it('says why work in the background failed, to whom it belongs', async () => {
+    const [one, other] = [new NodeDisk(directories(count)), new NodeDisk(directories(count))];
+    const memory = new Uint8Array(new SharedArrayBuffer(BLOCK_BYTES));
+    const far = file(one.create('journal-0000'));
+    const near = file(other.create('journal-0000'));
+    const ends: string[] = [];
+    // Beyond what any file system allows.
+    const failed = new Promise((resolve) => { far.writeLater({ memory, table: [0, BLOCK_BYTES, 2 ** 52] }, (error) => { ends.push('far'); resolve(error); }); });
+    near.readLater(memory, 0, () => { ends.push('near'); });
+    other.settle();
+    expect(ends).toContain('near');
+    expect(await failed).toMatchObject({ code: expect.stringMatching(/EIO|ENOSPC/) });
+    expect(ends).toEqual(expect.arrayContaining(['far', 'near']));
+  });
+
   it('reads back what was written, anywhere, in pieces, across the extents of a striped file', async () => {
     const paths = directories(count);
     const disk = new NodeDisk(paths);

@@ -1,6 +1,6 @@
 import { closeSync, constants, existsSync, fdatasync, fsync, fsyncSync, fdatasyncSync, fstatSync, ftruncateSync, openSync, readdirSync, readSync, statfsSync, unlinkSync, writeSync, writevSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Disk, DiskError, DiskErrorCode, DiskFile, PlacedBytes } from '@ashlar/store';
+import type { Disk, DiskError, DiskErrorCode, DiskFile, Pieces } from '@ashlar/store';
 import { assert } from '@ashlar/words';
 import { Background, type BackgroundFailure } from './background.ts';
 import { StripedFile } from './striped-file.ts';
@@ -198,32 +198,25 @@ class NodeFile implements DiskFile {
     }
   }
 
-  writeLater(pieces: readonly PlacedBytes[], done: (error: DiskError | null) => void): void {
-    const end = pieces.reduce((most, { bytes, position }) => Math.max(most, position + bytes.length), 0);
+  writeLater(pieces: Pieces, done: (error: DiskError | null) => void): void {
+    const { table } = pieces;
+    let end = 0;
+    for (let k = 0; k < table.length; k += 3) end = Math.max(end, (table[k + 1] as number) + (table[k + 2] as number));
     this.#background('write', pieces, (error) => {
-      this.#sizeBytes = error === null ? Math.max(this.#sizeBytes, end) : Math.max(this.#sizeBytes, fstatSync(this.#fd).size);
+      this.#sizeBytes = Math.max(this.#sizeBytes, error === null ? end : fstatSync(this.#fd).size);
       done(error);
     });
   }
 
   readLater(into: Uint8Array, position: number, done: (error: DiskError | null) => void): void {
-    this.#background('read', [{ bytes: into, position }], done);
+    this.#background('read', { memory: into, table: [0, into.length, position] }, done);
   }
 
-  #background(kind: 'read' | 'write', pieces: readonly PlacedBytes[], done: (error: DiskError | null) => void): void {
-    assert(!this.#closed && pieces.length > 0, 'an open file has something to do');
-    const memory = (pieces[0] as PlacedBytes).bytes.buffer;
-    assert(memory instanceof SharedArrayBuffer, 'what another thread reads or writes is shared memory');
-    const table = new Float64Array(pieces.length * 3);
-    pieces.forEach(({ bytes, position }, k) => {
-      assert(bytes.buffer === memory, 'the pieces lie in one memory');
-      table[3 * k] = bytes.byteOffset;
-      table[3 * k + 1] = bytes.length;
-      table[3 * k + 2] = position;
-    });
+  #background(kind: 'read' | 'write', pieces: Pieces, done: (error: DiskError | null) => void): void {
+    assert(!this.#closed && pieces.table.length > 0, 'an open file has something to do');
     this.#disk.background += 1;
     this.#jobs += 1;
-    Background.ofThread.begin(this.#disk, { kind, fd: this.#fd, memory, table }, (failure) => {
+    Background.ofThread.begin(this.#disk, { kind, fd: this.#fd, memory: pieces.memory, table: Float64Array.from(pieces.table) }, (failure) => {
       this.#disk.background -= 1;
       this.#jobs -= 1;
       done(failure === null ? null : backgroundError(failure));

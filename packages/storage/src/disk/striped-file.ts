@@ -1,4 +1,4 @@
-import type { DiskError, DiskFile, PlacedBytes } from '@ashlar/store';
+import type { DiskError, DiskFile, Pieces } from '@ashlar/store';
 import { EXTENT_BYTES } from '@ashlar/words';
 
 /** One file over several disks: extent by extent in turn. */
@@ -54,12 +54,13 @@ export class StripedFile implements DiskFile {
     return flush();
   }
 
-  writeLater(pieces: readonly PlacedBytes[], done: (error: DiskError | null) => void): void {
-    const parts = this.#files.map((): PlacedBytes[] => []);
-    for (const { bytes, position } of pieces) {
-      for (let from = 0; from < bytes.length;) {
-        const { index, at, length } = this.#place(position + from, bytes.length - from);
-        (parts[index] as PlacedBytes[]).push({ bytes: bytes.subarray(from, from + length), position: at });
+  writeLater({ memory, table }: Pieces, done: (error: DiskError | null) => void): void {
+    const parts = this.#files.map((): number[] => []);
+    for (let k = 0; k < table.length; k += 3) {
+      const bytes = table[k + 1] as number;
+      for (let from = 0; from < bytes;) {
+        const { index, at, length } = this.#place((table[k + 2] as number) + from, bytes - from);
+        (parts[index] as number[]).push((table[k] as number) + from, length, at);
         from += length;
       }
     }
@@ -67,7 +68,7 @@ export class StripedFile implements DiskFile {
     parts.forEach((part, index) => {
       if (part.length === 0) return;
       begin();
-      (this.#files[index] as DiskFile).writeLater(part, one);
+      (this.#files[index] as DiskFile).writeLater({ memory, table: part }, one);
     });
   }
 

@@ -27,17 +27,19 @@ const HEADING = '# Scale\n\nEach section is one slice of `pnpm scale`, with its 
 
 /** Puts one part's figures into the result file; the other parts stay as they are. */
 export function keep(file: string, part: Part, command: string, steal: string, figures: readonly Figure[]): void {
-  const sections = existsSync(file) ? sectionsOf(readFileSync(file, 'utf8')) : new Map<Part, string>();
+  const sections = existsSync(file) ? sectionsOf(readFileSync(file, 'utf8')) : new Map<string, string>();
   sections.set(part, sectionOf(part, command, steal, figures));
-  const ordered = PARTS.flatMap((name) => sections.get(name) ?? []);
+  const names = [...PARTS, ...[...sections.keys()].filter((name) => !(PARTS as readonly string[]).includes(name))];
+  const ordered = names.flatMap((name) => sections.get(name) ?? []);
   writeFileSync(file, `${HEADING}\n${ordered.join('\n')}`);
 }
 
-function sectionsOf(text: string): Map<Part, string> {
-  const sections = new Map<Part, string>();
+/** By their headings; those that are none of our parts were written by hand, and stay behind the others. */
+function sectionsOf(text: string): Map<string, string> {
+  const sections = new Map<string, string>();
   for (const section of text.split(/^(?=## )/m)) {
-    const part = PARTS.find((name) => section.startsWith(`## ${name}\n`));
-    if (part !== undefined) sections.set(part, `${section.trimEnd()}\n`);
+    const heading = /^## (.+)\n/.exec(section)?.[1];
+    if (heading !== undefined) sections.set(heading, `${section.trimEnd()}\n`);
   }
   return sections;
 }

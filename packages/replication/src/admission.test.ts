@@ -153,8 +153,19 @@ describe('a copy is let in', () => {
     p.tick(TICK_MS);
     p.adopted(C, { attempt: 51, incarnation: 33 });
     expect(p.core.state.leader?.required).toHaveLength(2);
-    p.tick(SILENT_MS * 9);
+    for (let gone = 0; gone < 2 * SILENT_MS; gone += TICK_MS) p.tick(TICK_MS);
     expect(p.core.state.leader?.required).toHaveLength(2);
+  });
+
+  test('that a mirror falls silent meanwhile does not cost the one that joins', () => {
+    const p = withLearner();
+    p.progress(C);
+    p.request(1, [[1, 'write', 1]]);
+    for (let gone = 0; gone < 2 * SILENT_MS; gone += TICK_MS) {
+      p.leases.heard.set(C, p.nowMs);
+      p.tick(TICK_MS);
+    }
+    expect(p.core.state.leader?.joiner?.serverId).toBe(C);
   });
 
   test('that a mirror starts anew changes nothing for the one that joins', () => {

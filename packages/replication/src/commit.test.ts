@@ -24,7 +24,9 @@ describe('what an answer waits for', () => {
 
   test('one copy alone tells nobody of its commits', () => {
     const p = new Alone(A).serves(configurationOf([A], { copiesWanted: 1 }));
+    p.tick(TICK_MS);
     expect(p.request(1, [[1, 'write', 1]])).toEqual(['append 2-2 epoch=1 sender=1 committed=1 number=1', 'commit 2', 'reply 1 1 [1] ok']);
+    expect(p.request(1, [[2, 'write', 1], [3, 'fua', 1]])).toEqual(['append 3-4 epoch=1 sender=1 committed=2 number=3', 'commit 4', 'reply 1 1 [2] ok', 'sync']);
   });
 
   test('a session that was replaced meanwhile hears of nothing that it had under way', () => {

@@ -230,6 +230,8 @@ describe('the record of a frame', () => {
     expect([record?.requestNumber(0), record?.crc(0), record?.payloadAt(0)]).toEqual([4, 4000, 3 * BLOCK_BYTES]);
     expect(p.synced()).toEqual(['reply 2 1 [3] ok']);
     expect(p.request(2, [[2, 'write', 2]])).toEqual(['reply 2 1 [2] ok']);
+    p.request(2, [[2, 'write', 2], [5, 'trim', 5]]);
+    expect(p.log.frames.at(-1)).toMatchObject({ count: 1, blockCount: 0, payloadBytes: 0, number: 5 });
   });
 
   test('of a new attach counts anew', () => {

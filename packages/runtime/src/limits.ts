@@ -24,8 +24,6 @@ export const FRAME_HEAD_BYTES_MAX = 104 + FRAME_REQUESTS_MAX * 32 + 4 * (FRAME_P
 export const LINK_MESSAGE_BYTES_MAX = FRAME_PAYLOAD_BYTES_MAX + FRAME_HEAD_BYTES_MAX + 64 * 2 ** 10;
 /** A batch is sent when it has grown to this, before its turn ends. Larger ones only make the receiver join more socket reads. */
 export const LINK_BATCH_BYTES_MAX = 256 * 2 ** 10;
-/** A payload of so many bytes, which stays as it is until it was taken, is not copied into a batch first: a second buffer in a write costs about a microsecond, as does copying 16 KiB. */
-export const LINK_DIRECT_BYTES_MIN = 32 * 2 ** 10;
 /** Bytes that wait in a link before senders get `busy`. One largest frame may be on its way and a second be built. */
 export const LINK_BUFFERED_BYTES_MAX = 64 * 2 ** 20;
 /** Addresses that a link remembers by number, in each direction. The oldest is renumbered beyond it. */

@@ -1,8 +1,8 @@
 import { partyOf, type Address, type Message, type Party, type SendOutcome } from '@ashlar/actor';
-import type { Frame, Slab } from '@ashlar/protocol';
+import type { Slab } from '@ashlar/protocol';
 import type { LinkView } from './api.ts';
 import type { LinkEnd } from './links.ts';
-import { HANDSHAKE_MS, HELLO_BYTES_MAX, LINK_BATCH_BYTES_MAX, LINK_BUFFERED_BYTES_MAX, LINK_DIRECT_BYTES_MIN, LINK_SILENT_MS, PARTIES_MAX, WIRE_VERSION } from './limits.ts';
+import { HANDSHAKE_MS, HELLO_BYTES_MAX, LINK_BATCH_BYTES_MAX, LINK_BUFFERED_BYTES_MAX, LINK_SILENT_MS, PARTIES_MAX, WIRE_VERSION } from './limits.ts';
 import { WS_HEADER_BYTES_MAX } from './websocket/framing.ts';
 import type { LinkSocket, LinkSocketEvents } from './websocket/link-socket.ts';
 import { GrowingBatch, WireDecoder, WireEncoder } from './wire/envelope.ts';
@@ -83,25 +83,18 @@ export class Link implements LinkSocketEvents {
       this.#batch = this.#spare.pop() ?? new GrowingBatch(16 * 1024, WS_HEADER_BYTES_MAX);
       this.#end.atOutput(() => this.#flush());
     }
+    this.#encoder.encode(to, from, message, this.#batch);
     this.#sentMessages++;
-    const tail = this.#encoder.encode(to, from, message, this.#batch, LINK_DIRECT_BYTES_MIN);
-    if (tail !== null) {
-      this.#flush(tail);
-      return 'ok';
-    }
     if (this.#batch.length >= LINK_BATCH_BYTES_MAX) this.#flush();
     return 'ok';
   }
 
-  /** `tail`: a frame whose payload is sent from where it lies. */
-  #flush(tail: Frame | null = null): void {
+  #flush(): void {
     const batch = this.#batch;
     if (!batch || this.#closed) return;
     this.#batch = null;
-    const payload = tail?.payload ?? null;
-    this.#sentBytes += batch.length + (payload?.length ?? 0);
-    this.#socket.sendBinary(batch.bytes, batch.view, batch.at, payload, () => {
-      tail?.lease?.release();
+    this.#sentBytes += batch.length;
+    this.#socket.sendBinary(batch.bytes, batch.view, batch.at, () => {
       batch.clear();
       if (batch.bytes.length <= SPARE_BYTES_MAX && this.#spare.length < SPARE_MAX) this.#spare.push(batch);
     });

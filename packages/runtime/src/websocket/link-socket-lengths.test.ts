@@ -114,22 +114,21 @@ describe('messages of a link\'s WebSocket', () => {
     expect(heard.said).toEqual(expected.said.slice(0, 4));
   });
 
-  it('arrive at its like, both ways, with a tail behind a batch', async () => {
+  it('arrive at its like, both ways', async () => {
     const client = LinkSocket.dial({ path }, 'secret', pool);
     const answers = new Heard();
     client.events = answers;
     closers.push(() => client.terminate());
     const { link, heard } = await next.promise;
     await answers.until(1);
-    const batch = new Uint8Array(WS_HEADER_BYTES_MAX + 1000);
-    batch.set(bytes(1000, 5), WS_HEADER_BYTES_MAX);
-    const whole = Buffer.concat([bytes(1000, 5), bytes(200_000, 6)]);
+    const batch = new Uint8Array(WS_HEADER_BYTES_MAX + 200_000);
+    batch.set(bytes(200_000, 6), WS_HEADER_BYTES_MAX);
     const expected = new Heard();
-    expected.binary(whole);
+    expected.binary(bytes(200_000, 6));
     for (const [from, to] of [[client, heard], [link, answers]] as const) {
       to.said.length = 0;
       let taken = 0;
-      from.sendBinary(batch, new DataView(batch.buffer), batch.length, bytes(200_000, 6), () => { taken++; });
+      from.sendBinary(batch, new DataView(batch.buffer), batch.length, () => { taken++; });
       await to.until(1);
       expect(to.said).toEqual(expected.said);
       expect(taken).toBe(1);

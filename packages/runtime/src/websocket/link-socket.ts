@@ -102,18 +102,10 @@ export class LinkSocket {
   get bufferedBytes(): number { return this.#socket.writableLength; }
   get remote(): string { return this.#socket.remoteAddress ?? 'unix'; }
 
-  /** A binary message: bytes[WS_HEADER_BYTES_MAX, end), then the tail. They may change again when `sent` is called, which it also is if they are lost. */
-  sendBinary(bytes: Uint8Array, view: DataView, end: number, tail: Uint8Array | null, sent: () => void): void {
-    const start = writeHeader(view, WS_HEADER_BYTES_MAX, Opcode.binary, end - WS_HEADER_BYTES_MAX + (tail?.length ?? 0), this.side === 'client');
-    const socket = this.#socket;
-    if (tail === null) {
-      socket.write(bytes.subarray(start, end), sent);
-      return;
-    }
-    socket.cork();
-    socket.write(bytes.subarray(start, end));
-    socket.write(tail, sent);
-    socket.uncork();
+  /** A binary message: bytes[WS_HEADER_BYTES_MAX, end). They may change again when `sent` is called, which it also is if they are lost. */
+  sendBinary(bytes: Uint8Array, view: DataView, end: number, sent: () => void): void {
+    const start = writeHeader(view, WS_HEADER_BYTES_MAX, Opcode.binary, end - WS_HEADER_BYTES_MAX, this.side === 'client');
+    this.#socket.write(bytes.subarray(start, end), sent);
   }
 
   sendText(text: string): void { this.#send(Opcode.text, Buffer.from(text)); }

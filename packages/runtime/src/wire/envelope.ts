@@ -56,17 +56,17 @@ export interface BatchTarget {
   reserve(length: number): void;
 }
 
-/** One direction of a link, at the sending end. Copies what it is given: the caller's buffers are free when it returns. */
+/** One direction of a link, at the sending end. Copies everything it is given: the caller's buffers are free when it returns. */
 export class WireEncoder {
   readonly #numbers = new Map<string, number>();
   readonly #addressOf: (string | undefined)[] = [];
   #next = 0;
 
   /**
-   * Appends the message's envelope to the target. Of requests and replies with payloads from `directBytesMin` on, whose owners leave them as they are
-   * until they were answered or the lease is released, all but the payload: their frame is returned, and the payload must follow in the same batch.
+   * Appends the message's envelope to the target. The lease of a reply's payload is released: it was copied. (Sending large ones from where they lie
+   * was slower: memory that is free again at once is used again while it is in the processor's cache.)
    */
-  encode(to: Address, from: Address, message: Message, target: BatchTarget, directBytesMin = Infinity): Frame | null {
+  encode(to: Address, from: Address, message: Message, target: BatchTarget): void {
     let toNumber = this.#numbers.get(to) ?? this.#introduce(to, target);
     const fromNumber = this.#numbers.get(from) ?? this.#introduce(from, target);
     // The sender may just have been given the receiver's number, if that was the oldest.
@@ -74,23 +74,17 @@ export class WireEncoder {
     if (Object.hasOwn(HOT_CODES, message.kind)) {
       const hot = message as HotMessage;
       const length = hotBytes(hot);
-      const direct = (hot.kind === 'replies' || hot.kind === 'requests') && hot.frame.payload.length >= directBytesMin ? hot.frame : null;
-      const copied = direct === null ? length : length - direct.payload.length;
-      this.#header(target, HOT_CODES[hot.kind], toNumber, fromNumber, length, copied);
-      encodeHot(hot, target.bytes, target.view, target.at, direct !== null);
-      target.at += copied;
-      if (direct === null && hot.kind === 'replies') release(hot.frame);
-      return direct;
+      this.#header(target, HOT_CODES[hot.kind], toNumber, fromNumber, length);
+      encodeHot(hot, target.bytes, target.view, target.at);
+      target.at += length;
+      if (hot.kind === 'replies') release(hot.frame);
+      return;
     }
     const entry = COLD_BY_KIND.get(message.kind);
-    if (entry === undefined) {
-      this.#body(target, PLAIN_CODE, toNumber, fromNumber, encodePlain(message));
-      return null;
-    }
+    if (entry === undefined) return this.#body(target, PLAIN_CODE, toNumber, fromNumber, encodePlain(message));
     const body = entry.type.encode(entry.body.toWire(message) as Record<string, unknown>).finish();
     if (body.length > COLD_BYTES_MAX) throw new Defect(`a ${message.kind} message of ${body.length} bytes`);
     this.#body(target, entry.code, toNumber, fromNumber, body);
-    return null;
   }
 
   #body(target: BatchTarget, code: number, to: number, from: number, body: Uint8Array): void {
@@ -99,8 +93,8 @@ export class WireEncoder {
     target.at += body.length;
   }
 
-  #header(target: BatchTarget, code: number, to: number, from: number, length: number, copied = length): void {
-    target.reserve(ENVELOPE_BYTES + copied);
+  #header(target: BatchTarget, code: number, to: number, from: number, length: number): void {
+    target.reserve(ENVELOPE_BYTES + length);
     const { view, at } = target;
     view.setUint32(at, length, true);
     view.setUint16(at + 4, code, true);

@@ -28,10 +28,10 @@ export function hotBytes(message: HotMessage): number {
   }
 }
 
-/** Writes the body at `at`; `hotBytes` bytes must be free there. `headOnly`: all but the frame's payload, which comes last. */
-export function encodeHot(message: HotMessage, target: Uint8Array, view: DataView, at: number, headOnly = false): void {
+/** Writes the body at `at`; `hotBytes` bytes must be free there. */
+export function encodeHot(message: HotMessage, target: Uint8Array, view: DataView, at: number): void {
   switch (message.kind) {
-    case 'append': return putFrame(message.frame, target, at, headOnly);
+    case 'append': return putFrame(message.frame, target, at);
     case 'progress':
       view.setFloat64(at, message.epoch, true);
       view.setFloat64(at + 8, message.attempt, true);
@@ -41,11 +41,11 @@ export function encodeHot(message: HotMessage, target: Uint8Array, view: DataVie
       return;
     case 'requests': case 'replies':
       view.setFloat64(at, message.sessionId, true);
-      return putFrame(message.frame, target, at + 8, headOnly);
+      return putFrame(message.frame, target, at + 8);
     case 'fill':
       view.setFloat64(at, message.epoch, true);
       view.setFloat64(at + 8, message.extent, true);
-      return putFrame(message.frame, target, at + 16, headOnly);
+      return putFrame(message.frame, target, at + 16);
     default: return message satisfies never;
   }
 }
@@ -66,9 +66,9 @@ export function decodeHot(code: number, bytes: Uint8Array, view: DataView, at: n
 
 function frameBytes(frame: Frame): number { return frame.head.length + frame.payload.length; }
 
-function putFrame(frame: Frame, target: Uint8Array, at: number, headOnly: boolean): void {
+function putFrame(frame: Frame, target: Uint8Array, at: number): void {
   target.set(frame.head, at);
-  if (!headOnly && frame.payload.length > 0) target.set(frame.payload, at + frame.head.length);
+  if (frame.payload.length > 0) target.set(frame.payload, at + frame.head.length);
 }
 
 function takeFrame(bytes: Uint8Array, at: number, end: number, memory: Slab | null): Frame {

@@ -1,6 +1,6 @@
 import type { Configuration } from '@ashlar/protocol';
 import { describe, expect, test } from 'vitest';
-import { JOIN_LAG_MAX, JOIN_PATIENCE_MS, LEASE_MS, REPEAT_MS, SILENT_MS, TICK_MS } from './limits.ts';
+import { JOIN_LAG_MAX, JOIN_PATIENCE_MS, REPEAT_MS, SILENT_MS, TICK_MS } from './limits.ts';
 import { Alone } from './testing/alone.ts';
 import { A, B, C, configurationOf, FRESH } from './testing/group.ts';
 

@@ -1,6 +1,6 @@
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { ROOT } from '../site/site.ts';
 import { compare, profile } from './comparison.ts';
 import { parseOptions, USAGE, type BenchOptions } from './options.ts';
@@ -9,7 +9,7 @@ import { markdown } from './report.ts';
 /** `pnpm bench`: our volumes beside what exists, in the same run. Results are kept as text and as figures, and gone on with. */
 async function bench(options: BenchOptions): Promise<void> {
   const results = options.results ?? join(ROOT, 'docs/results');
-  const directory = options.directory ?? mkdtempSync(join(tmpdir(), 'ashlar-bench-'));
+  const directory = options.directory === null ? mkdtempSync(join(tmpdir(), 'ashlar-bench-')) : resolve(options.directory);
   mkdirSync(results, { recursive: true });
   try {
     for (const comparison of options.comparisons) {

@@ -30,6 +30,9 @@ const parts = options.only.split(',').map((name) => {
   return part;
 });
 
+/** What of the options makes a difference to a part; belongs to its result. */
+const GIVEN: Readonly<Record<Part, string>> = { many: ` --volumes ${options.volumes} --held ${options.held}`, large: ` --filled ${options.filled}`, away: '', rebuild: ` --size ${options.size}` };
+
 /** False if it has to be run again to come to its end. */
 async function run(part: Part, directory: string, figures: Figures): Promise<boolean> {
   switch (part) {
@@ -46,7 +49,7 @@ try {
   for (const part of parts) {
     const figures = new Figures();
     const processors = new Processors();
-    const command = `pnpm scale --only ${part}${part === 'many' ? ` --volumes ${options.volumes} --held ${options.held}` : ''}`;
+    const command = `pnpm scale --only ${part}${GIVEN[part]}`;
     if (await run(part, join(root, part), figures) && options.save) keep(RESULTS, part, command, processors.text(), figures.all);
   }
 } finally {

@@ -138,7 +138,7 @@ export class ChildProcesses implements Workers {
   #fork(child: Child): ChildProcess | null {
     const { module, execPath, log } = this.#options;
     try {
-      return fork(module, [child.spec.name], { stdio: ['ignore', 'ignore', 'inherit', 'ipc'], serialization: 'advanced', env: this.#environment(), ...(globalThis.process.env['XARGV'] === undefined ? {} : { execArgv: globalThis.process.env['XARGV'].split(' ') }), ...(execPath === undefined ? {} : { execPath }) });
+      return fork(module, [child.spec.name], { stdio: ['ignore', 'ignore', 'inherit', 'ipc'], serialization: 'advanced', env: this.#environment(), ...(execPath === undefined ? {} : { execPath }) });
     } catch (error) {
       log.error({ name: child.spec.name, error }, 'a process could not be started');
       return null;

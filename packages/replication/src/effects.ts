@@ -46,7 +46,8 @@ export interface GrantedRead {
 /**
  * What a copy asks for. Carried out in the order asked. `append`, `truncate` and `restartLog` take effect at once: the LogView
  * shows it when the call returns. If one of them fails, the driver ignores every later effect of the same turn and delivers
- * `store-failed`; the order of effects is therefore what makes "in the journal before it is answered" true.
+ * `store-failed`; the order of effects is therefore what makes "in the journal before it is answered" true. `sync`, `setTimer` and the end of
+ * `sendHistory` come in any case: the core asks for no other before.
  */
 export interface Effects {
   /** Appends one record. Operations that touch part of a block are completed to whole blocks in place: the frame that is sent on is the frame that was journaled. */

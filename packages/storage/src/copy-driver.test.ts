@@ -52,13 +52,14 @@ class Stub {
   }
 }
 
-function serving(): { store: Stub; driver: CopyDriver; answers: SessionReply[]; sent: CopyMessage[]; acknowledge: () => void; request: (session: number, frame: number, ...ops: Op[]) => void } {
+function serving(): { store: Stub; driver: CopyDriver; answers: SessionReply[]; sent: CopyMessage[]; timers: number[]; acknowledge: () => void; request: (session: number, frame: number, ...ops: Op[]) => void } {
   const store = new Stub();
   let nowMs = 1000;
   const sent: CopyMessage[] = [];
   const answers: SessionReply[] = [];
+  const timers: number[] = [];
   const port: CopyPort = {
-    nowMs: () => (nowMs += 1), send: (_to, message) => sent.push(message), answer: (_key, reply) => answers.push(reply), tell: () => {}, setTimer: () => {}, wantWork: () => {}, event: () => {},
+    nowMs: () => (nowMs += 1), send: (_to, message) => sent.push(message), answer: (_key, reply) => answers.push(reply), tell: () => {}, setTimer: (_name, atMs) => timers.push(atMs), wantWork: () => {}, event: () => {},
   };
   const driver = new CopyDriver(VOLUME, A, store as unknown as CopyStore, new BeaconTable(1), new Prng(1), port);
   driver.receive({ kind: 'started' });
@@ -78,7 +79,7 @@ function serving(): { store: Stub; driver: CopyDriver; answers: SessionReply[]; 
     frame.seal();
     driver.receive({ kind: 'session', key: session, message: { kind: 'requests', sessionId: session, frame } });
   };
-  return { store, driver, answers, sent, acknowledge, request };
+  return { store, driver, answers, sent, timers, acknowledge, request };
 }
 
 function open(driver: CopyDriver, session: number): void {
@@ -119,6 +120,20 @@ describe('an append that failed', () => {
     store.endSyncs();
     store.endSyncs();
     expect(answers.map(({ kind }) => kind)).toEqual(['opened', 'refused', 'opened', 'replies']);
+  });
+});
+
+describe('what is asked for in a turn in which an append failed', () => {
+  test('a timer is set all the same: nothing else would set it again', () => {
+    const { store, driver, answers, timers, acknowledge, request } = serving();
+    open(driver, 1);
+    acknowledge();
+    driver.receive({ kind: 'timer', name: 'tick' });
+    const before = timers.length;
+    store.fails = true;
+    request(1, 1, Op.write);
+    expect(timers).toHaveLength(before + 1);
+    expect(answers.at(-1)?.kind).toBe('refused');
   });
 });
 

@@ -228,7 +228,8 @@ export class CopyDriver implements Effects {
   }
 
   sendHistory(to: ServerId, senderEpoch: number, committedSeq: number, afterSeq: number): void {
-    if (this.#failed) return;
+    // The core waits for its end in any case.
+    if (this.#failed) return this.#later({ kind: 'history-sent', to, throughSeq: afterSeq });
     const frames = this.store.history(afterSeq, HISTORY_RECORDS_MAX, HISTORY_BYTES_MAX);
     let throughSeq = afterSeq;
     if (frames !== 'gone') {
@@ -386,12 +387,14 @@ export class CopyDriver implements Effects {
     if (!this.#failed) this.#port.answer(key, reply);
   }
 
+  /** A status is told once for each change, and depends on nothing that can fail. */
   tell(message: ManagerMessage): void {
-    if (!this.#failed) this.#port.tell(message);
+    if (!this.#failed || message.kind === 'status') this.#port.tell(message);
   }
 
+  /** Set even when an effect before it failed, for the same reason: the core sets no other before this one has come. */
   setTimer(name: TimerName, atMs: number): void {
-    if (!this.#failed) this.#port.setTimer(name, atMs);
+    this.#port.setTimer(name, atMs);
   }
 
   event(name: string, detail: Readonly<Record<string, string | number | boolean>>): void {

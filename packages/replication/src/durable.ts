@@ -4,6 +4,15 @@ import { LEASE_MS } from './limits.ts';
 import type { Copy } from './state.ts';
 
 /**
+ * What a copy begins with. One that is made while a configuration is in force has promised it from its birth: its server may have held another copy, which
+ * promised the same and is gone, and a primary of an earlier epoch that still counts on that one must be refused.
+ */
+export function newCopyState(configuration: Configuration, founding: boolean): DurableState {
+  if (founding) return { promisedEpoch: 0, configuration: null, complete: true, fault: null };
+  return { promisedEpoch: configuration.epoch, configuration, complete: false, fault: null };
+}
+
+/**
  * Promises an epoch: frames of lower ones are refused from this moment, and `then` runs when the promise is stable.
  * Answering before that would let a restart forget it.
  */

@@ -1,5 +1,6 @@
 export * from './beacon.ts';
 export { CopyCore } from './copy.ts';
+export { newCopyState } from './durable.ts';
 export * from './effects.ts';
 export * from './history.ts';
 export * from './limits.ts';

@@ -1,5 +1,6 @@
 import { changed, Frame, FrameKind, type Configuration, type CopyMessage } from '@ashlar/protocol';
 import { describe, expect, test } from 'vitest';
+import { newCopyState } from './durable.ts';
 import { EXTENT_LIST_MAX, LEASE_MS } from './limits.ts';
 import { Alone } from './testing/alone.ts';
 import { A, B, C, configurationOf, FRESH } from './testing/group.ts';
@@ -32,6 +33,25 @@ function record(firstSeq: number, { committed = 0, sender = 1, count = 1 } = {})
   frame.chain = 1000 + firstSeq;
   return { kind: 'append', frame };
 }
+
+describe('a copy that is made anew on a server that held one', () => {
+  const now = changed(configurationOf([A, C]), { learners: [B] });
+
+  test('refuses the primary of an earlier epoch, which may still count on the copy before it', () => {
+    const p = new Alone(B, newCopyState(now, false));
+    expect(p.from(A, { kind: 'adopt', epoch: 1, configuration: configurationOf([A, B]) })).toEqual(['a < fenced epoch=2']);
+    expect(p.from(C, { kind: 'adopt', epoch: 2, configuration: now })).toEqual([]);
+  });
+
+  test('follows the primary of the epoch in which it was made', () => {
+    const p = new Alone(B, newCopyState(now, false));
+    expect(p.from(A, { kind: 'adopt', epoch: 2, configuration: now }).at(-1)).toMatch(/^a < adopted epoch=2 .* complete=false$/);
+  });
+
+  test('a founding copy has promised nothing yet, and lacks nothing', () => {
+    expect(newCopyState(configurationOf([A, B]), true)).toEqual({ promisedEpoch: 0, configuration: null, complete: true, fault: null });
+  });
+});
 
 describe('a copy that is adopted', () => {
   test('promises first, and answers with where it stands', () => {

@@ -2,9 +2,9 @@ import { randomInt } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import type { ActorContext, Address, ChildSpec } from '@ashlar/actor';
 import { FOUNDING_INCARNATION, memberOf, type Configuration, type CopyFault, type CopyReport, type ManagerCommand, type ManagerMessage } from '@ashlar/protocol';
-import { BeaconTable, type Leases } from '@ashlar/replication';
+import { BeaconTable, newCopyState, type Leases } from '@ashlar/replication';
 import type { Runtime } from '@ashlar/runtime';
-import { createCopy, openCopy, DestageBuffer, PageCache, type CopyStore, type OpenFailure, type StoredState, type StoreOptions } from '@ashlar/store';
+import { createCopy, openCopy, DestageBuffer, PageCache, type CopyStore, type OpenFailure, type StoreOptions } from '@ashlar/store';
 import { AshlarError, Defect, Prng, type ServerId, type VolumeId } from '@ashlar/words';
 import { BeaconActor, beaconAddress } from './beacon-actor.ts';
 import { CopyActor, copyAddress, type CopySurroundings } from './copy-actor.ts';
@@ -133,7 +133,7 @@ export class StorageNode implements CopyHouse {
 
   #create(configuration: Configuration, founding: boolean): boolean {
     const { volumeId, lineage, sizeBytes } = configuration;
-    const state: StoredState = { promisedEpoch: 0, configuration: null, complete: founding, fault: null };
+    const state = newCopyState(configuration, founding);
     const incarnation = founding ? FOUNDING_INCARNATION : randomInt(FOUNDING_INCARNATION + 1, 2 ** 47);
     if (this.#directories.holds(volumeId)) this.#directories.remove(volumeId);
     const wake = (): void => this.#actors.get(volumeId)?.driver.wake();

@@ -1,6 +1,6 @@
 import type { Address } from '@ashlar/actor';
 import { FOUNDING_INCARNATION, memberOf, type ManagerCommand, type SessionMessage, type SessionReply } from '@ashlar/protocol';
-import { BEACON_INTERVAL_MS, BeaconTable, type BeaconEffects, type CopyInput } from '@ashlar/replication';
+import { BEACON_INTERVAL_MS, BeaconTable, newCopyState, type BeaconEffects, type CopyInput } from '@ashlar/replication';
 import type { CopyStore } from '@ashlar/store';
 import type { Prng, ServerId, VolumeId } from '@ashlar/words';
 import { CopyDriver, type CopyPort } from '@ashlar/storage/copy-driver';
@@ -230,7 +230,7 @@ export class SimServer implements Receiver {
     const store = this.medium.create({
       ...this.#lifeOptions(), sizeBytes: configuration.sizeBytes, lineage: configuration.lineage,
       incarnation: founding ? FOUNDING_INCARNATION : this.#prng.between(2 ** 20, 2 ** 30),
-      state: { promisedEpoch: 0, configuration: null, complete: founding, fault: null },
+      state: newCopyState(configuration, founding),
     });
     this.#begin(store, false);
   }

@@ -8,7 +8,9 @@ import { check, Violation } from './violation.ts';
 /** What the checker knows of one copy. */
 export interface GhostCopy {
   readonly serverId: ServerId;
-  readonly log: ShadowLog;
+  log: ShadowLog;
+  /** What its disk held before it was wiped: an answer that was under way then counted on it. */
+  wipedLog: ShadowLog | null;
   /** As the opened store said; -1 from a cut of the power until it is opened again. */
   incarnation: number;
   /** As the store claims: what must survive a loss of power. */
@@ -55,7 +57,7 @@ export class Ghost {
   copy(serverId: ServerId): GhostCopy {
     let copy = this.copies.get(serverId);
     if (copy === undefined) {
-      copy = { serverId, log: new ShadowLog(), incarnation: -1, durableSeq: 0, promisedEpoch: 0, complete: false, wiped: false };
+      copy = { serverId, log: new ShadowLog(), wipedLog: null, incarnation: -1, durableSeq: 0, promisedEpoch: 0, complete: false, wiped: false };
       this.copies.set(serverId, copy);
     }
     return copy;
@@ -93,6 +95,8 @@ export class Ghost {
     const copy = this.copy(serverId);
     copy.incarnation = -1;
     copy.wiped = true;
+    copy.wipedLog = copy.log;
+    copy.log = new ShadowLog();
     copy.promisedEpoch = 0;
     copy.complete = false;
     copy.durableSeq = 0;
@@ -214,7 +218,8 @@ export class Ghost {
     const record = primary.log.records[primary.log.indexOf(seq)];
     if (record === undefined) return;
     let holders = 0;
-    for (const copy of this.copies.values()) if (copy.log.chainAt(record.lastSeq) === record.chain || copy.log.baseSeq >= record.lastSeq) holders++;
+    const holds = (log: ShadowLog): boolean => log.chainAt(record.lastSeq) === record.chain || log.baseSeq >= record.lastSeq;
+    for (const copy of this.copies.values()) if (holds(copy.log) || (copy.wipedLog !== null && holds(copy.wipedLog))) holders++;
     check(holders >= configuration.minCopies, 'minimum', () => `${serverId} answers seq ${seq} in epoch ${epoch} with ${holders} copies, the minimum is ${configuration.minCopies}`);
   }
 

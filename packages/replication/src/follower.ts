@@ -17,9 +17,11 @@ export function onAdopt(c: Copy, from: ServerId, message: Of<'adopt'>): void {
   if (epoch === c.durable.promisedEpoch) {
     // The same primary again: it did not hear our answer, or we came back from a restart.
     if (c.leader || primaryOf(configuration) !== from) return;
-    if (c.follower?.leader === from && c.follower.promised) return sendAdopted(c, c.follower);
-    if (c.follower?.leader === from) return;
-    return sendAdopted(c, followAgain(c, from, epoch));
+    const f = c.follower?.leader === from ? c.follower : followAgain(c, from, epoch);
+    // The promise may still be on its way to the disk: it is answered when it is there.
+    f.promised ||= c.saving.length === 0;
+    if (f.promised) sendAdopted(c, f);
+    return;
   }
   if (c.leader) stepDown(c, epoch);
   promise(c, configuration, () => {
@@ -31,10 +33,10 @@ export function onAdopt(c: Copy, from: ServerId, message: Of<'adopt'>): void {
   c.follower = newFollower(c, from, epoch);
 }
 
-/** Under a promise that is stable already. */
+/** Under a promise that was made before, and may not be stable yet. */
 function followAgain(c: Copy, from: ServerId, epoch: number): Follower {
   const f = newFollower(c, from, epoch);
-  f.promised = true;
+  f.promised = c.saving.length === 0;
   c.follower = f;
   c.leases.promise(c.volumeId, epoch, from, c.nowMs);
   growToSize(c);
@@ -47,7 +49,7 @@ function followAgain(c: Copy, from: ServerId, epoch: number): Follower {
  */
 function cameBack(c: Copy, from: ServerId, epoch: number): Follower | null {
   const { promisedEpoch, configuration } = c.durable;
-  if (c.follower || c.leader || epoch !== promisedEpoch || configuration === null || primaryOf(configuration) !== from) return null;
+  if (c.follower || c.leader || c.saving.length > 0 || epoch !== promisedEpoch || configuration === null || primaryOf(configuration) !== from) return null;
   return followAgain(c, from, epoch);
 }
 

@@ -54,6 +54,16 @@ describe('a copy that is made anew on a server that held one', () => {
 });
 
 describe('a copy that is adopted', () => {
+  test('asked again while its promise is on the way to the disk, and its role was taken meanwhile, answers when the promise is there', () => {
+    const p = new Alone(B);
+    const configuration = configurationOf([A, B]);
+    p.from(A, { kind: 'adopt', epoch: 1, configuration });
+    p.configure(changed(configurationOf([A, C]), {}));
+    expect(p.core.state.follower).toBeNull();
+    expect(p.from(A, { kind: 'adopt', epoch: 1, configuration })).toEqual(['lease: promise 1 a']);
+    expect(p.saved().at(-1)).toMatch(/^a < adopted epoch=1 /);
+  });
+
   test('promises first, and answers with where it stands', () => {
     const p = new Alone(B);
     const configuration = configurationOf([A, B], { sizeBytes: 2 ** 31 });

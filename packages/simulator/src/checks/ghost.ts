@@ -78,6 +78,7 @@ export class Ghost {
     if (copy.wiped || copy.log.records.length === 0) this.#restart(copy, now.lastSeq, now.chain);
     else copy.log.truncate(now.lastSeq);
     copy.wiped = false;
+    copy.wipedLog = null;
     copy.incarnation = now.incarnation;
     // A process that starts anew may not know how far its predecessor had synced; the disk keeps it all the same.
     copy.durableSeq = Math.min(lostPower ? now.durableSeq : Math.max(now.durableSeq, copy.durableSeq), now.lastSeq);

@@ -5,7 +5,9 @@ import { assert, EXTENT_BLOCKS } from '@ashlar/words';
  * typed array, 32 bytes an entry (one cache line holds two). Entries of destaged segments die by comparison of their segment's serial number
  * and are dropped at the next rehash. Empty: 2 KiB; with a full journal of 4 KiB writes: 8 MiB.
  *
- *   words: block | segment serial | byte position in the segment | checksum | version low | version high (16) + state (8) + used (1) | – | –
+ *   words: block | segment serial | byte position in the segment | checksum | version low | version high (16) + state (8) + used (1) | place + 1 | –
+ *
+ * The place of the block's chunk in the data files, if its bytes are there and not in the segment; else 0.
  */
 const STRIDE = 8;
 const USED = 0x80000000;
@@ -36,11 +38,13 @@ export class BlockIndex {
 
   serial(at: number): number { return this.#table[at + 1] as number; }
   position(at: number): number { return this.#table[at + 2] as number; }
+  /** Place of the block's chunk; -1 if the bytes are in the segment. */
+  place(at: number): number { return (this.#table[at + 6] as number) - 1; }
   crc(at: number): number { return this.#table[at + 3] as number; }
   seq(at: number): number { return ((this.#table[at + 5] as number) & 0xffff) * HIGH + (this.#table[at + 4] as number); }
   state(at: number): number { return ((this.#table[at + 5] as number) >>> 16) & 0xff; }
 
-  put(block: number, serial: number, position: number, crc: number, seq: number, state: number): void {
+  put(block: number, serial: number, position: number, crc: number, seq: number, state: number, place = -1): void {
     if ((this.#count + 1) * 5 > (this.#mask + 1) * 3) this.#rehash();
     const table = this.#table;
     let at = 0;
@@ -58,6 +62,7 @@ export class BlockIndex {
     table[at + 3] = crc;
     table[at + 4] = seq >>> 0;
     table[at + 5] = (USED | (state << 16) | Math.floor(seq / HIGH)) >>> 0;
+    table[at + 6] = place + 1;
   }
 
   /** The blocks with live entries in segments up to `serial`, in rising order. */
@@ -105,7 +110,7 @@ export class BlockIndex {
       if (((old[from + 5] as number) & USED) === 0 || (old[from + 1] as number) <= this.destagedSerial) continue;
       let slot = Math.imul(old[from] as number, 0x9e3779b1) >>> this.#shift;
       while (((table[slot * STRIDE + 5] as number) & USED) !== 0) slot = (slot + 1) & this.#mask;
-      for (let word = 0; word < 6; word++) table[slot * STRIDE + word] = old[from + word] as number;
+      for (let word = 0; word < 7; word++) table[slot * STRIDE + word] = old[from + word] as number;
     }
     this.#count = live;
   }

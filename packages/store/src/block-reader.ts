@@ -1,16 +1,18 @@
 import { BLOCK_BYTES, checksum, EXTENT_BLOCKS } from '@ashlar/words';
 import { BlockState } from './blocks.ts';
+import type { StatusRange } from './copy-store.ts';
 import type { DiskError } from './disk.ts';
 import { ExtentPage } from './extent-page.ts';
 import type { ExtentStore } from './extents.ts';
 import type { Journal } from './journal.ts';
 import { type LiveBlocks, STATE_MASK } from './live-blocks.ts';
+import { CHUNK_BLOCKS } from './places.ts';
 import type { Segment } from './segment.ts';
 
 /** Where a run of blocks lies: one after another in a segment, or in a data file. */
 interface Run {
   segment: Segment | null;
-  /** Byte position in the segment, or the volume's block number. */
+  /** Byte position in the segment, or number of the first block in the data files. */
   at: number;
   block: number;
   count: number;
@@ -46,8 +48,9 @@ export class BlockReader {
       this.state = (live.index.state(at) & STATE_MASK) as BlockState;
       this.seq = live.index.seq(at);
       this.crc = live.index.crc(at);
-      this.#segment = this.#journal.bySerial(live.index.serial(at));
-      this.#position = live.index.position(at);
+      const place = live.index.place(at);
+      this.#segment = place < 0 ? this.#journal.bySerial(live.index.serial(at)) : null;
+      this.#position = place < 0 ? live.index.position(at) : place * CHUNK_BLOCKS + (block % CHUNK_BLOCKS);
       return this.state;
     }
     const extent = Math.floor(block / EXTENT_BLOCKS);
@@ -59,7 +62,25 @@ export class BlockReader {
     const i = block - extent * EXTENT_BLOCKS;
     this.seq = view.seq(i);
     this.crc = view.crc(i);
+    this.#position = this.#extents.blockAt(view, i);
     return (this.state = view.state(i));
+  }
+
+  /** What is known of a range, neighbours of one kind together. */
+  status(offsetBytes: number, lengthBytes: number): readonly StatusRange[] {
+    const ranges: { lengthBytes: number; state: StatusRange['state'] }[] = [];
+    const end = offsetBytes + lengthBytes;
+    for (let at = offsetBytes; at < end;) {
+      const block = Math.floor(at / BLOCK_BYTES);
+      const found = this.locate(block);
+      const state = found === BlockState.absent ? 'absent' : found === BlockState.zero ? 'zero' : 'written';
+      const length = Math.min((block + 1) * BLOCK_BYTES, end) - at;
+      const last = ranges[ranges.length - 1];
+      if (last?.state === state) last.lengthBytes += length;
+      else ranges.push({ lengthBytes: length, state });
+      at += length;
+    }
+    return ranges;
   }
 
   /** Blocks whose bytes cannot be had are added to `corrupt`. */
@@ -101,7 +122,7 @@ export class BlockReader {
   #extends(run: Run): boolean {
     if (run.count === 0 || run.segment !== this.#segment) return false;
     if (run.segment !== null) return run.at + run.count * BLOCK_BYTES === this.#position;
-    return run.block + run.count < this.#extents.fileEnd(run.block);
+    return run.at + run.count === this.#position && this.#position < this.#extents.fileEnd(run.at);
   }
 
   #join(run: Run, block: number): void {
@@ -118,17 +139,18 @@ export class BlockReader {
     if (run.count === 0) return;
     const from = position + (run.block - first) * BLOCK_BYTES;
     const bytes = into.subarray(from, from + run.count * BLOCK_BYTES);
-    const error = this.#fetch(run.segment, run.at, run.block, bytes);
+    const error = this.#fetch(run.segment, run.at, 0, bytes);
     for (let k = 0; k < run.count; k++) {
       // After an error on many blocks at once each is tried alone: one bad sector must not cost its neighbours.
       const one = bytes.subarray(k * BLOCK_BYTES, (k + 1) * BLOCK_BYTES);
-      const failed = error !== null && (run.count === 1 || this.#fetch(run.segment, run.at + k * BLOCK_BYTES, run.block + k, one) !== null);
+      const failed = error !== null && (run.count === 1 || this.#fetch(run.segment, run.at, k, one) !== null);
       if (failed || checksum(one) !== run.crcs[k]) corrupt.push(run.block + k);
     }
     run.count = 0;
   }
 
-  #fetch(segment: Segment | null, at: number, block: number, into: Uint8Array): DiskError | null {
-    return segment === null ? this.#extents.readBlocks(block, into) : segment.file.read(into, at);
+  /** Reads from the `k`th block of a run on. */
+  #fetch(segment: Segment | null, at: number, k: number, into: Uint8Array): DiskError | null {
+    return segment === null ? this.#extents.readBlocks(at + k, into) : segment.file.read(into, at + k * BLOCK_BYTES);
   }
 }

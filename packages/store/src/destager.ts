@@ -5,15 +5,16 @@ import type { DiskError, Pieces } from './disk.ts';
 import type { ExtentPage } from './extent-page.ts';
 import type { ExtentStore } from './extents.ts';
 import { FILLED, LiveBlocks, STATE_MASK } from './live-blocks.ts';
-import { PAGE_BYTES } from './limits.ts';
-import { headMatches, parseRecordHeader, recordBytes, RECORD_HEADER_BYTES } from './record.ts';
+import { CHUNK_BYTES, PAGE_BYTES } from './limits.ts';
+import { CHUNK_BLOCKS, EXTENT_CHUNKS, type FreePlace, NO_PLACE } from './places.ts';
+import { chunkTable, headMatches, parseRecordHeader, prefixBytes, recordBytes } from './record.ts';
 import { type Segment, SEGMENT_HEADER_BYTES } from './segment.ts';
 
 /**
  * How a step of a round went. `background`: the disk is at work, and the round's `onEnd` says when it is over; `sync`: the caller makes stable what
- * the round wrote; `record`: it names the round in the superblock.
+ * the round wrote; `record`: it names the round in the superblock. `vouch`: it says there how far the journal is durable.
  */
-export type RoundStep = 'more' | 'background' | 'sync' | 'record' | DiskError | { readonly corrupt: string };
+export type RoundStep = 'more' | 'background' | 'vouch' | 'sync' | 'record' | DiskError | { readonly corrupt: string };
 
 /** Bytes of the journal that one step walks through. */
 const WALK_BYTES = 2 ** 20;
@@ -40,19 +41,29 @@ export class Round {
   /** Positions are those in the buffer. */
   readonly #plan = new LiveBlocks();
   readonly #onEnd: () => void;
-  /** What is given to the disk next, or is with it: in the buffer, in the order of its places. */
+  /** Pages that are given to the disk next, or are with it: in the buffer, in the order of their places. */
   #table: number[] = [];
-  /** The piece that is being extended: where it begins in the buffer, and its blocks. */
+  /** Blocks likewise, for each data file. */
+  #tables = new Map<number, number[]>();
+  /** The piece that is being extended: where it begins in the buffer, where in the data files, and its blocks. */
   #pieceFrom = 0;
-  #pieceBlock = 0;
+  #pieceAt = 0;
   #pieceBlocks = 0;
   #batchBlocks = 0;
-  /** One past the last block of the data file that the pieces belong to. */
-  #fileEnd = 0;
+  /** The chunk whose blocks are being looked at, the place that records of the round gave to it, and whether its page says so. */
+  #chunk = -1;
+  #newPlace = NO_PLACE;
+  #placed = false;
+  /** All places that records of the round hold, and those that it gave to chunks without one. They are settled with it. */
+  readonly settledPlaces = new Set<number>();
+  /** Those that it gave to chunks. */
+  readonly #given = new Set<number>();
+  readonly #left: number[] = [];
+  releasedPlaces: readonly FreePlace[] = [];
   #work: 'none' | 'begun' | DiskError = 'none';
   /** What the end of the work leads to. */
   #then: () => void = () => undefined;
-  #phase: 'read' | 'ranges' | 'blocks' | 'pages' | 'presence' | 'record' = 'read';
+  #phase: 'read' | 'ranges' | 'vouch' | 'blocks' | 'pages' | 'places' | 'presence' | 'record' = 'read';
   #segmentAt = 0;
   #bufferAt = 0;
   #readTo = 0;
@@ -82,7 +93,7 @@ export class Round {
   }
 
   /** True while the round needs the buffer. */
-  get moving(): boolean { return this.#phase !== 'presence' && this.#phase !== 'record'; }
+  get moving(): boolean { return this.#phase !== 'places' && this.#phase !== 'presence' && this.#phase !== 'record'; }
 
   step(budgetBlocks: number): RoundStep {
     if (this.#work === 'begun') return 'background';
@@ -94,11 +105,20 @@ export class Round {
     switch (this.#phase) {
       case 'read': return this.#read();
       case 'ranges': return this.#zeroRanges();
+      case 'vouch': return 'vouch';
       case 'blocks': return this.#writeBlocks(budgetBlocks);
       case 'pages': return this.#writePages(budgetBlocks);
+      case 'places': {
+        // Nobody needs what chunks have left, nor what records took that were superseded, or cut off, before they were settled.
+        this.releasedPlaces = [...this.#left, ...[...this.settledPlaces].filter((place) => !this.#given.has(place))].map((place) => ({ place, serial: this.lastSerial }));
+        const error = this.settledPlaces.size === 0 ? null : this.#extents.savePlaces(this.number, this.settledPlaces, this.releasedPlaces);
+        if (error === null) this.#phase = 'presence';
+        return error ?? 'more';
+      }
       case 'presence': {
-        this.#phase = 'record';
-        return this.#extents.savePresence(this.number) ?? 'sync';
+        const error = this.#extents.savePresence(this.number);
+        if (error === null) this.#phase = 'record';
+        return error ?? 'sync';
       }
       case 'record': return 'record';
     }
@@ -144,12 +164,15 @@ export class Round {
       const place = { serial: segment.serial, position: this.#walked, life: segment.header.life };
       const header = parseRecordHeader(this.#buffer, at, place);
       if (header === null) return { corrupt: `journal segment ${place.serial} at ${place.position}` };
-      const next = this.#walked + recordBytes(header.headBytes, header.payloadBytes);
+      const next = this.#walked + recordBytes(header.headBytes, header.payloadBytes, header.chunks);
       if (next > this.#readTo) return { corrupt: `journal segment ${place.serial} at ${place.position}` };
-      const payloadAt = at + RECORD_HEADER_BYTES + header.headBytes;
-      const frame = new Frame(this.#buffer.subarray(at + RECORD_HEADER_BYTES, payloadAt), this.#buffer.subarray(payloadAt, payloadAt + header.payloadBytes));
-      if (!headMatches(frame, header)) return { corrupt: `journal segment ${place.serial} at ${place.position}` };
-      this.#plan.apply(frame, segment.serial, payloadAt, segment.endSeq);
+      const prefix = prefixBytes(header.chunks);
+      const payloadAt = at + prefix + header.headBytes;
+      const frame = new Frame(this.#buffer.subarray(at + prefix, payloadAt), this.#buffer.subarray(payloadAt, payloadAt + header.payloadBytes - header.chunks * CHUNK_BYTES));
+      const chunks = chunkTable(this.#buffer.subarray(at, payloadAt), header);
+      if (chunks === null || !headMatches(frame, header)) return { corrupt: `journal segment ${place.serial} at ${place.position}` };
+      this.#plan.apply(frame, segment.serial, payloadAt, chunks, segment.endSeq);
+      for (let k = 1; k < chunks.length; k += 2) this.settledPlaces.add(chunks[k] as number);
       if (frame.kind === FrameKind.fill) for (let i = 0; i < frame.count; i++) this.newestSeq = Math.max(this.newestSeq, Math.min(frame.requestNumber(i), segment.endSeq));
       this.#walked = next;
     }
@@ -161,8 +184,14 @@ export class Round {
       for (let extent = range.firstExtent; extent < range.endExtent; extent++) if (!this.#extents.zeroExtent(extent)) return { corrupt: `map of extents at ${extent}` };
     }
     this.#blocks = this.#plan.index.blocksThrough(this.lastSerial);
-    this.#phase = 'blocks';
+    // Blocks may then be written into places that records of the round name: the records must not look torn for it.
+    this.#phase = this.settledPlaces.size > 0 ? 'vouch' : 'blocks';
     return 'more';
+  }
+
+  /** The superblock says that the journal is durable up to the round's end at least. */
+  vouched(): void {
+    if (this.#phase === 'vouch') this.#phase = 'blocks';
   }
 
   #writeBlocks(budgetBlocks: number): RoundStep {
@@ -172,18 +201,19 @@ export class Round {
     let page: ExtentPage | null = null;
     for (; this.#blockAt < stop; this.#blockAt++) {
       const block = this.#blocks[this.#blockAt] as number;
+      if (Math.floor(block / CHUNK_BLOCKS) !== this.#chunk) this.#enter(Math.floor(block / CHUNK_BLOCKS));
       const at = this.#plan.find(block);
-      if (at < 0 || this.#overwritten(block)) continue;
-      const state = (index.state(at) & STATE_MASK) as BlockState;
-      const written = state === BlockState.written;
-      // Another data file begins: what lies in this one goes first.
-      if (written && this.#batchBlocks > 0 && block >= this.#fileEnd) return this.#flush();
+      // A chunk that gets another place leaves nothing behind in the old one: a block passed over would have no bytes.
+      if (at < 0 || (this.#newPlace === NO_PLACE && this.#overwritten(block))) continue;
       const extent = Math.floor(block / EXTENT_BLOCKS);
       if (page?.extent !== extent) page = this.#extents.pageToChange(extent, this.#lineage, this.#plan.rangeSeq(extent) || this.#baseSeq);
       if (page === null) return { corrupt: `map of extents at ${extent}` };
-      page.set(block - extent * EXTENT_BLOCKS, state, index.crc(at), index.seq(at));
+      if (!this.#placed) this.#place(page);
+      const state = (index.state(at) & STATE_MASK) as BlockState;
+      const i = block - extent * EXTENT_BLOCKS;
+      page.set(i, state, index.crc(at), index.seq(at));
       this.destagedBlocks += 1;
-      if (written) this.#extend(block, index.position(at));
+      if (state === BlockState.written && index.place(at) < 0) this.#extend(this.#extents.blockAt(page, i), index.position(at));
     }
     if (stop < this.#blocks.length) return 'more';
     if (this.#batchBlocks > 0) return this.#flush();
@@ -192,13 +222,37 @@ export class Round {
     return 'more';
   }
 
-  /** In one record neighbours are one piece of the buffer. */
+  /** Begins with the blocks of a chunk: which new place, if any, records of the round gave to it. The last of them covers all its blocks. */
+  #enter(chunk: number): void {
+    const { index } = this.#plan;
+    this.#chunk = chunk;
+    this.#placed = false;
+    this.#newPlace = NO_PLACE;
+    for (let block = chunk * CHUNK_BLOCKS; block < (chunk + 1) * CHUNK_BLOCKS && this.#newPlace === NO_PLACE; block++) {
+      const at = this.#plan.find(block);
+      if (at >= 0) this.#newPlace = index.place(at);
+    }
+  }
+
+  #place(page: ExtentPage): void {
+    this.#placed = true;
+    const chunk = this.#chunk % EXTENT_CHUNKS;
+    const old = page.place(chunk);
+    if (this.#newPlace === NO_PLACE && old !== NO_PLACE) return;
+    const place = this.#newPlace === NO_PLACE ? this.#extents.places.takeNew() : this.#newPlace;
+    page.setPlace(chunk, place);
+    this.#given.add(place);
+    this.settledPlaces.add(place);
+    if (old !== NO_PLACE) this.#left.push(old);
+  }
+
+  /** In one record neighbours are one piece of the buffer. `block`: in the data files. */
   #extend(block: number, position: number): void {
-    if (this.#batchBlocks === 0) this.#fileEnd = this.#extents.fileEnd(block);
-    if (this.#pieceBlocks > 0 && (block !== this.#pieceBlock + this.#pieceBlocks || position !== this.#pieceFrom + this.#pieceBlocks * BLOCK_BYTES)) this.#endPiece();
+    const adjoins = block === this.#pieceAt + this.#pieceBlocks && position === this.#pieceFrom + this.#pieceBlocks * BLOCK_BYTES;
+    if (this.#pieceBlocks > 0 && (!adjoins || this.#extents.fileOf(block) !== this.#extents.fileOf(this.#pieceAt))) this.#endPiece();
     if (this.#pieceBlocks === 0) {
       this.#pieceFrom = position;
-      this.#pieceBlock = block;
+      this.#pieceAt = block;
     }
     this.#pieceBlocks += 1;
     this.#batchBlocks += 1;
@@ -206,7 +260,10 @@ export class Round {
 
   #endPiece(): void {
     if (this.#pieceBlocks === 0) return;
-    this.#table.push(this.#pieceFrom, this.#pieceBlocks * BLOCK_BYTES, this.#extents.filePosition(this.#pieceBlock));
+    const file = this.#extents.fileOf(this.#pieceAt);
+    let table = this.#tables.get(file);
+    if (table === undefined) this.#tables.set(file, (table = []));
+    table.push(this.#pieceFrom, this.#pieceBlocks * BLOCK_BYTES, this.#extents.filePosition(this.#pieceAt));
     this.#pieceBlocks = 0;
   }
 
@@ -215,9 +272,9 @@ export class Round {
   #flush(): RoundStep {
     this.#endPiece();
     return this.#begin(() => {
-      this.#table = [];
+      this.#tables = new Map();
       this.#batchBlocks = 0;
-    }, (done) => this.#extents.writeBlocks(this.#fileEnd - 1, this.#pieces, done));
+    }, (done) => this.#extents.writeBlocks(this.#buffer, this.#tables, done));
   }
 
   /** True if a record behind the round, itself committed and durable, has overwritten the block: the journal keeps that one. */
@@ -239,7 +296,7 @@ export class Round {
     }
     if (stop < this.#pages.length) return 'more';
     if (this.#table.length > 0) return this.#flushPages();
-    this.#phase = 'presence';
+    this.#phase = 'places';
     return 'more';
   }
 

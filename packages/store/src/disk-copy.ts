@@ -11,8 +11,10 @@ import { acceptedPart, fillWellFormed, makeFill, type FillRead } from './fills.t
 import { Journal } from './journal.ts';
 import { BACKLOG_PART, INDEX_ENTRIES_MAX, JOURNAL_BYTES_MAX, RANGES_MAX, ROUND_BYTES, SEGMENT_BYTES } from './limits.ts';
 import { LiveBlocks } from './live-blocks.ts';
+import { CHUNK_BLOCKS } from './places.ts';
+import { writeChunks } from './placing.ts';
 import { chainAfter, LogTail, type LogSnapshot } from './log-tail.ts';
-import { frameFits, marksBefore, payloadIntact, RECORD_HEADER_BYTES } from './record.ts';
+import { type ChunkTable, frameFits, marksBefore, payloadIntact } from './record.ts';
 import { DestageBuffer, PageCache } from './resources.ts';
 import { type Segment, SEGMENT_HEADER_BYTES } from './segment.ts';
 import type { Superblock, SuperblockBody } from './superblock.ts';
@@ -64,9 +66,12 @@ export class DiskCopy implements CopyStore {
     this.#superblock = superblock;
     this.#body = body;
     const segmentBytes = options.segmentBytes ?? SEGMENT_BYTES;
-    this.journal = new Journal(disk, this.#tag, { segmentBytes, bytesMax: options.journalBytesMax ?? JOURNAL_BYTES_MAX }, body.destagedSerial, body.durable, body.restarts, body.life);
+    this.journal = new Journal(disk, this.#tag, { segmentBytes, bytesMax: options.journalBytesMax ?? JOURNAL_BYTES_MAX }, body.destagedSerial, body.durable, body.restarts, body.life, {
+      readChunk: (place, into) => this.extents.readBlocks(place * CHUNK_BLOCKS, into), sync: (done) => this.extents.syncRecords(done), syncNow: () => this.extents.syncRecordsNow(),
+    });
     this.#buffer = options.destageBuffer ?? new DestageBuffer(Math.min(ROUND_BYTES, 2 * segmentBytes));
-    this.extents = new ExtentStore(disk, this.#tag, body.dataFileBytes, options.pageCache ?? new PageCache(OWN_PAGES), body.round, body.presenceGenerations, body.restarts);
+    this.extents = new ExtentStore(disk, this.#tag, body.dataFileBytes, options.pageCache ?? new PageCache(OWN_PAGES), body.round, body.presenceGenerations, body.restarts, () => { this.journal.directoryChanges += 1; });
+    this.extents.loadPlaces(body.placesGeneration ?? 0, body.sparePlaces ?? 0);
     this.tail = new LogTail(body.destaged);
     this.live.index.destagedSerial = body.destagedSerial;
     this.#reader = new BlockReader(this.live, this.extents, this.journal);
@@ -145,16 +150,25 @@ export class DiskCopy implements CopyStore {
 
   #journal(frame: Frame): StoreResult | null {
     if (!this.hasRoom(0)) return { failed: 'busy', detail: 'too much is to be destaged' };
-    const placed = this.journal.append(frame, this.tail);
+    const chunks = writeChunks(frame, this.extents, this.journal);
+    const placed = chunks === 'busy' || 'code' in chunks ? chunks : this.#appendRecord(frame, chunks);
     if (placed === 'busy') return { failed: 'busy', detail: 'the journal is full' };
-    if ('code' in placed) return this.#diskFailed(placed, 'append-failed');
-    const { segment, payloadPosition } = placed;
+    return placed === null ? null : this.#diskFailed(placed, 'append-failed');
+  }
+
+  #appendRecord(frame: Frame, chunks: ChunkTable): DiskError | 'busy' | null {
+    const placed = this.journal.append(frame, this.tail, chunks);
+    if (placed === 'busy' || 'code' in placed) {
+      this.extents.places.giveBack(chunks);
+      return placed;
+    }
+    const { segment, position, payloadPosition } = placed;
     if (frame.kind === FrameKind.log) {
       segment.endSeq = frame.lastSeq;
-      this.journal.mark(segment, frame.firstSeq, payloadPosition - frame.head.length - RECORD_HEADER_BYTES);
+      this.journal.mark(segment, frame.firstSeq, position);
     }
     this.#counts.appendedBytes += frame.payload.length;
-    this.live.apply(frame, segment.serial, payloadPosition, Infinity);
+    this.live.apply(frame, segment.serial, payloadPosition, chunks, Infinity);
     return null;
   }
 
@@ -268,7 +282,8 @@ export class DiskCopy implements CopyStore {
       for (let position = SEGMENT_HEADER_BYTES; position < segment.endPosition;) {
         const record = this.journal.read(segment, position, false);
         if (record === null || 'code' in record) return this.#diskFailed({ code: 'EIO', message: `journal segment ${segment.serial} at ${position}` }, 'corrupt');
-        this.live.apply(record.frame, segment.serial, record.payloadPosition, segment.endSeq);
+        this.live.apply(record.frame, segment.serial, record.payloadPosition, record.chunks, segment.endSeq);
+        this.extents.places.hold(record.chunks);
         position = record.nextPosition;
       }
     }
@@ -294,6 +309,8 @@ export class DiskCopy implements CopyStore {
     body.committedSeq = 0;
     body.newestSeq = drops ? 0 : Math.max(body.newestSeq, commonSeq);
     if (drops) body.presenceGenerations = [];
+    body.placesGeneration = drops ? 0 : this.extents.places.generation;
+    body.sparePlaces = drops ? 0 : this.extents.places.spares;
     const error = this.#superblock.saveNow();
     if (error !== null) return this.#diskFailed(error, 'sync-failed');
     this.journal.clear();
@@ -301,7 +318,10 @@ export class DiskCopy implements CopyStore {
     this.live.clear();
     this.live.index.destagedSerial = body.destagedSerial;
     if (drops) this.extents.clear(body.round);
-    else this.extents.round = body.round;
+    else {
+      this.extents.round = body.round;
+      this.extents.places.reset();
+    }
     this.extents.presence.restart(body.restarts);
     this.tail.reset(body.destaged);
     this.#historyFloor = 0;
@@ -335,19 +355,7 @@ export class DiskCopy implements CopyStore {
   }
 
   blockStatus(offsetBytes: number, lengthBytes: number): readonly StatusRange[] {
-    const ranges: { lengthBytes: number; state: StatusRange['state'] }[] = [];
-    const end = offsetBytes + lengthBytes;
-    for (let at = offsetBytes; at < end;) {
-      const block = Math.floor(at / BLOCK_BYTES);
-      const found = this.#reader.locate(block);
-      const state = found === BlockState.absent ? 'absent' : found === BlockState.zero ? 'zero' : 'written';
-      const length = Math.min((block + 1) * BLOCK_BYTES, end) - at;
-      const last = ranges[ranges.length - 1];
-      if (last?.state === state) last.lengthBytes += length;
-      else ranges.push({ lengthBytes: length, state });
-      at += length;
-    }
-    return ranges;
+    return this.#reader.status(offsetBytes, lengthBytes);
   }
 
   history(afterSeq: number, recordsMax: number, bytesMax: number): readonly Frame[] | 'gone' {
@@ -504,11 +512,13 @@ export class DiskCopy implements CopyStore {
       this.#roundWaits = false;
       if (error !== null) this.#fault ??= 'sync-failed';
       else if (outcome === 'record') this.#settle(round);
+      else if (outcome === 'vouch') round.vouched();
       this.#options.wake?.();
     };
-    if (outcome !== 'record') this.extents.sync(done);
+    if (outcome === 'sync') this.extents.sync(done);
     else {
-      this.#record(round);
+      if (outcome === 'record') this.#record(round);
+      this.#body.durable = this.journal.durable;
       this.#superblock.save(done);
     }
     return this.#roundWaits ? 'waiting' : 'more';
@@ -538,8 +548,9 @@ export class DiskCopy implements CopyStore {
     body.newestSeq = Math.max(body.newestSeq, body.destaged.seq, round.newestSeq);
     body.round = round.number;
     body.presenceGenerations = this.extents.presence.generations;
+    body.placesGeneration = this.extents.places.generation;
+    body.sparePlaces = this.extents.places.spares;
     body.committedSeq = this.#committedSeq;
-    body.durable = this.journal.durable;
   }
 
   /** The log at the end of a segment, without what was cut off later: the segment behind it may begin on a branch that is dead. */
@@ -553,6 +564,7 @@ export class DiskCopy implements CopyStore {
     this.journal.destagedSerial = round.lastSerial;
     this.live.destaged(round.lastSerial);
     this.extents.settled(round.number);
+    this.extents.places.settled(round.settledPlaces, round.releasedPlaces);
     this.#counts.destagedBlocks += round.destagedBlocks;
     this.#counts.coalescedBlocks += round.coalescedBlocks;
     this.#round = null;
@@ -585,10 +597,15 @@ export class DiskCopy implements CopyStore {
       // Also before the superblock: the sync that the round was waiting for may not be over.
       const unsynced = this.extents.syncNow();
       if (unsynced !== null) return this.#diskFailed(unsynced, 'sync-failed');
-      if (outcome !== 'record') continue;
-      this.#record(round);
+      if (outcome === 'sync') continue;
+      if (outcome === 'record') this.#record(round);
+      this.#body.durable = this.journal.durable;
       const error = this.#superblock.saveNow();
       if (error !== null) return this.#diskFailed(error, 'sync-failed');
+      if (outcome === 'vouch') {
+        round.vouched();
+        continue;
+      }
       this.#settle(round);
       return null;
     }

@@ -3,18 +3,23 @@ import type { VolumeTag } from '@ashlar/protocol';
 import type { BlockState } from './blocks.ts';
 import type { Cached } from './resources.ts';
 import { PAGE_BYTES } from './limits.ts';
+import { EXTENT_CHUNKS, NO_PLACE } from './places.ts';
 
 /**
  * The metadata of one extent: state, checksum and version of its 256 blocks in one page, bound to its place by the page's own checksum.
  * Two slots on disk per extent are written in turn, so that a torn page never costs the older one. Byte by byte in docs/formats/extents.md.
  */
 export const PAGE_MAGIC = 0x50485341; // "ASHP"
-const VERSION = 1;
+/** Of version 1 are pages from before chunks had places: zeros, which is home. */
+const VERSION = 2;
 const HIGH = 0x100000000;
 const STATES_AT = 64;
 const CRCS_WORD = (STATES_AT + EXTENT_BLOCKS) / 4;
 const SEQ_LOW_WORD = CRCS_WORD + EXTENT_BLOCKS;
 const SEQ_HIGH_HALF = (SEQ_LOW_WORD + EXTENT_BLOCKS) * 2;
+const PLACES_WORD = SEQ_LOW_WORD + EXTENT_BLOCKS + EXTENT_BLOCKS / 2;
+/** What the page says of a chunk that has no place. At home: 0. */
+const NOWHERE = 0xffffffff;
 
 export class ExtentPage implements Cached {
   readonly extent: number;
@@ -44,6 +49,20 @@ export class ExtentPage implements Cached {
   state(i: number): BlockState { return this.bytes[STATES_AT + i] as BlockState; }
   crc(i: number): number { return this.#words[CRCS_WORD + i] as number; }
   seq(i: number): number { return (this.#halves[SEQ_HIGH_HALF + i] as number) * HIGH + (this.#words[SEQ_LOW_WORD + i] as number); }
+
+  /** Where a chunk (0..15) lies; NO_PLACE if that is lost. */
+  place(chunk: number): number {
+    const word = this.#words[PLACES_WORD + chunk] as number;
+    return word === 0 ? this.extent * EXTENT_CHUNKS + chunk : word === NOWHERE ? NO_PLACE : word - 1;
+  }
+
+  setPlace(chunk: number, place: number): void {
+    this.#words[PLACES_WORD + chunk] = place === this.extent * EXTENT_CHUNKS + chunk ? 0 : place + 1;
+  }
+
+  losePlaces(): void {
+    this.#words.fill(NOWHERE, PLACES_WORD, PLACES_WORD + EXTENT_CHUNKS);
+  }
 
   set(i: number, state: BlockState, crc: number, seq: number): void {
     this.bytes[STATES_AT + i] = state;
@@ -77,6 +96,6 @@ export class ExtentPage implements Cached {
 
   intact(tag: VolumeTag): boolean {
     const words = this.#words;
-    return words[0] === PAGE_MAGIC && words[2] === VERSION && words[4] === tag.low && words[5] === tag.high && words[7] === this.extent && words[1] === checksum(this.bytes.subarray(8));
+    return words[0] === PAGE_MAGIC && (words[2] === 1 || words[2] === VERSION) && words[4] === tag.low && words[5] === tag.high && words[7] === this.extent && words[1] === checksum(this.bytes.subarray(8));
   }
 }

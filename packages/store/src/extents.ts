@@ -3,8 +3,10 @@ import type { VolumeTag } from '@ashlar/protocol';
 import { BlockState } from './blocks.ts';
 import type { Disk, DiskError, DiskFile, Pieces } from './disk.ts';
 import { ExtentPage } from './extent-page.ts';
-import { PAGE_BYTES } from './limits.ts';
-import { pageMark, Presence, PresenceMap } from './presence.ts';
+import { CHUNK_BYTES, PAGE_BYTES } from './limits.ts';
+import { CHUNK_BLOCKS, type FreePlace, PLACES_FILE, Places } from './places.ts';
+import { markOfPage, pageMark, Presence, PresenceMap, zeroedMark } from './presence.ts';
+import type { ChunkTable } from './record.ts';
 import type { PageCache } from './resources.ts';
 
 export const PAGES_FILE = 'extents';
@@ -13,7 +15,13 @@ export const PRESENCE_FILE = 'presence';
 /** What is known of an extent: its page, or the one thing that holds for all its blocks. */
 export type ExtentView = ExtentPage | 'absent' | 'zero' | 'zero-before' | 'corrupt';
 
-/** The settled data: sparse files addressed by volume offset, a page of metadata per extent, and which extents are present. */
+/** Writes to a data file that records of the journal need, and how many of them are on stable storage. */
+interface RecordWrites { writes: number; synced: number }
+
+/**
+ * The settled data: sparse files of places, a page of metadata per extent, and which extents are present. Blocks in the data files are counted from
+ * the first place on; a chunk at home has the blocks' numbers in the volume.
+ */
 export class ExtentStore {
   readonly #disk: Disk;
   readonly #tag: VolumeTag;
@@ -26,18 +34,29 @@ export class ExtentStore {
   readonly #dirty = new Set<DiskFile>();
   /** Files of syncs that have not come to their end. */
   readonly #syncing = new Set<DiskFile>();
+  readonly #recordWrites = new Map<DiskFile, RecordWrites>();
+  readonly places: Places;
   #directoryDirty = false;
   #directorySyncing = false;
+  /** A file was made: a record may lie in it before the next round syncs the directory. */
+  readonly #made: () => void;
   /** Number of the newest round whose pages count. */
   round: number;
 
-  constructor(disk: Disk, tag: VolumeTag, dataFileBytes: number, cache: PageCache, round: number, generations: readonly number[], restarts: number) {
+  constructor(disk: Disk, tag: VolumeTag, dataFileBytes: number, cache: PageCache, round: number, generations: readonly number[], restarts: number, made: () => void) {
     this.#disk = disk;
     this.#tag = tag;
     this.#dataFileBytes = dataFileBytes;
     this.#cache = cache;
     this.round = round;
+    this.#made = made;
+    this.places = new Places(tag);
     this.presence = new PresenceMap(tag, generations, restarts, () => this.#open(PRESENCE_FILE));
+  }
+
+  loadPlaces(generation: number, spares: number): void {
+    const file = generation === 0 ? null : this.#open(PLACES_FILE);
+    this.places.load(file !== null && 'code' in file ? null : file, generation, spares);
   }
 
   /** What is known of this extent. A page that cannot be read makes all its blocks corrupt. */
@@ -50,8 +69,8 @@ export class ExtentStore {
     const mark = this.presence.get(extent);
     if (mark === 'corrupt') return 'corrupt';
     if (mark === Presence.absent) return 'absent';
-    if (mark === Presence.zero) return 'zero';
-    if (mark === Presence.zeroBefore) return 'zero-before';
+    if (mark === Presence.zeroBefore || mark >= Presence.zeroBeforeWithPage) return 'zero-before';
+    if (mark === Presence.zero || mark >= Presence.zeroWithPage) return 'zero';
     const page = this.#load(extent, mark);
     if (page === null) return 'corrupt';
     this.#keep(page);
@@ -70,7 +89,7 @@ export class ExtentStore {
 
   /**
    * The slot whose page belongs to the mark. A page of a round that did not come to its end may carry the same mark as a settled one
-   * 252 rounds older; the settled one counts (a round never gives a page the mark of the slot it leaves, see savePage).
+   * 84 rounds older; the settled one counts (a round never gives a page the mark of the slot it leaves, see savePage).
    */
   #load(extent: number, mark: number): ExtentPage | null {
     const file = this.#open(PAGES_FILE);
@@ -103,8 +122,12 @@ export class ExtentStore {
   }
 
   #fresh(extent: number, view: 'absent' | 'zero' | 'zero-before' | 'corrupt', zeroSeq: number): ExtentPage | null {
-    if (this.presence.get(extent) === 'corrupt') return null;
-    const page = new ExtentPage(extent, this.#dropped);
+    const mark = this.presence.get(extent);
+    if (mark === 'corrupt') return null;
+    // What was zeroed as a whole has kept its places, which others must not take for theirs: nor those of a page that is lost.
+    const kept = markOfPage(mark) === 0 ? null : this.#load(extent, markOfPage(mark));
+    const page = kept ?? new ExtentPage(extent, this.#dropped);
+    if (kept === null && mark >= Presence.page) page.losePlaces();
     if (view === 'zero') page.fill(BlockState.zero, zeroSeq);
     if (view === 'zero-before') page.fill(BlockState.zero, 0);
     if (view === 'corrupt') page.fill(BlockState.corrupt, 0);
@@ -112,7 +135,7 @@ export class ExtentStore {
     return page;
   }
 
-  /** Zeroes an extent as a whole. */
+  /** Zeroes an extent as a whole. Its chunks keep their places. */
   zeroExtent(extent: number): boolean {
     const page = this.#pages.get(extent);
     if (page !== undefined) {
@@ -120,7 +143,8 @@ export class ExtentStore {
       this.#changed.delete(page);
       this.#pages.delete(extent);
     }
-    return this.presence.set(extent, Presence.zero);
+    const mark = this.presence.get(extent);
+    return mark !== 'corrupt' && this.presence.set(extent, zeroedMark(mark));
   }
 
   get changedPages(): readonly ExtentPage[] {
@@ -167,6 +191,11 @@ export class ExtentStore {
     this.#changed.clear();
   }
 
+  /** Where a block of an extent lies in the data files. */
+  blockAt(page: ExtentPage, i: number): number {
+    return page.place(Math.floor(i / CHUNK_BLOCKS)) * CHUNK_BLOCKS + (i % CHUNK_BLOCKS);
+  }
+
   /** Reads whole blocks that lie one after another. */
   readBlocks(block: number, into: Uint8Array): DiskError | null {
     const offset = block * BLOCK_BYTES;
@@ -175,14 +204,114 @@ export class ExtentStore {
     return 'code' in file ? file : file.read(into, offset % this.#dataFileBytes);
   }
 
-  /** Writes whole blocks, in the background, all to the data file of `block`, at the places that `filePosition` gives. Null: `done` follows. */
-  writeBlocks(block: number, pieces: Pieces, done: (error: DiskError | null) => void): DiskError | null {
-    return this.#writeLater(this.#dataName(block * BLOCK_BYTES), pieces, done);
+  /** Writes whole blocks, in the background: for each data file (by its number) the pieces that go to it, at the places that `filePosition` gives. Null: `done` follows. */
+  writeBlocks(memory: Uint8Array, tables: ReadonlyMap<number, readonly number[]>, done: (error: DiskError | null) => void): DiskError | null {
+    const files: { readonly file: DiskFile; readonly table: readonly number[] }[] = [];
+    for (const [number, table] of tables) {
+      const file = this.#openOrCreate(this.#dataName(number * this.#dataFileBytes));
+      if ('code' in file) return file;
+      files.push({ file, table });
+    }
+    let left = files.length;
+    let failed: DiskError | null = null;
+    for (const { file, table } of files) {
+      this.#dirty.add(file);
+      file.writeLater({ memory, table }, (error) => {
+        failed ??= error;
+        left -= 1;
+        if (left === 0) done(failed);
+      });
+    }
+    return null;
+  }
+
+  /** The number of the data file that a block lies in. */
+  fileOf(block: number): number {
+    return Math.floor((block * BLOCK_BYTES) / this.#dataFileBytes);
   }
 
   /** Where a block lies in its data file. */
   filePosition(block: number): number {
     return (block * BLOCK_BYTES) % this.#dataFileBytes;
+  }
+
+  /** The first block that no run starting at `block` may reach: its data file's end. */
+  fileEnd(block: number): number {
+    return (this.fileOf(block) + 1) * (this.#dataFileBytes / BLOCK_BYTES);
+  }
+
+  /** Writes the chunks of a record to their places; neighbours with one call. They are stable after `syncRecords`. */
+  writeChunks(payload: Uint8Array, chunks: ChunkTable): DiskError | null {
+    for (let from = 0; from < chunks.length;) {
+      const place = chunks[from + 1] as number;
+      const end = this.fileEnd(place * CHUNK_BLOCKS);
+      let next = from;
+      const buffers: Uint8Array[] = [];
+      for (; next < chunks.length && chunks[next + 1] === place + (next - from) / 2 && (chunks[next + 1] as number) * CHUNK_BLOCKS < end; next += 2) {
+        const at = chunks[next] as number;
+        const adjoins = next > from && at === (chunks[next - 2] as number) + CHUNK_BYTES;
+        const first = adjoins ? (buffers.pop() as Uint8Array) : null;
+        buffers.push(payload.subarray(first === null ? at : first.byteOffset - payload.byteOffset, at + CHUNK_BYTES));
+      }
+      const file = this.#openOrCreate(this.#dataName(place * CHUNK_BYTES));
+      if ('code' in file) return file;
+      const error = file.write(buffers, (place * CHUNK_BYTES) % this.#dataFileBytes, false);
+      if (error !== null) return error;
+      this.#written(file);
+      from = next;
+    }
+    return null;
+  }
+
+  #written(file: DiskFile): void {
+    const known = this.#recordWrites.get(file);
+    if (known === undefined) this.#recordWrites.set(file, { writes: 1, synced: 0 });
+    else known.writes += 1;
+  }
+
+  /** These chunks were found at opening: nobody knows whether they are stable. */
+  found(chunks: ChunkTable): void {
+    for (let k = 1; k < chunks.length; k += 2) {
+      const file = this.#open(this.#dataName((chunks[k] as number) * CHUNK_BYTES));
+      if (file !== null && !('code' in file)) this.#written(file);
+    }
+  }
+
+  /** Makes the chunks of records stable. */
+  syncRecords(done: (error: DiskError | null) => void): void {
+    const dirty = [...this.#recordWrites].filter(([, known]) => known.writes > known.synced);
+    let left = dirty.length + 1;
+    let failed: DiskError | null = null;
+    const one = (error: DiskError | null): void => {
+      failed ??= error;
+      left -= 1;
+      if (left === 0) done(failed);
+    };
+    for (const [file, known] of dirty) {
+      const { writes } = known;
+      file.sync((error) => {
+        if (error === null) known.synced = Math.max(known.synced, writes);
+        one(error);
+      });
+    }
+    one(null);
+  }
+
+  syncRecordsNow(): DiskError | null {
+    for (const [file, known] of this.#recordWrites) {
+      if (known.writes === known.synced) continue;
+      const error = file.syncNow();
+      if (error !== null) return error;
+      known.synced = known.writes;
+    }
+    return null;
+  }
+
+  savePlaces(round: number, settled: ReadonlySet<number>, released: readonly FreePlace[]): DiskError | null {
+    const file = this.#openOrCreate(PLACES_FILE);
+    if ('code' in file) return file;
+    this.#dirty.add(file);
+    return this.places.save(file, round, settled, released);
   }
 
   #writeLater(name: string, pieces: Pieces, done: (error: DiskError | null) => void): DiskError | null {
@@ -191,11 +320,6 @@ export class ExtentStore {
     this.#dirty.add(file);
     file.writeLater(pieces, done);
     return null;
-  }
-
-  /** The first block that no run starting at `block` may reach: its data file's end. */
-  fileEnd(block: number): number {
-    return (Math.floor((block * BLOCK_BYTES) / this.#dataFileBytes) + 1) * (this.#dataFileBytes / BLOCK_BYTES);
   }
 
   sync(done: (error: DiskError | null) => void): void {
@@ -239,6 +363,7 @@ export class ExtentStore {
     this.#changed.clear();
     this.round = round;
     this.presence.reload([]);
+    this.places.clear();
   }
 
   closeFiles(): void {
@@ -246,6 +371,7 @@ export class ExtentStore {
     this.#pages.clear();
     for (const file of this.#files.values()) file.close();
     this.#files.clear();
+    this.#recordWrites.clear();
   }
 
   #dataName(offsetBytes: number): string {
@@ -268,6 +394,7 @@ export class ExtentStore {
     if ('code' in file) return file;
     this.#files.set(name, file);
     this.#directoryDirty = true;
+    this.#made();
     return file;
   }
 }

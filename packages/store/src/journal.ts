@@ -1,9 +1,11 @@
 import { assert } from '@ashlar/words';
 import { Frame, type VolumeTag } from '@ashlar/protocol';
 import type { Disk, DiskError, DiskFile } from './disk.ts';
-import { PAGE_BYTES } from './limits.ts';
+import { CHUNK_BYTES, PAGE_BYTES } from './limits.ts';
 import type { LogSnapshot, LogTail } from './log-tail.ts';
-import { headMatches, marksBefore, parseRecordHeader, recordBytes, RECORD_HEADER_BYTES, sealRecord, type JournalMark } from './record.ts';
+import {
+  type ChunkTable, chunkTable, headMatches, marksBefore, parseRecordHeader, placedPrefix, prefixBytes, recordBytes, RECORD_HEADER_BYTES, sealRecord, type JournalMark,
+} from './record.ts';
 import { Segment, SEGMENT_HEADER_BYTES, writeSegmentHeader } from './segment.ts';
 
 /** Every so many records their position is remembered, for finding history. */
@@ -19,9 +21,18 @@ export interface JournalLimits {
   readonly bytesMax: number;
 }
 
-/** A record as read back; `payloadPosition` is where its payload lies in the segment. */
+/** What records have outside the journal: chunks at places of their own. */
+export interface RecordChunks {
+  /** Fills `into` with a chunk. */
+  readChunk(place: number, into: Uint8Array): DiskError | null;
+  sync(done: (error: DiskError | null) => void): void;
+  syncNow(): DiskError | null;
+}
+
+/** A record as read back; `payloadPosition` is where its payload, without `chunks`, lies in the segment. */
 export interface StoredRecord {
   readonly frame: Frame;
+  readonly chunks: ChunkTable;
   readonly position: number;
   readonly payloadPosition: number;
   readonly nextPosition: number;
@@ -36,6 +47,7 @@ export function isJournalName(name: string): boolean {
 export class Journal {
   readonly #disk: Disk;
   readonly #tag: VolumeTag;
+  readonly #chunks: RecordChunks;
   readonly limits: JournalLimits;
   /** By serial number, rising, without gaps. */
   readonly segments: Segment[] = [];
@@ -56,9 +68,10 @@ export class Journal {
   readonly #header = new DataView(this.#headerBytes.buffer);
   readonly #buffers: Uint8Array[] = [];
 
-  constructor(disk: Disk, tag: VolumeTag, limits: JournalLimits, destagedSerial: number, durable: JournalMark, restarts: number, life: number) {
+  constructor(disk: Disk, tag: VolumeTag, limits: JournalLimits, destagedSerial: number, durable: JournalMark, restarts: number, life: number, chunks: RecordChunks) {
     this.#disk = disk;
     this.#tag = tag;
+    this.#chunks = chunks;
     this.limits = limits;
     this.destagedSerial = destagedSerial;
     this.durable = durable;
@@ -91,7 +104,7 @@ export class Journal {
   /** Bytes of records that the extents do not have yet. */
   get backlogBytes(): number {
     let bytes = 0;
-    for (const segment of this.segments) if (segment.serial > this.destagedSerial) bytes += segment.endPosition - SEGMENT_HEADER_BYTES;
+    for (const segment of this.segments) if (segment.serial > this.destagedSerial) bytes += segment.usedBytes - SEGMENT_HEADER_BYTES;
     return bytes;
   }
 
@@ -107,7 +120,7 @@ export class Journal {
   }
 
   #fitsCurrent(record: number): boolean {
-    return this.current !== null && this.current.endPosition + record <= this.current.capacityBytes;
+    return this.current !== null && this.current.usedBytes + record <= this.current.capacityBytes;
   }
 
   #capacityFor(record: number): number {
@@ -120,23 +133,41 @@ export class Journal {
     return live === 0 || live + capacity <= this.limits.bytesMax;
   }
 
-  /** Journals one frame with one write. `log`: the log as it is before the frame. The position of its payload, `busy`, or an error. */
-  append(frame: Frame, log: LogTail): { readonly segment: Segment; readonly payloadPosition: number } | 'busy' | DiskError {
-    const bytes = recordBytes(frame.head.length, frame.payload.length);
-    if (!this.#fitsCurrent(bytes)) {
-      if (!this.#mayBegin(this.#capacityFor(bytes))) return 'busy';
-      const error = this.begin(log.snapshot(), this.#capacityFor(bytes));
+  /** The oldest segment that there is: records of those before it are gone. */
+  get oldestSerial(): number { return this.segments[0]?.serial ?? this.destagedSerial + 1; }
+
+  /** True if this record, `chunks` of it at places of their own, can be appended. */
+  takes(frame: Frame, chunks: number): boolean {
+    const bytes = recordBytes(frame.head.length, frame.payload.length, chunks) + chunks * CHUNK_BYTES;
+    return this.#fitsCurrent(bytes) || this.#mayBegin(this.#capacityFor(bytes));
+  }
+
+  /**
+   * Journals one frame with one write; `chunks` of its payload are at their places already. `log`: the log as it is before the frame.
+   * The positions of the record and of its payload, `busy`, or an error.
+   */
+  append(frame: Frame, log: LogTail, chunks: ChunkTable): { readonly segment: Segment; readonly position: number; readonly payloadPosition: number } | 'busy' | DiskError {
+    const count = chunks.length / 2;
+    const bytes = recordBytes(frame.head.length, frame.payload.length, count);
+    const placed = count * CHUNK_BYTES;
+    if (!this.#fitsCurrent(bytes + placed)) {
+      if (!this.#mayBegin(this.#capacityFor(bytes + placed))) return 'busy';
+      const error = this.begin(log.snapshot(), this.#capacityFor(bytes + placed));
       if (error !== null) return error;
     }
     const segment = this.current as Segment;
     const at = segment.endPosition;
-    sealRecord(this.#header, this.#headerBytes, frame, { serial: segment.serial, position: at, life: this.#life }, this.durable);
-    const used = RECORD_HEADER_BYTES + frame.head.length + frame.payload.length;
-    const error = this.#write(segment, frame, bytes - used, at);
+    const place = { serial: segment.serial, position: at, life: this.#life };
+    let prefix: Uint8Array = this.#headerBytes;
+    if (count === 0) sealRecord(this.#header, this.#headerBytes, frame, place, this.durable);
+    else prefix = placedPrefix(frame, place, this.durable, chunks);
+    const used = prefix.length + frame.head.length + frame.payload.length - placed;
+    const error = this.#write(segment, prefix, frame, chunks, bytes - used, at);
     if (error !== null) return error;
     segment.writes += 1;
     segment.endPosition = at + bytes;
-    return { segment, payloadPosition: at + RECORD_HEADER_BYTES + frame.head.length };
+    segment.placedBytes += placed;
+    return { segment, position: at, payloadPosition: at + prefix.length + frame.head.length };
   }
 
   /** Remembers where a log record lies, now and then. */
@@ -144,11 +175,18 @@ export class Journal {
     if (this.#recordsSinceMark++ % MARK_RECORDS === 0) segment.marks.push(seq, position);
   }
 
-  #write(segment: Segment, frame: Frame, padding: number, at: number): DiskError | null {
+  #write(segment: Segment, prefix: Uint8Array, frame: Frame, chunks: ChunkTable, padding: number, at: number): DiskError | null {
     const buffers = this.#buffers;
+    const { payload } = frame;
     buffers.length = 0;
-    buffers.push(this.#headerBytes, frame.head);
-    if (frame.payload.length > 0) buffers.push(frame.payload);
+    buffers.push(prefix, frame.head);
+    let from = 0;
+    for (let k = 0; k < chunks.length; k += 2) {
+      const chunk = chunks[k] as number;
+      if (chunk > from) buffers.push(payload.subarray(from, chunk));
+      from = chunk + CHUNK_BYTES;
+    }
+    if (payload.length > from) buffers.push(from === 0 ? payload : payload.subarray(from));
     if (padding > 0) buffers.push(PADDING.subarray(0, padding));
     const error = segment.file.write(buffers, at, false);
     if (error?.code !== 'ENOSPC' || !this.dropHistory()) return error;
@@ -235,20 +273,45 @@ export class Journal {
     if (error !== null) return error;
     const header = parseRecordHeader(start, 0, { serial: segment.serial, position, life: segment.header.life });
     if (header === null) return null;
-    const wanted = withPayload ? header.headBytes + header.payloadBytes : header.headBytes;
-    const bytes = new Uint8Array(wanted);
-    const inStart = Math.min(wanted, start.length - RECORD_HEADER_BYTES);
-    bytes.set(start.subarray(RECORD_HEADER_BYTES, RECORD_HEADER_BYTES + inStart));
-    if (wanted > inStart) {
+    const prefix = prefixBytes(header.chunks);
+    const stored = header.payloadBytes - header.chunks * CHUNK_BYTES;
+    const wanted = prefix - RECORD_HEADER_BYTES + header.headBytes + (withPayload ? stored : 0);
+    const bytes = new Uint8Array(RECORD_HEADER_BYTES + wanted);
+    const inStart = Math.min(bytes.length, start.length);
+    bytes.set(start.subarray(0, inStart));
+    if (bytes.length > inStart) {
       const rest = segment.file.read(bytes.subarray(inStart), position + start.length);
       if (rest !== null) return rest;
     }
-    const frame = new Frame(bytes.subarray(0, header.headBytes), bytes.subarray(header.headBytes));
-    if (!headMatches(frame, header)) return null;
+    const chunks = chunkTable(bytes, header);
+    const payloadAt = prefix + header.headBytes;
+    const frame = new Frame(bytes.subarray(prefix, payloadAt), bytes.subarray(payloadAt));
+    if (chunks === null || !headMatches(frame, header)) return null;
+    const failed = withPayload && chunks.length > 0 ? this.#join(frame, chunks) : null;
+    if (failed !== null) return failed.code === 'ENOENT' ? null : failed;
     return {
-      frame, position, payloadPosition: position + RECORD_HEADER_BYTES + header.headBytes,
-      nextPosition: position + recordBytes(header.headBytes, header.payloadBytes), durable: header.durable,
+      frame, chunks, position, payloadPosition: position + payloadAt,
+      nextPosition: position + recordBytes(header.headBytes, header.payloadBytes, header.chunks), durable: header.durable,
     };
+  }
+
+  /** Puts the payload together again. What lies at the places may be something else by now: the frame's checksums tell. */
+  #join(frame: Frame, chunks: ChunkTable): DiskError | null {
+    const whole = new Uint8Array(frame.payloadBytes);
+    const stored = frame.payload;
+    let to = 0;
+    let from = 0;
+    for (let k = 0; k < chunks.length; k += 2) {
+      const chunk = chunks[k] as number;
+      whole.set(stored.subarray(from, from + chunk - to), to);
+      from += chunk - to;
+      to = chunk + CHUNK_BYTES;
+      const error = this.#chunks.readChunk(chunks[k + 1] as number, whole.subarray(chunk, to));
+      if (error !== null) return error;
+    }
+    whole.set(stored.subarray(from), to);
+    frame.payload = whole;
+    return null;
   }
 
   /** Makes what was appended so far stable; the mark in `done` is what was covered. */
@@ -257,7 +320,7 @@ export class Journal {
     const dirty = this.segments.filter((segment) => segment.writes > segment.synced);
     const directory = this.directoryChanges;
     const { restarts } = this;
-    let left = dirty.length + 1;
+    let left = dirty.length + 2;
     let failed: DiskError | null = null;
     const one = (error: DiskError | null): void => {
       failed ??= error;
@@ -274,6 +337,7 @@ export class Journal {
         one(error);
       });
     }
+    this.#chunks.sync(one);
     if (directory === this.#directorySynced) return one(null);
     this.#disk.syncDirectory((error) => {
       if (error === null) this.#directorySynced = Math.max(this.#directorySynced, directory);
@@ -283,6 +347,8 @@ export class Journal {
 
   /** The same, blocking; also what an unfinished sync was to cover. */
   syncNow(): DiskError | null {
+    const unsynced = this.#chunks.syncNow();
+    if (unsynced !== null) return unsynced;
     for (const segment of this.segments) {
       if (segment.writes === segment.synced) continue;
       const error = segment.file.syncNow();

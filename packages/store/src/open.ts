@@ -24,7 +24,7 @@ export function createCopy(disk: Disk, options: CreateOptions): Opened {
   const body: SuperblockBody = {
     volumeId: options.volumeId, serverId: options.serverId, dataFileBytes, lineage: options.lineage, restarts: 0, life: 1, incarnation: options.incarnation,
     bootId: options.bootId, clean: false, lostCache: false, sizeBytes: options.sizeBytes, state: options.state, destagedSerial: 0, destagedEnd: 0,
-    destaged: log, committedSeq: 0, durable: { serial: 0, position: 0 }, opened: { serial: 0, position: 0 }, round: 0, newestSeq: 0, presenceGenerations: [],
+    destaged: log, committedSeq: 0, durable: { serial: 0, position: 0 }, opened: { serial: 0, position: 0 }, round: 0, newestSeq: 0, presenceGenerations: [], placesGeneration: 0, sparePlaces: 0,
   };
   // An empty directory needs no sync of its own: what was removed from it is gone for good with the one below.
   const error = disk.list().length === 0 ? null : removeFiles(disk);
@@ -112,6 +112,7 @@ class Recovery {
     // A damaged segment of history costs nothing: the extents have it.
     applyCuts(this.#store.journal.segments);
     const indexed = this.#store.replayLive();
+    this.#store.extents.places.dropHeld();
     if (whole !== null || indexed !== 'ok' || (this.#durable.serial > this.#body.destagedSerial && marksBefore(end, this.#durable))) return 'corrupt';
     return this.#tidy();
   }
@@ -198,12 +199,15 @@ class Recovery {
   #replaySegment(segment: Segment, end: number | null): 'torn' | { readonly corrupt: string } | DiskError | null {
     const { journal, tail } = this.#store;
     segment.endPosition = SEGMENT_HEADER_BYTES;
-    const limit = end ?? segment.file.sizeBytes;
+    // What lies behind the end that an earlier opening found was torn, and stays so: chunks of it may by now have been written again, with the same bytes.
+    const { opened } = this.#body;
+    const limit = end ?? (segment.serial === opened.serial ? opened.position : segment.file.sizeBytes);
     while (segment.endPosition < limit) {
       const position = segment.endPosition;
-      const record = journal.read(segment, position, true);
+      // Blocks that were written later may lie in the chunks of a record that was durable.
+      const bound = marksBefore({ serial: segment.serial, position }, this.#durable);
+      const record = journal.read(segment, position, !bound);
       if (record !== null && 'code' in record) return record;
-      const bound = record !== null && marksBefore({ serial: segment.serial, position }, this.#durable);
       if (record === null || record.nextPosition > (end ?? Infinity) || (!bound && !payloadIntact(record.frame))) return this.#torn(segment, end);
       const { frame } = record;
       if (frame.kind === FrameKind.log) {
@@ -211,6 +215,7 @@ class Recovery {
         tail.advance(frame, frame.chain);
       }
       if (marksBefore(this.#durable, record.durable)) this.#durable = record.durable;
+      this.#store.extents.found(record.chunks);
       segment.endPosition = record.nextPosition;
       segment.endSeq = tail.seq;
     }

@@ -7,19 +7,21 @@ import { PAGE_BYTES } from './limits.ts';
  * Which extents are present: one byte per extent, so that listing and opening a 16 TiB volume never reads its 128 GiB of (sparse) metadata.
  * The byte also holds the low bits of the generation of the extent's newest synced page: a page write that the disk lost is noticed.
  *
- *   0: absent · 1: zeroed as a whole · 2: the same, but before the log was restarted · 4 + (generation mod 252): has a page
+ *   0: absent · 1: zeroed as a whole · 2: the same, but before the log was restarted · 4 + (generation mod 84): has a page
+ *   88 + …, 172 + …: zeroed as a whole (before the log was restarted), and the page of this generation says which places its chunks have
  *
  * Pages of 4 KiB cover 4,064 extents each, in two slots written in turn, each twice in a row (one flipped bit costs nothing).
  * The superblock holds each page's generation. Byte by byte in docs/formats/extents.md.
  */
-export const Presence = { absent: 0, zero: 1, zeroBefore: 2, page: 4 } as const;
+export const GENERATIONS = 84;
+export const Presence = { absent: 0, zero: 1, zeroBefore: 2, page: 4, zeroWithPage: 4 + GENERATIONS, zeroBeforeWithPage: 4 + 2 * GENERATIONS } as const;
 export const PRESENCE_MAGIC = 0x56485341; // "ASHV"
-const VERSION = 1;
+/** Of version 1 are maps in which a page's byte is 4 + (generation mod 252), and what is zeroed as a whole has none. */
+const VERSION = 2;
 const HEADER_BYTES = 32;
 export const EXTENTS_PER_PRESENCE_PAGE = PAGE_BYTES - HEADER_BYTES;
 const REPLICAS = 2;
 const SLOT_BYTES = PAGE_BYTES * REPLICAS;
-const GENERATIONS = 252;
 
 interface LoadedPage {
   readonly bytes: Uint8Array;
@@ -30,6 +32,22 @@ interface LoadedPage {
 
 export function pageMark(generation: number): number {
   return Presence.page + (generation % GENERATIONS);
+}
+
+/** The mark of the page that belongs to an extent's byte; 0 if it has none. */
+export function markOfPage(mark: number): number {
+  return mark < Presence.page ? 0 : Presence.page + ((mark - Presence.page) % GENERATIONS);
+}
+
+/** The byte of an extent that was zeroed as a whole. Its page, if it has one, keeps the places. */
+export function zeroedMark(mark: number): number {
+  return mark < Presence.page ? Presence.zero : markOfPage(mark) + GENERATIONS;
+}
+
+/** What was zeroed before the log was restarted may be filled again. */
+function demoted(mark: number): number {
+  if (mark === Presence.zero) return Presence.zeroBefore;
+  return mark >= Presence.zeroWithPage && mark < Presence.zeroBeforeWithPage ? mark + GENERATIONS : mark;
 }
 
 export class PresenceMap {
@@ -76,7 +94,8 @@ export class PresenceMap {
       if (page === null) continue;
       const first = index * EXTENTS_PER_PRESENCE_PAGE;
       for (let extent = Math.max(from, first); extent < first + EXTENTS_PER_PRESENCE_PAGE; extent++) {
-        if (page === 'corrupt' || (page.bytes[HEADER_BYTES + extent - first] as number) >= Presence.page) return extent;
+        const mark = page === 'corrupt' ? Presence.page : (page.bytes[HEADER_BYTES + extent - first] as number);
+        if (mark >= Presence.page && mark < Presence.zeroWithPage) return extent;
       }
     }
     return -1;
@@ -135,6 +154,8 @@ export class PresenceMap {
       const bytes = new Uint8Array(PAGE_BYTES);
       if (file.read(bytes, index * 2 * SLOT_BYTES + at * PAGE_BYTES) !== null) continue;
       if (!intact(bytes, this.#tag, index, generation)) continue;
+      // 84 divides 252: the byte of a page in a map of version 1 tells what it is now.
+      if (new DataView(bytes.buffer).getUint32(28, true) === 1) for (let k = HEADER_BYTES; k < PAGE_BYTES; k++) bytes[k] = markOfPage(bytes[k] as number) || (bytes[k] as number);
       this.#demote(bytes);
       return { bytes, generation, slot: Math.floor(at / REPLICAS), changed: false };
     }
@@ -143,7 +164,7 @@ export class PresenceMap {
 
   #demote(bytes: Uint8Array): void {
     if (new DataView(bytes.buffer).getUint32(20, true) === this.restarts) return;
-    for (let at = HEADER_BYTES; at < PAGE_BYTES; at++) if (bytes[at] === Presence.zero) bytes[at] = Presence.zeroBefore;
+    for (let at = HEADER_BYTES; at < PAGE_BYTES; at++) bytes[at] = demoted(bytes[at] as number);
   }
 
   /** The log restarted: what was zeroed before may be filled. */
@@ -169,6 +190,6 @@ function seal(bytes: Uint8Array, tag: VolumeTag, index: number, restarts: number
 function intact(bytes: Uint8Array, tag: VolumeTag, index: number, generation: number): boolean {
   const view = new DataView(bytes.buffer);
   return view.getUint32(0, true) === PRESENCE_MAGIC && view.getUint32(8, true) === tag.low && view.getUint32(12, true) === tag.high
-    && view.getUint32(16, true) === index && view.getUint32(24, true) === generation && view.getUint32(28, true) === VERSION
+    && view.getUint32(16, true) === index && view.getUint32(24, true) === generation && (view.getUint32(28, true) === 1 || view.getUint32(28, true) === VERSION)
     && view.getUint32(4, true) === checksum(bytes.subarray(8));
 }

@@ -1,13 +1,21 @@
 import { BLOCK_BYTES, checksum } from '@ashlar/words';
 import { blocksTouched, type Frame, FRAME_HEADER_BYTES, FrameKind, Op, OPERATION_BYTES, frameHeadBytes } from '@ashlar/protocol';
-import { PAGE_BYTES } from './limits.ts';
+import { CHUNK_BYTES, PAGE_BYTES } from './limits.ts';
 
 /**
- * One record of the journal: a header that binds it to its place, then the frame's head and payload, padded to a whole page.
- * Byte by byte in docs/formats/journal.md.
+ * One record of the journal: a header that binds it to its place, then the frame's head and payload, padded to a whole page. Chunks of the payload that
+ * were written to places of their own are left out; a table behind the header says where they are. Byte by byte in docs/formats/journal.md.
  */
 export const RECORD_MAGIC = 0x52485341; // "ASHR"
+/** The header is longer by 8 bytes, and the table follows. */
+export const PLACED_RECORD_MAGIC = 0x54485341; // "ASHT"
 export const RECORD_HEADER_BYTES = 40;
+export const PLACED_HEADER_BYTES = 48;
+const TABLE_ENTRY_BYTES = 8;
+
+/** Pairs: where a chunk begins in the payload, and its place; in the order of the payload. Chunks do not overlap. */
+export type ChunkTable = readonly number[];
+export const NO_CHUNKS: ChunkTable = [];
 
 /** A place in the journal: a segment's serial number and a byte position in it. */
 export interface JournalMark {
@@ -24,13 +32,52 @@ export function marksBefore(a: JournalMark, b: JournalMark): boolean {
   return a.serial < b.serial || (a.serial === b.serial && a.position < b.position);
 }
 
-/** Bytes that a frame takes in a segment. */
-export function recordBytes(headBytes: number, payloadBytes: number): number {
-  return Math.ceil((RECORD_HEADER_BYTES + headBytes + payloadBytes) / PAGE_BYTES) * PAGE_BYTES;
+/** Bytes before the frame's head. */
+export function prefixBytes(chunks: number): number {
+  return chunks === 0 ? RECORD_HEADER_BYTES : PLACED_HEADER_BYTES + chunks * TABLE_ENTRY_BYTES;
+}
+
+/** Bytes that a frame takes in a segment's file. */
+export function recordBytes(headBytes: number, payloadBytes: number, chunks = 0): number {
+  return Math.ceil((prefixBytes(chunks) + headBytes + payloadBytes - chunks * CHUNK_BYTES) / PAGE_BYTES) * PAGE_BYTES;
+}
+
+/** What lies at `at` of the payload lies so much earlier in the record, because of the chunks that are left out before it. */
+export function leftOutBefore(chunks: ChunkTable, at: number): number {
+  let bytes = 0;
+  for (let k = 0; k < chunks.length && (chunks[k] as number) < at; k += 2) bytes += CHUNK_BYTES;
+  return bytes;
+}
+
+/** The header and the table of a record with chunks at places. */
+export function placedPrefix(frame: Frame, at: RecordPlace, durable: JournalMark, chunks: ChunkTable): Uint8Array {
+  const count = chunks.length / 2;
+  const bytes = new Uint8Array(prefixBytes(count));
+  const view = new DataView(bytes.buffer);
+  for (let k = 0; k < chunks.length; k++) view.setUint32(PLACED_HEADER_BYTES + k * 4, chunks[k] as number, true);
+  view.setUint32(40, count, true);
+  view.setUint32(44, checksum(bytes.subarray(PLACED_HEADER_BYTES)), true);
+  fillHeader(view, frame, at, durable, PLACED_RECORD_MAGIC);
+  view.setUint32(4, checksum(bytes.subarray(8, PLACED_HEADER_BYTES)), true);
+  return bytes;
+}
+
+/** The table of a record, or null if it is not the one that the header names. `bytes` begins with the record. */
+export function chunkTable(bytes: Uint8Array, header: RecordHeader): ChunkTable | null {
+  if (header.chunks === 0) return NO_CHUNKS;
+  const end = prefixBytes(header.chunks);
+  if (end > bytes.length || checksum(bytes.subarray(PLACED_HEADER_BYTES, end)) !== header.tableChecksum) return null;
+  const view = new DataView(bytes.buffer, bytes.byteOffset + PLACED_HEADER_BYTES);
+  return Array.from({ length: 2 * header.chunks }, (_, k) => view.getUint32(k * 4, true));
 }
 
 export function sealRecord(header: DataView, bytes: Uint8Array, frame: Frame, at: RecordPlace, durable: JournalMark): void {
-  header.setUint32(0, RECORD_MAGIC, true);
+  fillHeader(header, frame, at, durable, RECORD_MAGIC);
+  header.setUint32(4, checksum(bytes.subarray(8, RECORD_HEADER_BYTES)), true);
+}
+
+function fillHeader(header: DataView, frame: Frame, at: RecordPlace, durable: JournalMark, magic: number): void {
+  header.setUint32(0, magic, true);
   header.setUint32(8, at.serial, true);
   header.setUint32(12, at.position, true);
   header.setUint32(16, frame.head.length, true);
@@ -39,10 +86,12 @@ export function sealRecord(header: DataView, bytes: Uint8Array, frame: Frame, at
   header.setUint32(28, durable.serial, true);
   header.setUint32(32, durable.position, true);
   header.setUint32(36, at.life, true);
-  header.setUint32(4, checksum(bytes.subarray(8, RECORD_HEADER_BYTES)), true);
 }
 
 export interface RecordHeader {
+  /** Chunks at places of their own. */
+  readonly chunks: number;
+  readonly tableChecksum: number;
   readonly headBytes: number;
   readonly payloadBytes: number;
   readonly frameChecksum: number;
@@ -55,14 +104,16 @@ export interface RecordHeader {
  */
 export function parseRecordHeader(bytes: Uint8Array, at: number, place: RecordPlace): RecordHeader | null {
   if (at + RECORD_HEADER_BYTES > bytes.length) return null;
-  const view = new DataView(bytes.buffer, bytes.byteOffset + at, RECORD_HEADER_BYTES);
-  if (view.getUint32(0, true) !== RECORD_MAGIC || view.getUint32(8, true) !== place.serial || view.getUint32(12, true) !== place.position || view.getUint32(36, true) !== place.life) return null;
-  if (view.getUint32(4, true) !== checksum(bytes.subarray(at + 8, at + RECORD_HEADER_BYTES))) return null;
+  const view = new DataView(bytes.buffer, bytes.byteOffset + at, bytes.length - at);
+  const placed = view.getUint32(0, true) === PLACED_RECORD_MAGIC;
+  if ((!placed && view.getUint32(0, true) !== RECORD_MAGIC) || view.getUint32(8, true) !== place.serial || view.getUint32(12, true) !== place.position || view.getUint32(36, true) !== place.life) return null;
+  const headerBytes = placed ? PLACED_HEADER_BYTES : RECORD_HEADER_BYTES;
+  if (at + headerBytes > bytes.length || view.getUint32(4, true) !== checksum(bytes.subarray(at + 8, at + headerBytes))) return null;
   const header: RecordHeader = {
-    headBytes: view.getUint32(16, true), payloadBytes: view.getUint32(20, true), frameChecksum: view.getUint32(24, true),
+    chunks: placed ? view.getUint32(40, true) : 0, tableChecksum: placed ? view.getUint32(44, true) : 0, headBytes: view.getUint32(16, true), payloadBytes: view.getUint32(20, true), frameChecksum: view.getUint32(24, true),
     durable: { serial: view.getUint32(28, true), position: view.getUint32(32, true) },
   };
-  return header.headBytes >= FRAME_HEADER_BYTES ? header : null;
+  return header.headBytes >= FRAME_HEADER_BYTES && header.chunks * CHUNK_BYTES <= header.payloadBytes ? header : null;
 }
 
 /** True if the head is the one that the record's header names, whole and consistent. */

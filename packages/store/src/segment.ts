@@ -29,9 +29,11 @@ export interface SegmentHeader {
 export class Segment {
   readonly file: DiskFile;
   readonly header: SegmentHeader;
-  /** Bytes that the file takes of the journal's bound. */
+  /** Bytes that the segment takes of the journal's bound. */
   capacityBytes: number;
   endPosition = SEGMENT_HEADER_BYTES;
+  /** Bytes of its records that lie at places of their own; they count as if they were in the file. */
+  placedBytes = 0;
   /** The last sequence number that is still part of the log. */
   endSeq: number;
   /** Pairs (sequence number, position) of some records, rising, so that history need not be searched from the start. */
@@ -49,6 +51,8 @@ export class Segment {
 
   get serial(): number { return this.header.serial; }
   get startSeq(): number { return this.header.start.seq; }
+  /** Bytes of its records, wherever they lie. */
+  get usedBytes(): number { return this.endPosition + this.placedBytes; }
   get end(): JournalMark { return { serial: this.serial, position: this.endPosition }; }
 
   /** A position at which the search for the record after `seq` may begin. */

@@ -13,7 +13,8 @@ import type { JournalMark } from './record.ts';
  */
 export const SUPERBLOCK_FILE = 'superblock';
 export const SUPERBLOCK_MAGIC = 0x53485341; // "ASHS"
-export const SUPERBLOCK_VERSION = 1;
+/** 1: before chunks had places (docs/adr/0012); opened, and written as 2 from then on. */
+export const SUPERBLOCK_VERSION = 2;
 const HEADER_BYTES = 32;
 /** The largest body: 4,128 presence generations and 128 epochs in JSON are 28 KiB. */
 const REPLICA_BYTES = 64 * 1024;
@@ -49,6 +50,9 @@ export interface SuperblockBody {
   /** The newest version that the extents may hold. */
   newestSeq: number;
   presenceGenerations: readonly number[];
+  /** Generation of the list of free places that belongs to the extents, and the spare places made until then. Not there in version 1. */
+  placesGeneration?: number;
+  sparePlaces?: number;
 }
 
 export type SuperblockRead = { readonly superblock: Superblock } | { readonly failed: 'not-found' | 'format-unsupported' | 'foreign' | 'corrupt' | 'io-error'; readonly detail: string };

@@ -110,7 +110,7 @@ export class Round {
       case 'pages': return this.#writePages(budgetBlocks);
       case 'places': {
         // Nobody needs what chunks have left, nor what records took that were superseded, or cut off, before they were settled.
-        this.releasedPlaces = [...this.#left, ...[...this.settledPlaces].filter((place) => !this.#given.has(place))].map((place) => ({ place, serial: this.lastSerial }));
+        this.releasedPlaces = [...this.#left, ...[...this.settledPlaces].filter((place) => !this.#given.has(place) && this.#extents.places.returns(place))].map((place) => ({ place, serial: this.lastSerial }));
         const error = this.settledPlaces.size === 0 ? null : this.#extents.savePlaces(this.number, this.settledPlaces, this.releasedPlaces);
         if (error === null) this.#phase = 'presence';
         return error ?? 'more';
@@ -243,7 +243,7 @@ export class Round {
     page.setPlace(chunk, place);
     this.#given.add(place);
     this.settledPlaces.add(place);
-    if (old !== NO_PLACE) this.#left.push(old);
+    if (old !== NO_PLACE && old !== place) this.#left.push(old);
   }
 
   /** In one record neighbours are one piece of the buffer. `block`: in the data files. */

@@ -150,7 +150,7 @@ export class DiskCopy implements CopyStore {
 
   #journal(frame: Frame): StoreResult | null {
     if (!this.hasRoom(0)) return { failed: 'busy', detail: 'too much is to be destaged' };
-    const chunks = writeChunks(frame, this.extents, this.journal);
+    const chunks = writeChunks(frame, this.live, this.extents, this.journal);
     const placed = chunks === 'busy' || 'code' in chunks ? chunks : this.#appendRecord(frame, chunks);
     if (placed === 'busy') return { failed: 'busy', detail: 'the journal is full' };
     return placed === null ? null : this.#diskFailed(placed, 'append-failed');

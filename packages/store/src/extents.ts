@@ -4,7 +4,7 @@ import { BlockState } from './blocks.ts';
 import type { Disk, DiskError, DiskFile, Pieces } from './disk.ts';
 import { ExtentPage } from './extent-page.ts';
 import { CHUNK_BYTES, PAGE_BYTES } from './limits.ts';
-import { CHUNK_BLOCKS, type FreePlace, PLACES_FILE, Places } from './places.ts';
+import { CHUNK_BLOCKS, EXTENT_CHUNKS, type FreePlace, PLACES_FILE, Places } from './places.ts';
 import { markOfPage, pageMark, Presence, PresenceMap, zeroedMark } from './presence.ts';
 import type { ChunkTable } from './record.ts';
 import type { PageCache } from './resources.ts';
@@ -189,6 +189,15 @@ export class ExtentStore {
       this.#cache.add(page);
     }
     this.#changed.clear();
+  }
+
+  /** True if nothing was ever settled in this chunk's home, and nobody else has it. */
+  isHomeUnused(chunk: number): boolean {
+    const view = this.view(Math.floor(chunk / EXTENT_CHUNKS));
+    if (!(view instanceof ExtentPage)) return view !== 'corrupt' && markOfPage(this.presence.get(Math.floor(chunk / EXTENT_CHUNKS)) as number) === 0;
+    if (view.place(chunk % EXTENT_CHUNKS) !== chunk) return false;
+    for (let k = 0, i = (chunk % EXTENT_CHUNKS) * CHUNK_BLOCKS; k < CHUNK_BLOCKS; k++) if (view.state(i + k) !== BlockState.absent) return false;
+    return true;
   }
 
   /** Where a block of an extent lies in the data files. */

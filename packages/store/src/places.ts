@@ -2,6 +2,7 @@ import { assert, BLOCK_BYTES, checksum, EXTENT_BYTES } from '@ashlar/words';
 import type { VolumeTag } from '@ashlar/protocol';
 import type { DiskError, DiskFile } from './disk.ts';
 import { CHUNK_BYTES, PAGE_BYTES, SPARE_PLACES_MAX } from './limits.ts';
+import type { ChunkTable } from './record.ts';
 
 /**
  * Where chunks may be written: places of the data files that nobody needs. Every place is a chunk's (its page says so), or held by a record of the
@@ -42,8 +43,9 @@ export class Places {
   #at = 0;
   /** Spare places made so far. */
   #spares = 0;
-  /** Held by records that are not in the extents yet, also by those that were cut off. */
-  readonly #held = new Set<number>();
+  /** Held by records that are not in the extents yet, also by those that were cut off; true if the chunk is at home there, which is not for others. */
+  readonly #held = new Map<number, boolean>();
+  #listed = new Set<number>();
   /** As the superblock names it. */
   #saved: SavedList = { free: [], spares: 0, slot: 1, generation: 0 };
   #saving: SavedList | null = null;
@@ -73,6 +75,7 @@ export class Places {
   reset(): void {
     this.#held.clear();
     this.#free = [...this.#saved.free];
+    this.#listed.clear();
     this.#at = 0;
     this.#spares = this.#saved.spares;
     this.#saving = null;
@@ -84,11 +87,13 @@ export class Places {
     this.reset();
   }
 
-  /** Records of the journal hold these: found at opening. */
-  hold(places: readonly number[]): void {
-    for (let k = 1; k < places.length; k += 2) {
-      const place = places[k] as number;
-      this.#held.add(place);
+  /** A record of the journal holds these: found at opening. */
+  hold(chunks: ChunkTable): void {
+    if (chunks.length > 0 && this.#listed.size === 0) this.#listed = new Set(this.#saved.free.map(({ place }) => place));
+    for (let k = 1; k < chunks.length; k += 2) {
+      const place = chunks[k] as number;
+      if (this.#held.has(place)) continue;
+      this.#held.set(place, place < FIRST_SPARE && !this.#listed.has(place));
       if (place >= FIRST_SPARE) this.#spares = Math.max(this.#spares, place - FIRST_SPARE + 1);
     }
   }
@@ -97,6 +102,17 @@ export class Places {
   dropHeld(): void {
     if (this.#held.size > 0) this.#free = this.#free.slice(this.#at).filter(({ place }) => !this.#held.has(place));
     this.#at = 0;
+    this.#listed.clear();
+  }
+
+  isHeld(place: number): boolean { return this.#held.has(place); }
+
+  /** True if others may have the place when the records that hold it are settled and no chunk has it. */
+  returns(place: number): boolean { return this.#held.get(place) === false; }
+
+  takeHome(chunk: number): void {
+    assert(!this.#held.has(chunk), 'a place is taken once');
+    this.#held.set(chunk, true);
   }
 
   /** A place that records of segments before `oldestSerial` needed at most, or a new one. NO_PLACE if there are too many. */
@@ -110,7 +126,7 @@ export class Places {
         this.#at = 0;
       }
       assert(!this.#held.has(place), 'a place is taken once');
-      this.#held.add(place);
+      this.#held.set(place, false);
       return place;
     }
     return this.#spares < SPARE_PLACES_MAX ? this.takeNew() : NO_PLACE;
@@ -119,19 +135,17 @@ export class Places {
   /** For a chunk whose page was lost. */
   takeNew(): number {
     const place = FIRST_SPARE + this.#spares++;
-    this.#held.add(place);
+    this.#held.set(place, false);
     return place;
   }
 
-  /** No record came to be with these. */
-  giveBack(places: readonly number[]): void {
-    const back: FreePlace[] = [];
-    for (let k = 1; k < places.length; k += 2) {
-      this.#held.delete(places[k] as number);
-      back.push({ place: places[k] as number, serial: 0 });
+  /** No record came to be with these. They go to the end: on a full disk the next ones may have more of their bytes. */
+  giveBack(chunks: ChunkTable): void {
+    for (let k = 1; k < chunks.length; k += 2) {
+      const place = chunks[k] as number;
+      if (this.returns(place)) this.#free.push({ place, serial: 0 });
+      this.#held.delete(place);
     }
-    this.#free = [...back, ...this.#free.slice(this.#at)];
-    this.#at = 0;
   }
 
   /**
@@ -140,7 +154,7 @@ export class Places {
    */
   save(file: DiskFile, round: number, settled: ReadonlySet<number>, released: readonly FreePlace[]): DiskError | null {
     const free: FreePlace[] = [];
-    for (const place of this.#held) if (!settled.has(place)) free.push({ place, serial: 0 });
+    for (const [place, home] of this.#held) if (!home && !settled.has(place)) free.push({ place, serial: 0 });
     free.push(...this.#free.slice(this.#at), ...released);
     assert(free.length <= 2 * SPARE_PLACES_MAX, 'the list fits its slot');
     const slot = 1 - this.#saved.slot;

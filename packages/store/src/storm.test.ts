@@ -20,11 +20,14 @@ function workload(disk: MemoryDisk): void {
     for (let k = 0; k < steps && store.destageStep(8, true) !== 'idle'; k++) turn();
   };
   for (let k = 0; k < 6; k++) put(k * 3, 1);
+  for (const block of [16, 256, 16, 0]) put(block, 1, 16);
   store.sync(() => undefined);
   turn();
   settle(60);
   for (let k = 0; k < 20; k++) put(k, 1, 6);
   settle(16);
+  put(16, 1, 16);
+  put(252, 1, 24);
   store.append(logFrame(store, [{ op: Op.zero, offset: 300 * B, length: 1200 * B }]));
   store.saveState({ ...options.state, promisedEpoch: 4 }, () => undefined);
   for (let k = 0; k < 4; k++) put(400 + k, 1);
@@ -39,6 +42,7 @@ function workload(disk: MemoryDisk): void {
   if ('failed' in opened) return;
   ({ store } = opened);
   for (let k = 0; k < 4; k++) put(410 + k, 1);
+  put(16, 1, 32);
   store.applyFill(fillFrame(store, [{ block: 900, version: store.lastSeq, value: 1 }], store.lastSeq));
   store.commit(store.lastSeq);
   store.sync(() => undefined);
@@ -55,7 +59,7 @@ function workload(disk: MemoryDisk): void {
 function expectNoLies(store: CopyStore, where: string): void {
   const into = new Uint8Array(B);
   const written = new Uint8Array(B);
-  for (const block of [0, 1, 3, 5, 9, 15, 22, 400, 402, 410, 413, 800, 900, 1000]) {
+  for (const block of [0, 1, 3, 5, 9, 15, 16, 22, 31, 33, 252, 256, 271, 275, 400, 402, 410, 413, 800, 900, 1000]) {
     if (store.read(block * B, B, into, 0) !== 'ok') continue;
     fillBytes(written, 1, block * B);
     const isWritten = Buffer.compare(into, written) === 0;

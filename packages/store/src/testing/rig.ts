@@ -68,7 +68,7 @@ export class Rig {
 
   #append(changes: readonly Change[]): void {
     const bounded = changes.map((change) => bound(change, this.model.blocks));
-    this.#makeRoom();
+    this.#makeRoom(bounded.reduce((bytes, change) => bytes + (change.op === Op.write ? change.length + 2 * BLOCK_BYTES : 2 * BLOCK_BYTES), 16 * 1024));
     const frame = logFrame(this.store, bounded, this.epoch);
     const firstSeq = frame.firstSeq;
     expectOk(this.store.append(frame));
@@ -88,11 +88,12 @@ export class Rig {
     this.#versions.set(`${block}:${content.seqs[block]}`, content.values.slice(block * 8, block * 8 + 8));
   }
 
-  #makeRoom(): void {
-    if (this.store.hasRoom(256 * 1024)) return;
+  #makeRoom(wanted = 0): void {
+    const bytes = Math.max(wanted, 256 * 1024);
+    if (this.store.hasRoom(bytes)) return;
     this.store.commit(this.store.lastSeq);
     this.#destage(100_000, true);
-    assert(this.store.hasRoom(256 * 1024), 'destaging makes room');
+    assert(this.store.hasRoom(bytes), 'destaging makes room');
   }
 
   #sync(): void {

@@ -1,0 +1,259 @@
+import { Op } from '@ashlar/protocol';
+import { checksum, Prng } from '@ashlar/words';
+import { describe, expect, it } from 'vitest';
+import { CHUNK_BYTES, createCopy, MemoryDisk, openCopy, type CopyStore, type CreateOptions, type DiskOperation } from './index.ts';
+import { fillBytes, logFrame, must, smallCopy, type Change } from './testing/frames.ts';
+import { fillFrame } from './testing/rig.ts';
+
+const B = 4096;
+const C = CHUNK_BYTES;
+const options: CreateOptions = smallCopy();
+
+function write(store: CopyStore, ...changes: readonly (readonly [offset: number, length: number, value: number])[]): void {
+  expect(store.append(logFrame(store, changes.map(([offset, length, value]): Change => ({ op: Op.write, offset, length, value }))))).toBe('ok');
+}
+function settle(store: CopyStore, disk: MemoryDisk): void {
+  store.commit(store.lastSeq);
+  for (let outcome = store.destageStep(64, true); outcome !== 'idle'; outcome = store.destageStep(64, true)) disk.deliver();
+}
+function sync(store: CopyStore, disk: MemoryDisk): void {
+  let synced = false;
+  store.sync((failed) => { synced = failed === null; });
+  disk.deliver();
+  expect(synced).toBe(true);
+}
+function expectHolds(store: CopyStore, offset: number, length: number, value: number): void {
+  const got = new Uint8Array(length);
+  const wanted = new Uint8Array(length);
+  fillBytes(wanted, value, offset);
+  expect(store.read(offset, length, got, 0)).toBe('ok');
+  expect(Buffer.compare(got, wanted)).toBe(0);
+}
+/** Counts the bytes that reach files of one kind. */
+function counted(disk: MemoryDisk, prefix: string): () => number {
+  let bytes = 0;
+  disk.faults = (operation: DiskOperation) => {
+    if (operation.kind === 'write' && operation.file.startsWith(prefix)) bytes += operation.lengthBytes;
+    return null;
+  };
+  return () => bytes;
+}
+function usedBytes(disk: MemoryDisk): number {
+  return [...disk.images().values()].reduce((bytes, image) => bytes + image.pages.size * B, 0);
+}
+function reopened(store: CopyStore, disk: MemoryDisk): CopyStore {
+  expect(store.close(true)).toBe('ok');
+  return must(openCopy(disk, options));
+}
+
+describe('a write of whole chunks', () => {
+  it('is written once, and what lies beside them in the same record as ever', () => {
+    const disk = new MemoryDisk();
+    const store = must(createCopy(disk, options));
+    const data = counted(disk, 'data-');
+    write(store, [C, 2 * C, 1]);
+    expect(data()).toBe(2 * C);
+    settle(store, disk);
+    expect(data()).toBe(2 * C);
+    write(store, [3 * C - B, C + 2 * B, 2], [9 * B, B, 3]);
+    expect(data()).toBe(3 * C);
+    expectHolds(store, 3 * C - B, C + 2 * B, 2);
+    settle(store, disk);
+    expect(data()).toBe(3 * C + 3 * B);
+    for (const copy of [store, reopened(store, disk)]) {
+      expectHolds(copy, C, 2 * C - B, 1);
+      expectHolds(copy, 3 * C - B, C + 2 * B, 2);
+      expectHolds(copy, 9 * B, B, 3);
+    }
+  });
+
+  it('goes to mirrors from where it lies, until small blocks are settled into it', () => {
+    const disk = new MemoryDisk();
+    const store = must(createCopy(disk, options));
+    for (let k = 0; k < 4; k++) write(store, [(k % 2) * C, C, k + 1]);
+    for (const stage of ['in the journal', 'settled']) {
+      if (stage === 'settled') settle(store, disk);
+      const frames = store.history(0, 100, 1e9);
+      if (frames === 'gone') throw new Error(`history is there ${stage}`);
+      frames.forEach((frame, k) => {
+        const wanted = new Uint8Array(C);
+        fillBytes(wanted, k + 1, (k % 2) * C);
+        expect(Buffer.compare(frame.payload, wanted), `record ${k + 1} ${stage}`).toBe(0);
+      });
+      expect(frames.length).toBe(4);
+    }
+    write(store, [0, B, 9]);
+    settle(store, disk);
+    expect(store.history(0, 100, 1e9)).toBe('gone');
+    expect(store.journalStartSeq).toBeGreaterThan(0);
+  });
+
+  it('takes no more room than the journal would, however often chunks are overwritten', () => {
+    const disk = new MemoryDisk();
+    let store = must(createCopy(disk, options));
+    for (let k = 0; k < 32; k++) write(store, [k * C, C, 1]), settle(store, disk);
+    let most = 0;
+    for (let k = 0; k < 600; k++) {
+      write(store, [((k * 7) % 32) * C, C, (k % 200) + 2]);
+      if (k % 5 === 0) settle(store, disk);
+      if (k % 100 === 99) store = reopened(store, disk);
+      most = Math.max(most, usedBytes(disk));
+    }
+    // 32 chunks, a journal of 1 MiB and a segment more for what is taken before the oldest gives way, metadata.
+    expect(most).toBeLessThan(32 * C + 1024 * 1024 + 4 * C + 400 * 1024);
+    for (let k = 600 - 32; k < 600; k++) expectHolds(store, ((k * 7) % 32) * C, C, (k % 200) + 2);
+  });
+
+  it('gives back the places of what was cut off, when that is settled', () => {
+    const disk = new MemoryDisk();
+    const store = must(createCopy(disk, options));
+    write(store, [0, C, 1]);
+    settle(store, disk);
+    const before = usedBytes(disk);
+    for (let k = 0; k < 60; k++) {
+      write(store, [C, C, 2]);
+      expect(store.truncate(store.lastSeq - 1)).toBe('ok');
+      write(store, [5 * B, B, 3]);
+      sync(store, disk);
+      settle(store, disk);
+    }
+    expect(usedBytes(disk) - before).toBeLessThan(1024 * 1024 + 4 * C);
+    expectHolds(store, 0, 5 * B, 1);
+    expectHolds(store, 5 * B, B, 3);
+  });
+
+  it('is torn when its bytes are not there, and whole when they were synced', () => {
+    for (let seed = 0; seed < 40; seed++) {
+      const disk = new MemoryDisk();
+      const store = must(createCopy(disk, options));
+      write(store, [0, C, 1]);
+      sync(store, disk);
+      write(store, [0, C, 2]);
+      disk.powerCut(new Prng(seed));
+      const found = must(openCopy(disk, { ...options, bootId: 'boot-2' }));
+      expect(found.fault).toBe(null);
+      expect([1, 2]).toContain(found.lastSeq);
+      expectHolds(found, 0, C, found.lastSeq);
+    }
+  });
+
+  it('finds room on a disk that is full of history', () => {
+    const disk = new MemoryDisk();
+    const store = must(createCopy(disk, options));
+    for (let k = 0; k < 8; k++) write(store, [k * C, C, 1]);
+    settle(store, disk);
+    disk.capacityBytes = usedBytes(disk) + 8 * B;
+    for (let round = 2; round < 20; round++) {
+      for (let k = 0; k < 3; k++) write(store, [k * C, C, round]), settle(store, disk);
+    }
+    for (let k = 0; k < 3; k++) expectHolds(store, k * C, C, 19);
+    disk.capacityBytes = usedBytes(disk);
+    let failed: string | null = null;
+    for (let k = 0; k < 40 && failed === null; k++) {
+      const result = store.append(logFrame(store, [{ op: Op.write, offset: (40 + k) * C, length: C, value: 5 }]));
+      if (result !== 'ok') failed = result.failed;
+    }
+    expect(failed).toBe('no-space');
+    expect(store.fault).toBe(null);
+    expectHolds(store, 0, C, 19);
+  });
+});
+
+describe('the place of a chunk', () => {
+  it('is kept when its extent is zeroed as a whole, and nobody else takes it', () => {
+    const disk = new MemoryDisk();
+    let store = must(createCopy(disk, options));
+    for (let round = 1; round < 12; round++) {
+      for (let k = 0; k < 6; k++) write(store, [k * C, C, round]);
+      settle(store, disk);
+      expect(store.append(logFrame(store, [{ op: Op.zero, offset: 0, length: 4 * 2 ** 20 }]))).toBe('ok');
+      settle(store, disk);
+      expect(store.blockStatus(0, C)).toEqual([{ lengthBytes: C, state: 'zero' }]);
+      write(store, [2 * C, B, round], [20 * C, C, round], [21 * C, 2 * C, round]);
+      settle(store, disk);
+      if (round % 3 === 0) store = reopened(store, disk);
+      expectHolds(store, 2 * C, B, round);
+      expectHolds(store, 20 * C, 3 * C, round);
+      expect(store.blockStatus(2 * C + B, B)).toEqual([{ lengthBytes: B, state: 'zero' }]);
+    }
+  });
+
+  it('is lost with its page, and what is written then takes nobody else’s', () => {
+    const disk = new MemoryDisk();
+    let store = must(createCopy(disk, options));
+    for (let round = 1; round < 5; round++) for (let k = 0; k < 32; k++) write(store, [((k + round * 5) % 32) * C, C, 1]), settle(store, disk);
+    expect(store.close(true)).toBe('ok');
+    for (let slot = 0; slot < 2; slot++) disk.flipBit('extents', slot * B + 100, 1);
+    store = must(openCopy(disk, options));
+    expect(store.read(0, C, new Uint8Array(C), 0)).not.toBe('ok');
+    expect(store.applyFill(fillFrame(store, [{ block: 3, version: store.lastSeq, value: 8 }], store.lastSeq))).toBe('ok');
+    write(store, [17 * B, B, 9], [5 * C, C, 10]);
+    settle(store, disk);
+    store = reopened(store, disk);
+    expectHolds(store, 3 * B, B, 8);
+    expectHolds(store, 17 * B, B, 9);
+    expectHolds(store, 5 * C, C, 10);
+    expectHolds(store, 16 * C, 16 * C, 1);
+    for (let k = 0; k < 60; k++) write(store, [(16 + (k % 3)) * C, C, 20 + k]), settle(store, disk);
+    expectHolds(store, 3 * B, B, 8);
+    expectHolds(store, 5 * C, C, 10);
+  });
+
+  it('costs nothing but room when the list of free ones is lost', () => {
+    const disk = new MemoryDisk();
+    let store = must(createCopy(disk, options));
+    const round = (value: number): void => {
+      for (let k = 0; k < 8; k++) write(store, [k * C, C, value]), settle(store, disk);
+    };
+    round(1);
+    round(2);
+    expect(store.close(true)).toBe('ok');
+    const list = disk.open('places');
+    if ('code' in list) throw new Error('the list is there');
+    for (let at = 0; at < list.sizeBytes; at += B) disk.flipBit('places', at + 70, 1);
+    store = must(openCopy(disk, options));
+    expect(store.fault).toBe(null);
+    round(3);
+    for (let k = 0; k < 8; k++) expectHolds(store, k * C, C, 3);
+  });
+});
+
+it('opens a copy of version 1, and goes on with it', () => {
+  const disk = new MemoryDisk();
+  let store = must(createCopy(disk, options));
+  for (let k = 0; k < 30; k++) write(store, [k * 5 * B, 3 * B, k + 1]);
+  expect(store.append(logFrame(store, [{ op: Op.zero, offset: 4 * 2 ** 20, length: 4 * 2 ** 20 }]))).toBe('ok');
+  settle(store, disk);
+  write(store, [0, B, 77]);
+  expect(store.close(true)).toBe('ok');
+  const images = disk.images();
+  /** As version 1 wrote it: small rounds have the same marks. */
+  const lower = (name: string, at: number, versionAt: number, end: number): void => {
+    const image = images.get(name);
+    if (image === undefined || image.sizeBytes <= at) return;
+    const bytes = new Uint8Array(end);
+    image.read(bytes, at);
+    const view = new DataView(bytes.buffer);
+    if (view.getUint32(0, true) === 0) return;
+    expect(view.getUint32(versionAt, true)).toBe(2);
+    view.setUint32(versionAt, 1, true);
+    view.setUint32(4, checksum(bytes.subarray(8, name === 'superblock' ? 32 + view.getUint32(12, true) : end)), true);
+    image.write(bytes, at);
+  };
+  for (let at = 0; at < 4; at++) lower('superblock', at * 65_536, 8, B);
+  for (let at = 0; at < 16; at++) lower('extents', at * B, 8, B);
+  for (let at = 0; at < 4; at++) lower('presence', at * B, 28, B);
+  const old = MemoryDisk.fromImages(images);
+  store = must(openCopy(old, options));
+  expect(store.fault).toBe(null);
+  expectHolds(store, 0, B, 77);
+  for (let k = 1; k < 30; k++) expectHolds(store, k * 5 * B, 3 * B, k + 1);
+  for (let round = 1; round < 6; round++) {
+    write(store, [0, 4 * C, round], [70 * C, C, round]);
+    settle(store, old);
+  }
+  store = reopened(store, old);
+  expectHolds(store, 0, 4 * C, 5);
+  expectHolds(store, 70 * C, C, 5);
+  expect(store.scrubStep(1e6).corrupt).toEqual([]);
+});

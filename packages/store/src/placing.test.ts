@@ -9,12 +9,19 @@ const B = 4096;
 const C = CHUNK_BYTES;
 const options: CreateOptions = smallCopy();
 
-function write(store: CopyStore, ...changes: readonly (readonly [offset: number, length: number, value: number])[]): void {
+type Written = readonly [offset: number, length: number, value: number];
+
+function write(store: CopyStore, ...changes: readonly Written[]): void {
   expect(store.append(logFrame(store, changes.map(([offset, length, value]): Change => ({ op: Op.write, offset, length, value }))))).toBe('ok');
 }
 function settle(store: CopyStore, disk: MemoryDisk): void {
   store.commit(store.lastSeq);
   for (let outcome = store.destageStep(64, true); outcome !== 'idle'; outcome = store.destageStep(64, true)) disk.deliver();
+}
+/** Each write is settled before the next one. */
+function put(store: CopyStore, disk: MemoryDisk, ...changes: readonly Written[]): void {
+  write(store, ...changes);
+  settle(store, disk);
 }
 function sync(store: CopyStore, disk: MemoryDisk): void {
   let synced = false;
@@ -91,7 +98,7 @@ describe('a write of whole chunks', () => {
   it('takes no more room than the journal would, however often chunks are overwritten', () => {
     const disk = new MemoryDisk();
     let store = must(createCopy(disk, options));
-    for (let k = 0; k < 32; k++) write(store, [k * C, C, 1]), settle(store, disk);
+    for (let k = 0; k < 32; k++) put(store, disk, [k * C, C, 1]);
     let most = 0;
     for (let k = 0; k < 600; k++) {
       write(store, [((k * 7) % 32) * C, C, (k % 200) + 2]);
@@ -144,7 +151,7 @@ describe('a write of whole chunks', () => {
     settle(store, disk);
     disk.capacityBytes = usedBytes(disk) + 8 * B;
     for (let round = 2; round < 20; round++) {
-      for (let k = 0; k < 3; k++) write(store, [k * C, C, round]), settle(store, disk);
+      for (let k = 0; k < 3; k++) put(store, disk, [k * C, C, round]);
     }
     for (let k = 0; k < 3; k++) expectHolds(store, k * C, C, 19);
     disk.capacityBytes = usedBytes(disk);
@@ -181,7 +188,7 @@ describe('the place of a chunk', () => {
   it('is lost with its page, and what is written then takes nobody else’s', () => {
     const disk = new MemoryDisk();
     let store = must(createCopy(disk, options));
-    for (let round = 1; round < 5; round++) for (let k = 0; k < 32; k++) write(store, [((k + round * 5) % 32) * C, C, 1]), settle(store, disk);
+    for (let round = 1; round < 5; round++) for (let k = 0; k < 32; k++) put(store, disk, [((k + round * 5) % 32) * C, C, 1]);
     expect(store.close(true)).toBe('ok');
     for (let slot = 0; slot < 2; slot++) disk.flipBit('extents', slot * B + 100, 1);
     store = must(openCopy(disk, options));
@@ -194,7 +201,7 @@ describe('the place of a chunk', () => {
     expectHolds(store, 17 * B, B, 9);
     expectHolds(store, 5 * C, C, 10);
     expectHolds(store, 16 * C, 16 * C, 1);
-    for (let k = 0; k < 60; k++) write(store, [(16 + (k % 3)) * C, C, 20 + k]), settle(store, disk);
+    for (let k = 0; k < 60; k++) put(store, disk, [(16 + (k % 3)) * C, C, 20 + k]);
     expectHolds(store, 3 * B, B, 8);
     expectHolds(store, 5 * C, C, 10);
   });
@@ -203,7 +210,7 @@ describe('the place of a chunk', () => {
     const disk = new MemoryDisk();
     let store = must(createCopy(disk, options));
     const round = (value: number): void => {
-      for (let k = 0; k < 8; k++) write(store, [k * C, C, value]), settle(store, disk);
+      for (let k = 0; k < 8; k++) put(store, disk, [k * C, C, value]);
     };
     round(1);
     round(2);

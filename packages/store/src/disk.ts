@@ -24,8 +24,9 @@ export interface DiskFile {
   /**
    * Writes the buffers one after another at `position`: all of them, or an error, after which any part may have been written.
    * `essential`: frees space or keeps a promise (destaging, trims, superblocks); a driver may use a reserve for it when the disk is full.
+   * `fresh`: it may lie in a hole of the file, so that it needs room though the file does not grow.
    */
-  write(buffers: readonly Uint8Array[], position: number, essential: boolean): DiskError | null;
+  write(buffers: readonly Uint8Array[], position: number, essential: boolean, fresh?: boolean): DiskError | null;
   /**
    * The same for many pieces, in the background where the driver has one: `done` is called later, never before this returns. Until then the bytes
    * belong to the driver, what a read or a power cut finds at these places may be old or new, piece by piece, and a sync covers none of it.

@@ -264,7 +264,7 @@ export class ExtentStore {
       }
       const file = this.#openOrCreate(this.#dataName(place * CHUNK_BYTES));
       if ('code' in file) return file;
-      const error = file.write(buffers, (place * CHUNK_BYTES) % this.#dataFileBytes, false);
+      const error = file.write(buffers, (place * CHUNK_BYTES) % this.#dataFileBytes, false, true);
       if (error !== null) return error;
       this.#written(file);
       from = next;

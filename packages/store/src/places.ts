@@ -139,7 +139,7 @@ export class Places {
     return place;
   }
 
-  /** No record came to be with these. They go to the end: on a full disk the next ones may have more of their bytes. */
+  /** No record came to be with these. */
   giveBack(chunks: ChunkTable): void {
     for (let k = 1; k < chunks.length; k += 2) {
       const place = chunks[k] as number;

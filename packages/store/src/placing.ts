@@ -30,20 +30,14 @@ function wholeChunks(frame: Frame): Whole[] {
 }
 
 /**
- * Writes the whole chunks of a log record to free places, before the record itself is appended. The table of what was written, `busy` if the journal
- * has no room for the record, or an error, after which nothing is taken.
+ * Writes the whole chunks of a log record to free places, before the record itself is appended. The table of what was written: nothing if the disk is
+ * full, for the journal has files to use again. Or `busy` if it has no room for the record, or an error.
  */
 export function writeChunks(frame: Frame, live: LiveBlocks, extents: ExtentStore, journal: Journal): ChunkTable | 'busy' | DiskError {
   if (frame.kind !== FrameKind.log || frame.payload.length < CHUNK_BYTES) return NO_CHUNKS;
   const whole = wholeChunks(frame);
   if (whole.length === 0) return NO_CHUNKS;
   if (!journal.takes(frame, whole.length)) return 'busy';
-  const first = tryWrite(frame, whole, live, extents, journal);
-  // History gives way when the disk is full, as for records. The places that it needed are free then.
-  return 'code' in first && first.code === 'ENOSPC' && journal.dropHistory() ? tryWrite(frame, whole, live, extents, journal) : first;
-}
-
-function tryWrite(frame: Frame, whole: readonly Whole[], live: LiveBlocks, extents: ExtentStore, journal: Journal): ChunkTable | DiskError {
   const { oldestSerial } = journal;
   const chunks: number[] = [];
   for (const { chunk, position } of whole) {
@@ -54,7 +48,7 @@ function tryWrite(frame: Frame, whole: readonly Whole[], live: LiveBlocks, exten
   const error = extents.writeChunks(frame.payload, chunks);
   if (error === null) return chunks;
   extents.places.giveBack(chunks);
-  return error;
+  return error.code === 'ENOSPC' ? NO_CHUNKS : error;
 }
 
 /**

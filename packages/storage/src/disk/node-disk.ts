@@ -171,13 +171,14 @@ class NodeFile implements DiskFile {
     }
   }
 
-  write(buffers: readonly Uint8Array[], position: number, essential: boolean): DiskError | null {
+  write(buffers: readonly Uint8Array[], position: number, essential: boolean, fresh = false): DiskError | null {
     if (this.#closed) return { code: 'EIO', message: `write ${this.name}: closed` };
     let total = 0;
     for (const buffer of buffers) total += buffer.length;
     const growth = position + total - this.#sizeBytes;
     try {
-      if (!essential && growth > 0 && !this.#space.mayGrow(growth)) return { code: 'ENOSPC', message: `write ${this.name}: only the reserve is left` };
+      const needed = fresh ? total : growth;
+      if (!essential && needed > 0 && !this.#space.mayGrow(needed)) return { code: 'ENOSPC', message: `write ${this.name}: only the reserve is left` };
       this.#writeAll(buffers, position, total);
       if (growth > 0) this.#sizeBytes = position + total;
       return null;

@@ -28,14 +28,14 @@ export class StripedFile implements DiskFile {
     return null;
   }
 
-  write(buffers: readonly Uint8Array[], position: number, essential: boolean): DiskError | null {
+  write(buffers: readonly Uint8Array[], position: number, essential: boolean, fresh = false): DiskError | null {
     let at = position;
     let piece: Uint8Array[] = [];
     let pieceAt = position;
     const flush = (): DiskError | null => {
       if (piece.length === 0) return null;
       const { file, at: start } = this.#place(pieceAt, 1);
-      const error = file.write(piece, start, essential);
+      const error = file.write(piece, start, essential, fresh);
       piece = [];
       return error;
     };

@@ -54,6 +54,8 @@ export class Round {
   #chunk = -1;
   #newPlace = NO_PLACE;
   #placed = false;
+  /** Records of the round have chunks elsewhere. */
+  #hasChunks = false;
   /** All places that records of the round hold, and those that it gave to chunks without one. They are settled with it. */
   readonly settledPlaces = new Set<number>();
   /** Those that it gave to chunks. */
@@ -185,7 +187,8 @@ export class Round {
     }
     this.#blocks = this.#plan.index.blocksThrough(this.lastSerial);
     // Blocks may then be written into places that records of the round name: the records must not look torn for it.
-    this.#phase = this.settledPlaces.size > 0 ? 'vouch' : 'blocks';
+    this.#hasChunks = this.settledPlaces.size > 0;
+    this.#phase = this.#hasChunks ? 'vouch' : 'blocks';
     return 'more';
   }
 
@@ -228,6 +231,7 @@ export class Round {
     this.#chunk = chunk;
     this.#placed = false;
     this.#newPlace = NO_PLACE;
+    if (!this.#hasChunks) return;
     for (let block = chunk * CHUNK_BLOCKS; block < (chunk + 1) * CHUNK_BLOCKS && this.#newPlace === NO_PLACE; block++) {
       const at = this.#plan.find(block);
       if (at >= 0) this.#newPlace = index.place(at);

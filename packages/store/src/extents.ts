@@ -191,12 +191,16 @@ export class ExtentStore {
     this.#changed.clear();
   }
 
-  /** True if nothing was ever settled in this chunk's home, and nobody else has it. */
+  /** True if it is known, without reading a page, that nothing was ever settled in this chunk's home and that nobody else has it. */
   isHomeUnused(chunk: number): boolean {
-    const view = this.view(Math.floor(chunk / EXTENT_CHUNKS));
-    if (!(view instanceof ExtentPage)) return view !== 'corrupt' && markOfPage(this.presence.get(Math.floor(chunk / EXTENT_CHUNKS)) as number) === 0;
-    if (view.place(chunk % EXTENT_CHUNKS) !== chunk) return false;
-    for (let k = 0, i = (chunk % EXTENT_CHUNKS) * CHUNK_BLOCKS; k < CHUNK_BLOCKS; k++) if (view.state(i + k) !== BlockState.absent) return false;
+    const extent = Math.floor(chunk / EXTENT_CHUNKS);
+    const page = this.#pages.get(extent);
+    if (page === undefined) {
+      const mark = this.presence.get(extent);
+      return mark !== 'corrupt' && mark < Presence.page;
+    }
+    if (page.place(chunk % EXTENT_CHUNKS) !== chunk) return false;
+    for (let k = 0, i = (chunk % EXTENT_CHUNKS) * CHUNK_BLOCKS; k < CHUNK_BLOCKS; k++) if (page.state(i + k) !== BlockState.absent) return false;
     return true;
   }
 

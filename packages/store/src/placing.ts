@@ -57,7 +57,7 @@ export function writeChunks(frame: Frame, live: LiveBlocks, extents: ExtentStore
  */
 function takePlace(chunk: number, oldestSerial: number, live: LiveBlocks, extents: ExtentStore): number {
   const { places } = extents;
-  if (places.isHeld(chunk) || hasBlocks(live, chunk) || !extents.isHomeUnused(chunk)) return places.take(oldestSerial);
+  if (places.isHeld(chunk) || !extents.isHomeUnused(chunk) || hasBlocks(live, chunk)) return places.take(oldestSerial);
   places.takeHome(chunk);
   return chunk;
 }

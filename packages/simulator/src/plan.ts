@@ -39,8 +39,8 @@ export interface Plan {
   readonly strict: boolean;
   readonly extents: number;
   readonly hotBlocks: number;
-  /** Part of the writes that cover whole chunks of the store. */
-  readonly chunkWrites: number;
+  /** Part of the writes that cover whole tiles of the store. */
+  readonly tileWrites: number;
   readonly clients: number;
   readonly depth: number;
   readonly thinkMs: number;
@@ -95,7 +95,7 @@ export function makePlan(spec: RunSpec): Plan {
     journalBytes: shape.pick([1, 2, 4]) * 2 ** 20,
     historyRecords: shape.pick([10, 60, 400]),
     supervised: shape.chance(0.5),
-    chunkWrites: shape.pick([0, 0.05, 0.25]),
+    tileWrites: shape.pick([0, 0.05, 0.25]),
     network: { drop: has('drop') * level, duplicate: has('duplicate') * level, reorder: has('reorder') * level, delay: has('delay') * level * 4, delayMs: rates.pick([5, 60, 900]) },
     metadata: { replyLost: has('store-reply-lost') * 0.15, requestLost: has('store-reply-lost') * 0.1 },
     clockRate: has('clock-rate') * 0.004,

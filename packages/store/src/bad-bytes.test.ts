@@ -26,7 +26,7 @@ describe('the header of a record', () => {
   it('is taken only whole, and at the place and in the life for which it was made', () => {
     const bytes = sealed(frame);
     const header = parseRecordHeader(bytes, 0, PLACE);
-    expect(header).toEqual({ chunks: 0, tableChecksum: 0, headBytes: frame.head.length, payloadBytes: B, frameChecksum: frame.view.getUint32(4, true), durable: DURABLE });
+    expect(header).toEqual({ tiles: 0, tableChecksum: 0, headBytes: frame.head.length, payloadBytes: B, frameChecksum: frame.view.getUint32(4, true), durable: DURABLE });
     for (const other of [{ ...PLACE, serial: 4 }, { ...PLACE, position: 0 }, { ...PLACE, life: 3 }]) expect(parseRecordHeader(bytes, 0, other)).toBeNull();
     expect(parseRecordHeader(bytes, 1, PLACE)).toBeNull();
     for (let at = 0; at < bytes.length; at++) {

@@ -7,7 +7,7 @@ import { assert, EXTENT_BLOCKS } from '@ashlar/words';
  *
  *   words: block | segment serial | byte position in the segment | checksum | version low | version high (16) + state (8) + used (1) | place + 1 | –
  *
- * The place of the block's chunk in the data files, if its bytes are there and not in the segment; else 0.
+ * The place of the block's tile in the data files, if its bytes are there and not in the segment; else 0.
  */
 const STRIDE = 8;
 const USED = 0x80000000;
@@ -38,7 +38,7 @@ export class BlockIndex {
 
   serial(at: number): number { return this.#table[at + 1] as number; }
   position(at: number): number { return this.#table[at + 2] as number; }
-  /** Place of the block's chunk; -1 if the bytes are in the segment. */
+  /** Place of the block's tile; -1 if the bytes are in the segment. */
   place(at: number): number { return (this.#table[at + 6] as number) - 1; }
   crc(at: number): number { return this.#table[at + 3] as number; }
   seq(at: number): number { return ((this.#table[at + 5] as number) & 0xffff) * HIGH + (this.#table[at + 4] as number); }

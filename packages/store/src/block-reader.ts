@@ -6,7 +6,7 @@ import { ExtentPage } from './extent-page.ts';
 import type { ExtentStore } from './extents.ts';
 import type { Journal } from './journal.ts';
 import { type LiveBlocks, STATE_MASK } from './live-blocks.ts';
-import { CHUNK_BLOCKS } from './places.ts';
+import { TILE_BLOCKS } from './places.ts';
 import type { Segment } from './segment.ts';
 
 /** Where a run of blocks lies: one after another in a segment, or in a data file. */
@@ -50,7 +50,7 @@ export class BlockReader {
       this.crc = live.index.crc(at);
       const place = live.index.place(at);
       this.#segment = place < 0 ? this.#journal.bySerial(live.index.serial(at)) : null;
-      this.#position = place < 0 ? live.index.position(at) : place * CHUNK_BLOCKS + (block % CHUNK_BLOCKS);
+      this.#position = place < 0 ? live.index.position(at) : place * TILE_BLOCKS + (block % TILE_BLOCKS);
       return this.state;
     }
     const extent = Math.floor(block / EXTENT_BLOCKS);

@@ -5,9 +5,9 @@ import type { DiskError, Pieces } from './disk.ts';
 import type { ExtentPage } from './extent-page.ts';
 import type { ExtentStore } from './extents.ts';
 import { FILLED, LiveBlocks, STATE_MASK } from './live-blocks.ts';
-import { CHUNK_BYTES, PAGE_BYTES } from './limits.ts';
-import { CHUNK_BLOCKS, EXTENT_CHUNKS, type FreePlace, NO_PLACE } from './places.ts';
-import { chunkTable, headMatches, parseRecordHeader, prefixBytes, recordBytes } from './record.ts';
+import { TILE_BYTES, PAGE_BYTES } from './limits.ts';
+import { TILE_BLOCKS, EXTENT_TILES, type FreePlace, NO_PLACE } from './places.ts';
+import { tileTable, headMatches, parseRecordHeader, prefixBytes, recordBytes } from './record.ts';
 import { type Segment, SEGMENT_HEADER_BYTES } from './segment.ts';
 
 /**
@@ -50,15 +50,15 @@ export class Round {
   #pieceAt = 0;
   #pieceBlocks = 0;
   #batchBlocks = 0;
-  /** The chunk whose blocks are being looked at, the place that records of the round gave to it, and whether its page says so. */
-  #chunk = -1;
+  /** The tile whose blocks are being looked at, the place that records of the round gave to it, and whether its page says so. */
+  #tile = -1;
   #newPlace = NO_PLACE;
   #placed = false;
-  /** Records of the round have chunks elsewhere. */
-  #hasChunks = false;
-  /** All places that records of the round hold, and those that it gave to chunks without one. They are settled with it. */
+  /** Records of the round have tiles elsewhere. */
+  #hasTiles = false;
+  /** All places that records of the round hold, and those that it gave to tiles without one. They are settled with it. */
   readonly settledPlaces = new Set<number>();
-  /** Those that it gave to chunks. */
+  /** Those that it gave to tiles. */
   readonly #given = new Set<number>();
   readonly #left: number[] = [];
   releasedPlaces: readonly FreePlace[] = [];
@@ -111,7 +111,7 @@ export class Round {
       case 'blocks': return this.#writeBlocks(budgetBlocks);
       case 'pages': return this.#writePages(budgetBlocks);
       case 'places': {
-        // Nobody needs what chunks have left, nor what records took that were superseded, or cut off, before they were settled.
+        // Nobody needs what tiles have left, nor what records took that were superseded, or cut off, before they were settled.
         this.releasedPlaces = [...this.#left, ...[...this.settledPlaces].filter((place) => !this.#given.has(place) && this.#extents.places.returns(place))].map((place) => ({ place, serial: this.lastSerial }));
         const error = this.settledPlaces.size === 0 ? null : this.#extents.savePlaces(this.number, this.settledPlaces, this.releasedPlaces);
         if (error === null) this.#phase = 'presence';
@@ -166,15 +166,15 @@ export class Round {
       const place = { serial: segment.serial, position: this.#walked, life: segment.header.life };
       const header = parseRecordHeader(this.#buffer, at, place);
       if (header === null) return { corrupt: `journal segment ${place.serial} at ${place.position}` };
-      const next = this.#walked + recordBytes(header.headBytes, header.payloadBytes, header.chunks);
+      const next = this.#walked + recordBytes(header.headBytes, header.payloadBytes, header.tiles);
       if (next > this.#readTo) return { corrupt: `journal segment ${place.serial} at ${place.position}` };
-      const prefix = prefixBytes(header.chunks);
+      const prefix = prefixBytes(header.tiles);
       const payloadAt = at + prefix + header.headBytes;
-      const frame = new Frame(this.#buffer.subarray(at + prefix, payloadAt), this.#buffer.subarray(payloadAt, payloadAt + header.payloadBytes - header.chunks * CHUNK_BYTES));
-      const chunks = chunkTable(this.#buffer.subarray(at, payloadAt), header);
-      if (chunks === null || !headMatches(frame, header)) return { corrupt: `journal segment ${place.serial} at ${place.position}` };
-      this.#plan.apply(frame, segment.serial, payloadAt, chunks, segment.endSeq);
-      for (let k = 1; k < chunks.length; k += 2) this.settledPlaces.add(chunks[k] as number);
+      const frame = new Frame(this.#buffer.subarray(at + prefix, payloadAt), this.#buffer.subarray(payloadAt, payloadAt + header.payloadBytes - header.tiles * TILE_BYTES));
+      const tiles = tileTable(this.#buffer.subarray(at, payloadAt), header);
+      if (tiles === null || !headMatches(frame, header)) return { corrupt: `journal segment ${place.serial} at ${place.position}` };
+      this.#plan.apply(frame, segment.serial, payloadAt, tiles, segment.endSeq);
+      for (let k = 1; k < tiles.length; k += 2) this.settledPlaces.add(tiles[k] as number);
       if (frame.kind === FrameKind.fill) for (let i = 0; i < frame.count; i++) this.newestSeq = Math.max(this.newestSeq, Math.min(frame.requestNumber(i), segment.endSeq));
       this.#walked = next;
     }
@@ -187,8 +187,8 @@ export class Round {
     }
     this.#blocks = this.#plan.index.blocksThrough(this.lastSerial);
     // Blocks may then be written into places that records of the round name: the records must not look torn for it.
-    this.#hasChunks = this.settledPlaces.size > 0;
-    this.#phase = this.#hasChunks ? 'vouch' : 'blocks';
+    this.#hasTiles = this.settledPlaces.size > 0;
+    this.#phase = this.#hasTiles ? 'vouch' : 'blocks';
     return 'more';
   }
 
@@ -204,9 +204,9 @@ export class Round {
     let page: ExtentPage | null = null;
     for (; this.#blockAt < stop; this.#blockAt++) {
       const block = this.#blocks[this.#blockAt] as number;
-      if (Math.floor(block / CHUNK_BLOCKS) !== this.#chunk) this.#enter(Math.floor(block / CHUNK_BLOCKS));
+      if (Math.floor(block / TILE_BLOCKS) !== this.#tile) this.#enter(Math.floor(block / TILE_BLOCKS));
       const at = this.#plan.find(block);
-      // A chunk that gets another place leaves nothing behind in the old one: a block passed over would have no bytes.
+      // A tile that gets another place leaves nothing behind in the old one: a block passed over would have no bytes.
       if (at < 0 || (this.#newPlace === NO_PLACE && this.#overwritten(block))) continue;
       const extent = Math.floor(block / EXTENT_BLOCKS);
       if (page?.extent !== extent) page = this.#extents.pageToChange(extent, this.#lineage, this.#plan.rangeSeq(extent) || this.#baseSeq);
@@ -225,14 +225,14 @@ export class Round {
     return 'more';
   }
 
-  /** Begins with the blocks of a chunk: which new place, if any, records of the round gave to it. The last of them covers all its blocks. */
-  #enter(chunk: number): void {
+  /** Begins with the blocks of a tile: which new place, if any, records of the round gave to it. The last of them covers all its blocks. */
+  #enter(tile: number): void {
     const { index } = this.#plan;
-    this.#chunk = chunk;
+    this.#tile = tile;
     this.#placed = false;
     this.#newPlace = NO_PLACE;
-    if (!this.#hasChunks) return;
-    for (let block = chunk * CHUNK_BLOCKS; block < (chunk + 1) * CHUNK_BLOCKS && this.#newPlace === NO_PLACE; block++) {
+    if (!this.#hasTiles) return;
+    for (let block = tile * TILE_BLOCKS; block < (tile + 1) * TILE_BLOCKS && this.#newPlace === NO_PLACE; block++) {
       const at = this.#plan.find(block);
       if (at >= 0) this.#newPlace = index.place(at);
     }
@@ -240,11 +240,11 @@ export class Round {
 
   #place(page: ExtentPage): void {
     this.#placed = true;
-    const chunk = this.#chunk % EXTENT_CHUNKS;
-    const old = page.place(chunk);
+    const tile = this.#tile % EXTENT_TILES;
+    const old = page.place(tile);
     if (this.#newPlace === NO_PLACE && old !== NO_PLACE) return;
     const place = this.#newPlace === NO_PLACE ? this.#extents.places.takeNew() : this.#newPlace;
-    page.setPlace(chunk, place);
+    page.setPlace(tile, place);
     this.#given.add(place);
     this.settledPlaces.add(place);
     if (old !== NO_PLACE && old !== place) this.#left.push(old);

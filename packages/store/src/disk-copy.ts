@@ -11,10 +11,10 @@ import { acceptedPart, fillWellFormed, makeFill, type FillRead } from './fills.t
 import { Journal } from './journal.ts';
 import { BACKLOG_PART, INDEX_ENTRIES_MAX, JOURNAL_BYTES_MAX, RANGES_MAX, ROUND_BYTES, SEGMENT_BYTES } from './limits.ts';
 import { LiveBlocks } from './live-blocks.ts';
-import { CHUNK_BLOCKS } from './places.ts';
-import { writeChunks } from './placing.ts';
+import { TILE_BLOCKS } from './places.ts';
+import { writeTiles } from './placing.ts';
 import { chainAfter, LogTail, type LogSnapshot } from './log-tail.ts';
-import { type ChunkTable, frameFits, marksBefore, payloadIntact } from './record.ts';
+import { type TileTable, frameFits, marksBefore, payloadIntact } from './record.ts';
 import { DestageBuffer, PageCache } from './resources.ts';
 import { type Segment, SEGMENT_HEADER_BYTES } from './segment.ts';
 import type { Superblock, SuperblockBody } from './superblock.ts';
@@ -67,7 +67,7 @@ export class DiskCopy implements CopyStore {
     this.#body = body;
     const segmentBytes = options.segmentBytes ?? SEGMENT_BYTES;
     this.journal = new Journal(disk, this.#tag, { segmentBytes, bytesMax: options.journalBytesMax ?? JOURNAL_BYTES_MAX }, body.destagedSerial, body.durable, body.restarts, body.life, {
-      readChunk: (place, into) => this.extents.readBlocks(place * CHUNK_BLOCKS, into), sync: (done) => this.extents.syncRecords(done), syncNow: () => this.extents.syncRecordsNow(),
+      readTile: (place, into) => this.extents.readBlocks(place * TILE_BLOCKS, into), sync: (done) => this.extents.syncRecords(done), syncNow: () => this.extents.syncRecordsNow(),
     });
     this.#buffer = options.destageBuffer ?? new DestageBuffer(Math.min(ROUND_BYTES, 2 * segmentBytes));
     this.extents = new ExtentStore(disk, this.#tag, body.dataFileBytes, options.pageCache ?? new PageCache(OWN_PAGES), body.round, body.presenceGenerations, body.restarts, () => { this.journal.directoryChanges += 1; });
@@ -150,16 +150,16 @@ export class DiskCopy implements CopyStore {
 
   #journal(frame: Frame): StoreResult | null {
     if (!this.hasRoom(0)) return { failed: 'busy', detail: 'too much is to be destaged' };
-    const chunks = writeChunks(frame, this.live, this.extents, this.journal);
-    const placed = chunks === 'busy' || 'code' in chunks ? chunks : this.#appendRecord(frame, chunks);
+    const tiles = writeTiles(frame, this.live, this.extents, this.journal);
+    const placed = tiles === 'busy' || 'code' in tiles ? tiles : this.#appendRecord(frame, tiles);
     if (placed === 'busy') return { failed: 'busy', detail: 'the journal is full' };
     return placed === null ? null : this.#diskFailed(placed, 'append-failed');
   }
 
-  #appendRecord(frame: Frame, chunks: ChunkTable): DiskError | 'busy' | null {
-    const placed = this.journal.append(frame, this.tail, chunks);
+  #appendRecord(frame: Frame, tiles: TileTable): DiskError | 'busy' | null {
+    const placed = this.journal.append(frame, this.tail, tiles);
     if (placed === 'busy' || 'code' in placed) {
-      this.extents.places.giveBack(chunks);
+      this.extents.places.giveBack(tiles);
       return placed;
     }
     const { segment, position, payloadPosition } = placed;
@@ -168,7 +168,7 @@ export class DiskCopy implements CopyStore {
       this.journal.mark(segment, frame.firstSeq, position);
     }
     this.#counts.appendedBytes += frame.payload.length;
-    this.live.apply(frame, segment.serial, payloadPosition, chunks, Infinity);
+    this.live.apply(frame, segment.serial, payloadPosition, tiles, Infinity);
     return null;
   }
 
@@ -282,8 +282,8 @@ export class DiskCopy implements CopyStore {
       for (let position = SEGMENT_HEADER_BYTES; position < segment.endPosition;) {
         const record = this.journal.read(segment, position, false);
         if (record === null || 'code' in record) return this.#diskFailed({ code: 'EIO', message: `journal segment ${segment.serial} at ${position}` }, 'corrupt');
-        this.live.apply(record.frame, segment.serial, record.payloadPosition, record.chunks, segment.endSeq);
-        this.extents.places.hold(record.chunks);
+        this.live.apply(record.frame, segment.serial, record.payloadPosition, record.tiles, segment.endSeq);
+        this.extents.places.hold(record.tiles);
         position = record.nextPosition;
       }
     }

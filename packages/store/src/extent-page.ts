@@ -3,14 +3,14 @@ import type { VolumeTag } from '@ashlar/protocol';
 import type { BlockState } from './blocks.ts';
 import type { Cached } from './resources.ts';
 import { PAGE_BYTES } from './limits.ts';
-import { EXTENT_CHUNKS, NO_PLACE } from './places.ts';
+import { EXTENT_TILES, NO_PLACE } from './places.ts';
 
 /**
  * The metadata of one extent: state, checksum and version of its 256 blocks in one page, bound to its place by the page's own checksum.
  * Two slots on disk per extent are written in turn, so that a torn page never costs the older one. Byte by byte in docs/formats/extents.md.
  */
 export const PAGE_MAGIC = 0x50485341; // "ASHP"
-/** Of version 1 are pages from before chunks had places: zeros, which is home. */
+/** Of version 1 are pages from before tiles had places: zeros, which is home. */
 const VERSION = 2;
 const HIGH = 0x100000000;
 const STATES_AT = 64;
@@ -18,7 +18,7 @@ const CRCS_WORD = (STATES_AT + EXTENT_BLOCKS) / 4;
 const SEQ_LOW_WORD = CRCS_WORD + EXTENT_BLOCKS;
 const SEQ_HIGH_HALF = (SEQ_LOW_WORD + EXTENT_BLOCKS) * 2;
 const PLACES_WORD = SEQ_LOW_WORD + EXTENT_BLOCKS + EXTENT_BLOCKS / 2;
-/** What the page says of a chunk that has no place. At home: 0. */
+/** What the page says of a tile that has no place. At home: 0. */
 const NOWHERE = 0xffffffff;
 
 export class ExtentPage implements Cached {
@@ -50,18 +50,18 @@ export class ExtentPage implements Cached {
   crc(i: number): number { return this.#words[CRCS_WORD + i] as number; }
   seq(i: number): number { return (this.#halves[SEQ_HIGH_HALF + i] as number) * HIGH + (this.#words[SEQ_LOW_WORD + i] as number); }
 
-  /** Where a chunk (0..15) lies; NO_PLACE if that is lost. */
-  place(chunk: number): number {
-    const word = this.#words[PLACES_WORD + chunk] as number;
-    return word === 0 ? this.extent * EXTENT_CHUNKS + chunk : word === NOWHERE ? NO_PLACE : word - 1;
+  /** Where a tile (0..15) lies; NO_PLACE if that is lost. */
+  place(tile: number): number {
+    const word = this.#words[PLACES_WORD + tile] as number;
+    return word === 0 ? this.extent * EXTENT_TILES + tile : word === NOWHERE ? NO_PLACE : word - 1;
   }
 
-  setPlace(chunk: number, place: number): void {
-    this.#words[PLACES_WORD + chunk] = place === this.extent * EXTENT_CHUNKS + chunk ? 0 : place + 1;
+  setPlace(tile: number, place: number): void {
+    this.#words[PLACES_WORD + tile] = place === this.extent * EXTENT_TILES + tile ? 0 : place + 1;
   }
 
   losePlaces(): void {
-    this.#words.fill(NOWHERE, PLACES_WORD, PLACES_WORD + EXTENT_CHUNKS);
+    this.#words.fill(NOWHERE, PLACES_WORD, PLACES_WORD + EXTENT_TILES);
   }
 
   set(i: number, state: BlockState, crc: number, seq: number): void {

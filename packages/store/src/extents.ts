@@ -3,10 +3,10 @@ import type { VolumeTag } from '@ashlar/protocol';
 import { BlockState } from './blocks.ts';
 import type { Disk, DiskError, DiskFile, Pieces } from './disk.ts';
 import { ExtentPage } from './extent-page.ts';
-import { CHUNK_BYTES, PAGE_BYTES } from './limits.ts';
-import { CHUNK_BLOCKS, EXTENT_CHUNKS, type FreePlace, PLACES_FILE, Places } from './places.ts';
+import { TILE_BYTES, PAGE_BYTES } from './limits.ts';
+import { TILE_BLOCKS, EXTENT_TILES, type FreePlace, PLACES_FILE, Places } from './places.ts';
 import { markOfPage, pageMark, Presence, PresenceMap, zeroedMark } from './presence.ts';
-import type { ChunkTable } from './record.ts';
+import type { TileTable } from './record.ts';
 import type { PageCache } from './resources.ts';
 
 export const PAGES_FILE = 'extents';
@@ -20,7 +20,7 @@ interface RecordWrites { writes: number; synced: number }
 
 /**
  * The settled data: sparse files of places, a page of metadata per extent, and which extents are present. Blocks in the data files are counted from
- * the first place on; a chunk at home has the blocks' numbers in the volume.
+ * the first place on; a tile at home has the blocks' numbers in the volume.
  */
 export class ExtentStore {
   readonly #disk: Disk;
@@ -135,7 +135,7 @@ export class ExtentStore {
     return page;
   }
 
-  /** Zeroes an extent as a whole. Its chunks keep their places. */
+  /** Zeroes an extent as a whole. Its tiles keep their places. */
   zeroExtent(extent: number): boolean {
     const page = this.#pages.get(extent);
     if (page !== undefined) {
@@ -191,22 +191,22 @@ export class ExtentStore {
     this.#changed.clear();
   }
 
-  /** True if it is known, without reading a page, that nothing was ever settled in this chunk's home and that nobody else has it. */
-  isHomeUnused(chunk: number): boolean {
-    const extent = Math.floor(chunk / EXTENT_CHUNKS);
+  /** True if it is known, without reading a page, that nothing was ever settled in this tile's home and that nobody else has it. */
+  isHomeUnused(tile: number): boolean {
+    const extent = Math.floor(tile / EXTENT_TILES);
     const page = this.#pages.get(extent);
     if (page === undefined) {
       const mark = this.presence.get(extent);
       return mark !== 'corrupt' && mark < Presence.page;
     }
-    if (page.place(chunk % EXTENT_CHUNKS) !== chunk) return false;
-    for (let k = 0, i = (chunk % EXTENT_CHUNKS) * CHUNK_BLOCKS; k < CHUNK_BLOCKS; k++) if (page.state(i + k) !== BlockState.absent) return false;
+    if (page.place(tile % EXTENT_TILES) !== tile) return false;
+    for (let k = 0, i = (tile % EXTENT_TILES) * TILE_BLOCKS; k < TILE_BLOCKS; k++) if (page.state(i + k) !== BlockState.absent) return false;
     return true;
   }
 
   /** Where a block of an extent lies in the data files. */
   blockAt(page: ExtentPage, i: number): number {
-    return page.place(Math.floor(i / CHUNK_BLOCKS)) * CHUNK_BLOCKS + (i % CHUNK_BLOCKS);
+    return page.place(Math.floor(i / TILE_BLOCKS)) * TILE_BLOCKS + (i % TILE_BLOCKS);
   }
 
   /** Reads whole blocks that lie one after another. */
@@ -253,22 +253,22 @@ export class ExtentStore {
     return (this.fileOf(block) + 1) * (this.#dataFileBytes / BLOCK_BYTES);
   }
 
-  /** Writes the chunks of a record to their places; neighbours with one call. They are stable after `syncRecords`. */
-  writeChunks(payload: Uint8Array, chunks: ChunkTable): DiskError | null {
-    for (let from = 0; from < chunks.length;) {
-      const place = chunks[from + 1] as number;
-      const end = this.fileEnd(place * CHUNK_BLOCKS);
+  /** Writes the tiles of a record to their places; neighbours with one call. They are stable after `syncRecords`. */
+  writeTiles(payload: Uint8Array, tiles: TileTable): DiskError | null {
+    for (let from = 0; from < tiles.length;) {
+      const place = tiles[from + 1] as number;
+      const end = this.fileEnd(place * TILE_BLOCKS);
       let next = from;
       const buffers: Uint8Array[] = [];
-      for (; next < chunks.length && chunks[next + 1] === place + (next - from) / 2 && (chunks[next + 1] as number) * CHUNK_BLOCKS < end; next += 2) {
-        const at = chunks[next] as number;
-        const adjoins = next > from && at === (chunks[next - 2] as number) + CHUNK_BYTES;
+      for (; next < tiles.length && tiles[next + 1] === place + (next - from) / 2 && (tiles[next + 1] as number) * TILE_BLOCKS < end; next += 2) {
+        const at = tiles[next] as number;
+        const adjoins = next > from && at === (tiles[next - 2] as number) + TILE_BYTES;
         const first = adjoins ? (buffers.pop() as Uint8Array) : null;
-        buffers.push(payload.subarray(first === null ? at : first.byteOffset - payload.byteOffset, at + CHUNK_BYTES));
+        buffers.push(payload.subarray(first === null ? at : first.byteOffset - payload.byteOffset, at + TILE_BYTES));
       }
-      const file = this.#openOrCreate(this.#dataName(place * CHUNK_BYTES));
+      const file = this.#openOrCreate(this.#dataName(place * TILE_BYTES));
       if ('code' in file) return file;
-      const error = file.write(buffers, (place * CHUNK_BYTES) % this.#dataFileBytes, false, true);
+      const error = file.write(buffers, (place * TILE_BYTES) % this.#dataFileBytes, false, true);
       if (error !== null) return error;
       this.#written(file);
       from = next;
@@ -282,15 +282,15 @@ export class ExtentStore {
     else known.writes += 1;
   }
 
-  /** These chunks were found at opening: nobody knows whether they are stable. */
-  found(chunks: ChunkTable): void {
-    for (let k = 1; k < chunks.length; k += 2) {
-      const file = this.#open(this.#dataName((chunks[k] as number) * CHUNK_BYTES));
+  /** These tiles were found at opening: nobody knows whether they are stable. */
+  found(tiles: TileTable): void {
+    for (let k = 1; k < tiles.length; k += 2) {
+      const file = this.#open(this.#dataName((tiles[k] as number) * TILE_BYTES));
       if (file !== null && !('code' in file)) this.#written(file);
     }
   }
 
-  /** Makes the chunks of records stable. */
+  /** Makes the tiles of records stable. */
   syncRecords(done: (error: DiskError | null) => void): void {
     const dirty = [...this.#recordWrites].filter(([, known]) => known.writes > known.synced);
     let left = dirty.length + 1;

@@ -1,10 +1,10 @@
 import { assert } from '@ashlar/words';
 import { Frame, type VolumeTag } from '@ashlar/protocol';
 import type { Disk, DiskError, DiskFile } from './disk.ts';
-import { CHUNK_BYTES, PAGE_BYTES } from './limits.ts';
+import { TILE_BYTES, PAGE_BYTES } from './limits.ts';
 import type { LogSnapshot, LogTail } from './log-tail.ts';
 import {
-  type ChunkTable, chunkTable, headMatches, marksBefore, parseRecordHeader, placedPrefix, prefixBytes, recordBytes, RECORD_HEADER_BYTES, sealRecord, type JournalMark,
+  type TileTable, tileTable, headMatches, marksBefore, parseRecordHeader, placedPrefix, prefixBytes, recordBytes, RECORD_HEADER_BYTES, sealRecord, type JournalMark,
 } from './record.ts';
 import { Segment, SEGMENT_HEADER_BYTES, writeSegmentHeader } from './segment.ts';
 
@@ -21,18 +21,18 @@ export interface JournalLimits {
   readonly bytesMax: number;
 }
 
-/** What records have outside the journal: chunks at places of their own. */
-export interface RecordChunks {
-  /** Fills `into` with a chunk. */
-  readChunk(place: number, into: Uint8Array): DiskError | null;
+/** What records have outside the journal: tiles at places of their own. */
+export interface RecordTiles {
+  /** Fills `into` with a tile. */
+  readTile(place: number, into: Uint8Array): DiskError | null;
   sync(done: (error: DiskError | null) => void): void;
   syncNow(): DiskError | null;
 }
 
-/** A record as read back; `payloadPosition` is where its payload, without `chunks`, lies in the segment. */
+/** A record as read back; `payloadPosition` is where its payload, without `tiles`, lies in the segment. */
 export interface StoredRecord {
   readonly frame: Frame;
-  readonly chunks: ChunkTable;
+  readonly tiles: TileTable;
   readonly position: number;
   readonly payloadPosition: number;
   readonly nextPosition: number;
@@ -47,7 +47,7 @@ export function isJournalName(name: string): boolean {
 export class Journal {
   readonly #disk: Disk;
   readonly #tag: VolumeTag;
-  readonly #chunks: RecordChunks;
+  readonly #tiles: RecordTiles;
   readonly limits: JournalLimits;
   /** By serial number, rising, without gaps. */
   readonly segments: Segment[] = [];
@@ -68,10 +68,10 @@ export class Journal {
   readonly #header = new DataView(this.#headerBytes.buffer);
   readonly #buffers: Uint8Array[] = [];
 
-  constructor(disk: Disk, tag: VolumeTag, limits: JournalLimits, destagedSerial: number, durable: JournalMark, restarts: number, life: number, chunks: RecordChunks) {
+  constructor(disk: Disk, tag: VolumeTag, limits: JournalLimits, destagedSerial: number, durable: JournalMark, restarts: number, life: number, tiles: RecordTiles) {
     this.#disk = disk;
     this.#tag = tag;
-    this.#chunks = chunks;
+    this.#tiles = tiles;
     this.limits = limits;
     this.destagedSerial = destagedSerial;
     this.durable = durable;
@@ -136,20 +136,20 @@ export class Journal {
   /** The oldest segment that there is: records of those before it are gone. */
   get oldestSerial(): number { return this.segments[0]?.serial ?? this.destagedSerial + 1; }
 
-  /** True if this record, `chunks` of it at places of their own, can be appended. */
-  takes(frame: Frame, chunks: number): boolean {
-    const bytes = recordBytes(frame.head.length, frame.payload.length, chunks) + chunks * CHUNK_BYTES;
+  /** True if this record, `tiles` of it at places of their own, can be appended. */
+  takes(frame: Frame, tiles: number): boolean {
+    const bytes = recordBytes(frame.head.length, frame.payload.length, tiles) + tiles * TILE_BYTES;
     return this.#fitsCurrent(bytes) || this.#mayBegin(this.#capacityFor(bytes));
   }
 
   /**
-   * Journals one frame with one write; `chunks` of its payload are at their places already. `log`: the log as it is before the frame.
+   * Journals one frame with one write; `tiles` of its payload are at their places already. `log`: the log as it is before the frame.
    * The positions of the record and of its payload, `busy`, or an error.
    */
-  append(frame: Frame, log: LogTail, chunks: ChunkTable): { readonly segment: Segment; readonly position: number; readonly payloadPosition: number } | 'busy' | DiskError {
-    const count = chunks.length / 2;
+  append(frame: Frame, log: LogTail, tiles: TileTable): { readonly segment: Segment; readonly position: number; readonly payloadPosition: number } | 'busy' | DiskError {
+    const count = tiles.length / 2;
     const bytes = recordBytes(frame.head.length, frame.payload.length, count);
-    const placed = count * CHUNK_BYTES;
+    const placed = count * TILE_BYTES;
     if (!this.#fitsCurrent(bytes + placed)) {
       if (!this.#mayBegin(this.#capacityFor(bytes + placed))) return 'busy';
       const error = this.begin(log.snapshot(), this.#capacityFor(bytes + placed));
@@ -160,9 +160,9 @@ export class Journal {
     const place = { serial: segment.serial, position: at, life: this.#life };
     let prefix: Uint8Array = this.#headerBytes;
     if (count === 0) sealRecord(this.#header, this.#headerBytes, frame, place, this.durable);
-    else prefix = placedPrefix(frame, place, this.durable, chunks);
+    else prefix = placedPrefix(frame, place, this.durable, tiles);
     const used = prefix.length + frame.head.length + frame.payload.length - placed;
-    const error = this.#write(segment, prefix, frame, chunks, bytes - used, at);
+    const error = this.#write(segment, prefix, frame, tiles, bytes - used, at);
     if (error !== null) return error;
     segment.writes += 1;
     segment.endPosition = at + bytes;
@@ -175,16 +175,16 @@ export class Journal {
     if (this.#recordsSinceMark++ % MARK_RECORDS === 0) segment.marks.push(seq, position);
   }
 
-  #write(segment: Segment, prefix: Uint8Array, frame: Frame, chunks: ChunkTable, padding: number, at: number): DiskError | null {
+  #write(segment: Segment, prefix: Uint8Array, frame: Frame, tiles: TileTable, padding: number, at: number): DiskError | null {
     const buffers = this.#buffers;
     const { payload } = frame;
     buffers.length = 0;
     buffers.push(prefix, frame.head);
     let from = 0;
-    for (let k = 0; k < chunks.length; k += 2) {
-      const chunk = chunks[k] as number;
-      if (chunk > from) buffers.push(payload.subarray(from, chunk));
-      from = chunk + CHUNK_BYTES;
+    for (let k = 0; k < tiles.length; k += 2) {
+      const tile = tiles[k] as number;
+      if (tile > from) buffers.push(payload.subarray(from, tile));
+      from = tile + TILE_BYTES;
     }
     if (payload.length > from) buffers.push(from === 0 ? payload : payload.subarray(from));
     if (padding > 0) buffers.push(PADDING.subarray(0, padding));
@@ -273,8 +273,8 @@ export class Journal {
     if (error !== null) return error;
     const header = parseRecordHeader(start, 0, { serial: segment.serial, position, life: segment.header.life });
     if (header === null) return null;
-    const prefix = prefixBytes(header.chunks);
-    const stored = header.payloadBytes - header.chunks * CHUNK_BYTES;
+    const prefix = prefixBytes(header.tiles);
+    const stored = header.payloadBytes - header.tiles * TILE_BYTES;
     const wanted = prefix - RECORD_HEADER_BYTES + header.headBytes + (withPayload ? stored : 0);
     const bytes = new Uint8Array(RECORD_HEADER_BYTES + wanted);
     const inStart = Math.min(bytes.length, start.length);
@@ -283,30 +283,30 @@ export class Journal {
       const rest = segment.file.read(bytes.subarray(inStart), position + start.length);
       if (rest !== null) return rest;
     }
-    const chunks = chunkTable(bytes, header);
+    const tiles = tileTable(bytes, header);
     const payloadAt = prefix + header.headBytes;
     const frame = new Frame(bytes.subarray(prefix, payloadAt), bytes.subarray(payloadAt));
-    if (chunks === null || !headMatches(frame, header)) return null;
-    const failed = withPayload && chunks.length > 0 ? this.#join(frame, chunks) : null;
+    if (tiles === null || !headMatches(frame, header)) return null;
+    const failed = withPayload && tiles.length > 0 ? this.#join(frame, tiles) : null;
     if (failed !== null) return failed.code === 'ENOENT' ? null : failed;
     return {
-      frame, chunks, position, payloadPosition: position + payloadAt,
-      nextPosition: position + recordBytes(header.headBytes, header.payloadBytes, header.chunks), durable: header.durable,
+      frame, tiles, position, payloadPosition: position + payloadAt,
+      nextPosition: position + recordBytes(header.headBytes, header.payloadBytes, header.tiles), durable: header.durable,
     };
   }
 
   /** Puts the payload together again. What lies at the places may be something else by now: the frame's checksums tell. */
-  #join(frame: Frame, chunks: ChunkTable): DiskError | null {
+  #join(frame: Frame, tiles: TileTable): DiskError | null {
     const whole = new Uint8Array(frame.payloadBytes);
     const stored = frame.payload;
     let to = 0;
     let from = 0;
-    for (let k = 0; k < chunks.length; k += 2) {
-      const chunk = chunks[k] as number;
-      whole.set(stored.subarray(from, from + chunk - to), to);
-      from += chunk - to;
-      to = chunk + CHUNK_BYTES;
-      const error = this.#chunks.readChunk(chunks[k + 1] as number, whole.subarray(chunk, to));
+    for (let k = 0; k < tiles.length; k += 2) {
+      const tile = tiles[k] as number;
+      whole.set(stored.subarray(from, from + tile - to), to);
+      from += tile - to;
+      to = tile + TILE_BYTES;
+      const error = this.#tiles.readTile(tiles[k + 1] as number, whole.subarray(tile, to));
       if (error !== null) return error;
     }
     whole.set(stored.subarray(from), to);
@@ -337,7 +337,7 @@ export class Journal {
         one(error);
       });
     }
-    this.#chunks.sync(one);
+    this.#tiles.sync(one);
     if (directory === this.#directorySynced) return one(null);
     this.#disk.syncDirectory((error) => {
       if (error === null) this.#directorySynced = Math.max(this.#directorySynced, directory);
@@ -347,7 +347,7 @@ export class Journal {
 
   /** The same, blocking; also what an unfinished sync was to cover. */
   syncNow(): DiskError | null {
-    const unsynced = this.#chunks.syncNow();
+    const unsynced = this.#tiles.syncNow();
     if (unsynced !== null) return unsynced;
     for (const segment of this.segments) {
       if (segment.writes === segment.synced) continue;

@@ -23,6 +23,6 @@ export const INDEX_ENTRIES_MAX = 2 ** 20;
 /** First sequence numbers of epochs kept. A copy that was away for more epochs than that is compared extent by extent. */
 export const EPOCH_STARTS_MAX = 128;
 /** A whole one of these in a write is written once, at a place of its own (docs/adr/0012). What common programs write at once; 16 of them fit in an extent's page. */
-export const CHUNK_BYTES = 64 * 1024;
+export const TILE_BYTES = 64 * 1024;
 /** Spare places of one copy, a list of them that fits its slot: as many as a journal of 4 GiB needs. What goes beyond is written to the journal. */
 export const SPARE_PLACES_MAX = 65_536;

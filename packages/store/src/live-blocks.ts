@@ -2,8 +2,8 @@ import { BLOCK_BYTES, EXTENT_BLOCKS } from '@ashlar/words';
 import { FrameKind, Op, type Frame } from '@ashlar/protocol';
 import { BlockIndex } from './block-index.ts';
 import { BlockState } from './blocks.ts';
-import { CHUNK_BYTES, RANGE_BLOCKS_MIN } from './limits.ts';
-import { type ChunkTable, edgeBlocks, leftOutBefore } from './record.ts';
+import { TILE_BYTES, RANGE_BLOCKS_MIN } from './limits.ts';
+import { type TileTable, edgeBlocks, leftOutBefore } from './record.ts';
 import { ZeroRanges } from './zero-ranges.ts';
 
 /** Bit in an entry's state: the block came by a fill, whose version says nothing about whether its record is durable. */
@@ -31,33 +31,33 @@ export class LiveBlocks {
     return this.ranges.count === 0 ? 0 : this.ranges.seqOf(extent);
   }
 
-  /** Takes in one record. `payloadAt`: position of its payload's first byte; `chunks` of it lie elsewhere. Operations with versions beyond `maxSeq` were cut off. */
-  apply(frame: Frame, serial: number, payloadAt: number, chunks: ChunkTable, maxSeq: number): void {
+  /** Takes in one record. `payloadAt`: position of its payload's first byte; `tiles` of it lie elsewhere. Operations with versions beyond `maxSeq` were cut off. */
+  apply(frame: Frame, serial: number, payloadAt: number, tiles: TileTable, maxSeq: number): void {
     const fill = frame.kind === FrameKind.fill;
     const flag = fill ? FILLED : 0;
     for (let i = 0; i < frame.count; i++) {
       const seq = fill ? frame.requestNumber(i) : frame.firstSeq + i;
       if (seq > maxSeq) continue;
       const op = frame.op(i);
-      if (op === Op.write) this.#write(frame, i, serial, payloadAt, chunks, seq, flag);
-      else if (op === Op.zero || op === Op.trim) this.#zero(frame, i, serial, payloadAt - leftOutBefore(chunks, frame.payloadAt(i)), seq, flag);
+      if (op === Op.write) this.#write(frame, i, serial, payloadAt, tiles, seq, flag);
+      else if (op === Op.zero || op === Op.trim) this.#zero(frame, i, serial, payloadAt - leftOutBefore(tiles, frame.payloadAt(i)), seq, flag);
       else if (op === Op.lost) this.#put(frame.offsetBytes(i) / BLOCK_BYTES, serial, seq, BlockState.corrupt | flag);
     }
   }
 
-  #write(frame: Frame, i: number, serial: number, payloadAt: number, chunks: ChunkTable, seq: number, flag: number): void {
+  #write(frame: Frame, i: number, serial: number, payloadAt: number, tiles: TileTable, seq: number, flag: number): void {
     const first = frame.offsetBytes(i) / BLOCK_BYTES;
     const count = frame.lengthBytes(i) / BLOCK_BYTES;
     const at = frame.payloadAt(i);
     const crcs = frame.crcIndex(i);
-    // The first chunk that does not lie before the block, and what is left out before it.
+    // The first tile that does not lie before the block, and what is left out before it.
     let next = 0;
     let position = payloadAt + at;
     for (let k = 0; k < count; k++) {
       const from = at + k * BLOCK_BYTES;
-      for (; next < chunks.length && (chunks[next] as number) + CHUNK_BYTES <= from; next += 2) position -= CHUNK_BYTES;
-      const placed = next < chunks.length && (chunks[next] as number) <= from;
-      this.index.put(first + k, serial, placed ? 0 : position + k * BLOCK_BYTES, frame.crc(crcs + k), seq, BlockState.written | flag, placed ? (chunks[next + 1] as number) : -1);
+      for (; next < tiles.length && (tiles[next] as number) + TILE_BYTES <= from; next += 2) position -= TILE_BYTES;
+      const placed = next < tiles.length && (tiles[next] as number) <= from;
+      this.index.put(first + k, serial, placed ? 0 : position + k * BLOCK_BYTES, frame.crc(crcs + k), seq, BlockState.written | flag, placed ? (tiles[next + 1] as number) : -1);
     }
     this.#touch(first, count);
   }

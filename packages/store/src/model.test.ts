@@ -10,7 +10,7 @@ const value = fc.integer({ min: 1, max: 250 });
 const block = fc.oneof({ weight: 3, arbitrary: fc.integer({ min: 0, max: 40 }) }, { weight: 1, arbitrary: fc.integer({ min: 0, max: 2047 }) });
 const change: fc.Arbitrary<Change> = fc.oneof(
   { weight: 6, arbitrary: fc.record({ op: fc.constant(Op.write), offset: block.map((b) => b * B), length: fc.integer({ min: 1, max: 12 }).map((n) => n * B), value }) },
-  // Whole chunks, alone, several, and within a write that begins or ends elsewhere.
+  // Whole tiles, alone, several, and within a write that begins or ends elsewhere.
   { weight: 3, arbitrary: fc.record({ op: fc.constant(Op.write), offset: fc.nat(4).map((n) => n * 16 * B), length: fc.integer({ min: 1, max: 3 }).map((n) => n * 16 * B), value }) },
   { weight: 2, arbitrary: fc.record({ op: fc.constant(Op.write), offset: fc.integer({ min: 0, max: 600 }).map((n) => n * 512), length: fc.integer({ min: 120, max: 400 }).map((n) => n * 512), value }) },
   { weight: 2, arbitrary: fc.record({ op: fc.constant(Op.write), offset: fc.integer({ min: 0, max: 320 }).map((n) => n * 512), length: fc.integer({ min: 1, max: 40 }).map((n) => n * 512), value }) },

@@ -199,12 +199,12 @@ class Recovery {
   #replaySegment(segment: Segment, end: number | null): 'torn' | { readonly corrupt: string } | DiskError | null {
     const { journal, tail } = this.#store;
     segment.endPosition = SEGMENT_HEADER_BYTES;
-    // What lies behind the end that an earlier opening found was torn, and stays so: chunks of it may by now have been written again, with the same bytes.
+    // What lies behind the end that an earlier opening found was torn, and stays so: tiles of it may by now have been written again, with the same bytes.
     const { opened } = this.#body;
     const limit = end ?? (segment.serial === opened.serial ? opened.position : segment.file.sizeBytes);
     while (segment.endPosition < limit) {
       const position = segment.endPosition;
-      // Blocks that were written later may lie in the chunks of a record that was durable.
+      // Blocks that were written later may lie in the tiles of a record that was durable.
       const bound = marksBefore({ serial: segment.serial, position }, this.#durable);
       const record = journal.read(segment, position, !bound);
       if (record !== null && 'code' in record) return record;
@@ -215,7 +215,7 @@ class Recovery {
         tail.advance(frame, frame.chain);
       }
       if (marksBefore(this.#durable, record.durable)) this.#durable = record.durable;
-      this.#store.extents.found(record.chunks);
+      this.#store.extents.found(record.tiles);
       segment.endPosition = record.nextPosition;
       segment.endSeq = tail.seq;
     }

@@ -1,27 +1,27 @@
 import { assert, BLOCK_BYTES, checksum, EXTENT_BYTES } from '@ashlar/words';
 import type { VolumeTag } from '@ashlar/protocol';
 import type { DiskError, DiskFile } from './disk.ts';
-import { CHUNK_BYTES, PAGE_BYTES, SPARE_PLACES_MAX } from './limits.ts';
-import type { ChunkTable } from './record.ts';
+import { TILE_BYTES, PAGE_BYTES, SPARE_PLACES_MAX } from './limits.ts';
+import type { TileTable } from './record.ts';
 
 /**
- * Where chunks may be written: places of the data files that nobody needs. Every place is a chunk's (its page says so), or held by a record of the
+ * Where tiles may be written: places of the data files that nobody needs. Every place is a tile's (its page says so), or held by a record of the
  * journal, or in this list. Byte by byte in docs/formats/extents.md.
  */
 export const PLACES_FILE = 'places';
 export const PLACES_MAGIC = 0x4c485341; // "ASHL"
-export const CHUNK_BLOCKS = CHUNK_BYTES / BLOCK_BYTES;
-export const EXTENT_CHUNKS = EXTENT_BYTES / CHUNK_BYTES;
-/** Spare places begin here; those below are homes, one for each chunk of a volume. Far beyond the largest volume: 128 TiB. */
+export const TILE_BLOCKS = TILE_BYTES / BLOCK_BYTES;
+export const EXTENT_TILES = EXTENT_BYTES / TILE_BYTES;
+/** Spare places begin here; those below are homes, one for each tile of a volume. Far beyond the largest volume: 128 TiB. */
 export const FIRST_SPARE = 2 ** 31;
-/** Of a chunk whose page is lost. */
+/** Of a tile whose page is lost. */
 export const NO_PLACE = -1;
 const VERSION = 1;
 const HEADER_BYTES = 64;
 const ENTRY_BYTES = 8;
 const SLOT_BYTES = Math.ceil((HEADER_BYTES + 2 * SPARE_PLACES_MAX * ENTRY_BYTES) / PAGE_BYTES) * PAGE_BYTES;
 
-/** A place that its chunk has left. */
+/** A place that its tile has left. */
 export interface FreePlace {
   readonly place: number;
   /** Records of segments up to this one may need what lies there, for history. */
@@ -43,7 +43,7 @@ export class Places {
   #at = 0;
   /** Spare places made so far. */
   #spares = 0;
-  /** Held by records that are not in the extents yet, also by those that were cut off; true if the chunk is at home there, which is not for others. */
+  /** Held by records that are not in the extents yet, also by those that were cut off; true if the tile is at home there, which is not for others. */
   readonly #held = new Map<number, boolean>();
   #listed = new Set<number>();
   /** As the superblock names it. */
@@ -81,17 +81,17 @@ export class Places {
     this.#saving = null;
   }
 
-  /** Every extent is forgotten: all chunks are at home, and there are no spare places. */
+  /** Every extent is forgotten: all tiles are at home, and there are no spare places. */
   clear(): void {
     this.#saved = { free: [], spares: 0, slot: this.#saved.slot, generation: 0 };
     this.reset();
   }
 
   /** A record of the journal holds these: found at opening. */
-  hold(chunks: ChunkTable): void {
-    if (chunks.length > 0 && this.#listed.size === 0) this.#listed = new Set(this.#saved.free.map(({ place }) => place));
-    for (let k = 1; k < chunks.length; k += 2) {
-      const place = chunks[k] as number;
+  hold(tiles: TileTable): void {
+    if (tiles.length > 0 && this.#listed.size === 0) this.#listed = new Set(this.#saved.free.map(({ place }) => place));
+    for (let k = 1; k < tiles.length; k += 2) {
+      const place = tiles[k] as number;
       if (this.#held.has(place)) continue;
       this.#held.set(place, place < FIRST_SPARE && !this.#listed.has(place));
       if (place >= FIRST_SPARE) this.#spares = Math.max(this.#spares, place - FIRST_SPARE + 1);
@@ -107,12 +107,12 @@ export class Places {
 
   isHeld(place: number): boolean { return this.#held.has(place); }
 
-  /** True if others may have the place when the records that hold it are settled and no chunk has it. */
+  /** True if others may have the place when the records that hold it are settled and no tile has it. */
   returns(place: number): boolean { return this.#held.get(place) === false; }
 
-  takeHome(chunk: number): void {
-    assert(!this.#held.has(chunk), 'a place is taken once');
-    this.#held.set(chunk, true);
+  takeHome(tile: number): void {
+    assert(!this.#held.has(tile), 'a place is taken once');
+    this.#held.set(tile, true);
   }
 
   /** A place that records of segments before `oldestSerial` needed at most, or a new one. NO_PLACE if there are too many. */
@@ -132,7 +132,7 @@ export class Places {
     return this.#spares < SPARE_PLACES_MAX ? this.takeNew() : NO_PLACE;
   }
 
-  /** For a chunk whose page was lost. */
+  /** For a tile whose page was lost. */
   takeNew(): number {
     const place = FIRST_SPARE + this.#spares++;
     this.#held.set(place, false);
@@ -140,16 +140,16 @@ export class Places {
   }
 
   /** No record came to be with these. */
-  giveBack(chunks: ChunkTable): void {
-    for (let k = 1; k < chunks.length; k += 2) {
-      const place = chunks[k] as number;
+  giveBack(tiles: TileTable): void {
+    for (let k = 1; k < tiles.length; k += 2) {
+      const place = tiles[k] as number;
       if (this.returns(place)) this.#free.push({ place, serial: 0 });
       this.#held.delete(place);
     }
   }
 
   /**
-   * Writes the list as it is with a round: without what the round gave to chunks, with what they left. `settled`: all that records of the round held.
+   * Writes the list as it is with a round: without what the round gave to tiles, with what they left. `settled`: all that records of the round held.
    * What records behind the round hold is in it: whether these records are still there shows at opening.
    */
   save(file: DiskFile, round: number, settled: ReadonlySet<number>, released: readonly FreePlace[]): DiskError | null {

@@ -1,12 +1,12 @@
 import { Op } from '@ashlar/protocol';
 import { checksum, Prng } from '@ashlar/words';
 import { describe, expect, it } from 'vitest';
-import { CHUNK_BYTES, createCopy, MemoryDisk, openCopy, type CopyStore, type CreateOptions, type DiskOperation } from './index.ts';
+import { TILE_BYTES, createCopy, MemoryDisk, openCopy, type CopyStore, type CreateOptions, type DiskOperation } from './index.ts';
 import { fillBytes, logFrame, must, smallCopy, type Change } from './testing/frames.ts';
 import { fillFrame } from './testing/rig.ts';
 
 const B = 4096;
-const C = CHUNK_BYTES;
+const C = TILE_BYTES;
 const options: CreateOptions = smallCopy();
 
 type Written = readonly [offset: number, length: number, value: number];
@@ -53,7 +53,7 @@ function reopened(store: CopyStore, disk: MemoryDisk): CopyStore {
   return must(openCopy(disk, options));
 }
 
-describe('a write of whole chunks', () => {
+describe('a write of whole tiles', () => {
   it('is written once, and what lies beside them in the same record as ever', () => {
     const disk = new MemoryDisk();
     const store = must(createCopy(disk, options));
@@ -95,7 +95,7 @@ describe('a write of whole chunks', () => {
     expect(store.journalStartSeq).toBeGreaterThan(0);
   });
 
-  it('takes no more room than the journal would, however often chunks are overwritten', () => {
+  it('takes no more room than the journal would, however often tiles are overwritten', () => {
     const disk = new MemoryDisk();
     let store = must(createCopy(disk, options));
     for (let k = 0; k < 32; k++) put(store, disk, [k * C, C, 1]);
@@ -106,7 +106,7 @@ describe('a write of whole chunks', () => {
       if (k % 100 === 99) store = reopened(store, disk);
       most = Math.max(most, usedBytes(disk));
     }
-    // 32 chunks, a journal of 1 MiB and a segment more for what is taken before the oldest gives way, metadata.
+    // 32 tiles, a journal of 1 MiB and a segment more for what is taken before the oldest gives way, metadata.
     expect(most).toBeLessThan(32 * C + 1024 * 1024 + 4 * C + 400 * 1024);
     for (let k = 600 - 32; k < 600; k++) expectHolds(store, ((k * 7) % 32) * C, C, (k % 200) + 2);
   });
@@ -166,7 +166,7 @@ describe('a write of whole chunks', () => {
   });
 });
 
-describe('the place of a chunk', () => {
+describe('the place of a tile', () => {
   it('is kept when its extent is zeroed as a whole, and nobody else takes it', () => {
     const disk = new MemoryDisk();
     let store = must(createCopy(disk, options));

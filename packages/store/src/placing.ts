@@ -3,16 +3,16 @@ import { type Frame, FrameKind, Op } from '@ashlar/protocol';
 import type { DiskError } from './disk.ts';
 import type { ExtentStore } from './extents.ts';
 import type { Journal } from './journal.ts';
-import { CHUNK_BYTES } from './limits.ts';
+import { TILE_BYTES } from './limits.ts';
 import type { LiveBlocks } from './live-blocks.ts';
-import { CHUNK_BLOCKS, NO_PLACE } from './places.ts';
-import { checksummedBlocks, type ChunkTable, NO_CHUNKS } from './record.ts';
+import { TILE_BLOCKS, NO_PLACE } from './places.ts';
+import { checksummedBlocks, type TileTable, NO_TILES } from './record.ts';
 
-/** A chunk that a write covers whole, and where it begins in the payload. */
-interface Whole { readonly chunk: number; readonly position: number }
+/** A tile that a write covers whole, and where it begins in the payload. */
+interface Whole { readonly tile: number; readonly position: number }
 
-/** The chunks that a record's writes cover whole. None if the bytes of operations overlap or are not in their order: nobody makes such frames. */
-function wholeChunks(frame: Frame): Whole[] {
+/** The tiles that a record's writes cover whole. None if the bytes of operations overlap or are not in their order: nobody makes such frames. */
+function wholeTiles(frame: Frame): Whole[] {
   const found: Whole[] = [];
   let free = 0;
   for (let i = 0; i < frame.count; i++) {
@@ -23,46 +23,46 @@ function wholeChunks(frame: Frame): Whole[] {
     free = at + blocks * BLOCK_BYTES;
     if (frame.op(i) !== Op.write) continue;
     const offset = frame.offsetBytes(i);
-    const end = Math.floor((offset + frame.lengthBytes(i)) / CHUNK_BYTES);
-    for (let chunk = Math.ceil(offset / CHUNK_BYTES); chunk < end; chunk++) found.push({ chunk, position: at + chunk * CHUNK_BYTES - offset });
+    const end = Math.floor((offset + frame.lengthBytes(i)) / TILE_BYTES);
+    for (let tile = Math.ceil(offset / TILE_BYTES); tile < end; tile++) found.push({ tile, position: at + tile * TILE_BYTES - offset });
   }
   return found;
 }
 
 /**
- * Writes the whole chunks of a log record to free places, before the record itself is appended. The table of what was written: nothing if the disk is
+ * Writes the whole tiles of a log record to free places, before the record itself is appended. The table of what was written: nothing if the disk is
  * full, for the journal has files to use again. Or `busy` if it has no room for the record, or an error.
  */
-export function writeChunks(frame: Frame, live: LiveBlocks, extents: ExtentStore, journal: Journal): ChunkTable | 'busy' | DiskError {
-  if (frame.kind !== FrameKind.log || frame.payload.length < CHUNK_BYTES) return NO_CHUNKS;
-  const whole = wholeChunks(frame);
-  if (whole.length === 0) return NO_CHUNKS;
+export function writeTiles(frame: Frame, live: LiveBlocks, extents: ExtentStore, journal: Journal): TileTable | 'busy' | DiskError {
+  if (frame.kind !== FrameKind.log || frame.payload.length < TILE_BYTES) return NO_TILES;
+  const whole = wholeTiles(frame);
+  if (whole.length === 0) return NO_TILES;
   if (!journal.takes(frame, whole.length)) return 'busy';
   const { oldestSerial } = journal;
-  const chunks: number[] = [];
-  for (const { chunk, position } of whole) {
-    const place = takePlace(chunk, oldestSerial, live, extents);
+  const tiles: number[] = [];
+  for (const { tile, position } of whole) {
+    const place = takePlace(tile, oldestSerial, live, extents);
     if (place === NO_PLACE) break;
-    chunks.push(position, place);
+    tiles.push(position, place);
   }
-  const error = extents.writeChunks(frame.payload, chunks);
-  if (error === null) return chunks;
-  extents.places.giveBack(chunks);
-  return error.code === 'ENOSPC' ? NO_CHUNKS : error;
+  const error = extents.writeTiles(frame.payload, tiles);
+  if (error === null) return tiles;
+  extents.places.giveBack(tiles);
+  return error.code === 'ENOSPC' ? NO_TILES : error;
 }
 
 /**
- * A chunk of which nothing was ever written goes to its home: so the data of a volume that is written once lies in the volume's order, and what
- * chunks leave has room on the disk already. Not if the journal has blocks of it: these may be settled there, in place, before this record is.
+ * A tile of which nothing was ever written goes to its home: so the data of a volume that is written once lies in the volume's order, and what
+ * tiles leave has room on the disk already. Not if the journal has blocks of it: these may be settled there, in place, before this record is.
  */
-function takePlace(chunk: number, oldestSerial: number, live: LiveBlocks, extents: ExtentStore): number {
+function takePlace(tile: number, oldestSerial: number, live: LiveBlocks, extents: ExtentStore): number {
   const { places } = extents;
-  if (places.isHeld(chunk) || !extents.isHomeUnused(chunk) || hasBlocks(live, chunk)) return places.take(oldestSerial);
-  places.takeHome(chunk);
-  return chunk;
+  if (places.isHeld(tile) || !extents.isHomeUnused(tile) || hasBlocks(live, tile)) return places.take(oldestSerial);
+  places.takeHome(tile);
+  return tile;
 }
 
-function hasBlocks(live: LiveBlocks, chunk: number): boolean {
-  for (let k = 0; k < CHUNK_BLOCKS; k++) if (live.index.find(chunk * CHUNK_BLOCKS + k) >= 0) return true;
+function hasBlocks(live: LiveBlocks, tile: number): boolean {
+  for (let k = 0; k < TILE_BLOCKS; k++) if (live.index.find(tile * TILE_BLOCKS + k) >= 0) return true;
   return false;
 }

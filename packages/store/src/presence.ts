@@ -8,7 +8,7 @@ import { PAGE_BYTES } from './limits.ts';
  * The byte also holds the low bits of the generation of the extent's newest synced page: a page write that the disk lost is noticed.
  *
  *   0: absent · 1: zeroed as a whole · 2: the same, but before the log was restarted · 4 + (generation mod 84): has a page
- *   88 + …, 172 + …: zeroed as a whole (before the log was restarted), and the page of this generation says which places its chunks have
+ *   88 + …, 172 + …: zeroed as a whole (before the log was restarted), and the page of this generation says which places its tiles have
  *
  * Pages of 4 KiB cover 4,064 extents each, in two slots written in turn, each twice in a row (one flipped bit costs nothing).
  * The superblock holds each page's generation. Byte by byte in docs/formats/extents.md.

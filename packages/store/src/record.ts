@@ -1,9 +1,9 @@
 import { BLOCK_BYTES, checksum } from '@ashlar/words';
 import { blocksTouched, type Frame, FRAME_HEADER_BYTES, FrameKind, Op, OPERATION_BYTES, frameHeadBytes } from '@ashlar/protocol';
-import { CHUNK_BYTES, PAGE_BYTES } from './limits.ts';
+import { TILE_BYTES, PAGE_BYTES } from './limits.ts';
 
 /**
- * One record of the journal: a header that binds it to its place, then the frame's head and payload, padded to a whole page. Chunks of the payload that
+ * One record of the journal: a header that binds it to its place, then the frame's head and payload, padded to a whole page. Tiles of the payload that
  * were written to places of their own are left out; a table behind the header says where they are. Byte by byte in docs/formats/journal.md.
  */
 export const RECORD_MAGIC = 0x52485341; // "ASHR"
@@ -13,9 +13,9 @@ export const RECORD_HEADER_BYTES = 40;
 export const PLACED_HEADER_BYTES = 48;
 const TABLE_ENTRY_BYTES = 8;
 
-/** Pairs: where a chunk begins in the payload, and its place; in the order of the payload. Chunks do not overlap. */
-export type ChunkTable = readonly number[];
-export const NO_CHUNKS: ChunkTable = [];
+/** Pairs: where a tile begins in the payload, and its place; in the order of the payload. Tiles do not overlap. */
+export type TileTable = readonly number[];
+export const NO_TILES: TileTable = [];
 
 /** A place in the journal: a segment's serial number and a byte position in it. */
 export interface JournalMark {
@@ -33,28 +33,28 @@ export function marksBefore(a: JournalMark, b: JournalMark): boolean {
 }
 
 /** Bytes before the frame's head. */
-export function prefixBytes(chunks: number): number {
-  return chunks === 0 ? RECORD_HEADER_BYTES : PLACED_HEADER_BYTES + chunks * TABLE_ENTRY_BYTES;
+export function prefixBytes(tiles: number): number {
+  return tiles === 0 ? RECORD_HEADER_BYTES : PLACED_HEADER_BYTES + tiles * TABLE_ENTRY_BYTES;
 }
 
 /** Bytes that a frame takes in a segment's file. */
-export function recordBytes(headBytes: number, payloadBytes: number, chunks = 0): number {
-  return Math.ceil((prefixBytes(chunks) + headBytes + payloadBytes - chunks * CHUNK_BYTES) / PAGE_BYTES) * PAGE_BYTES;
+export function recordBytes(headBytes: number, payloadBytes: number, tiles = 0): number {
+  return Math.ceil((prefixBytes(tiles) + headBytes + payloadBytes - tiles * TILE_BYTES) / PAGE_BYTES) * PAGE_BYTES;
 }
 
-/** What lies at `at` of the payload lies so much earlier in the record, because of the chunks that are left out before it. */
-export function leftOutBefore(chunks: ChunkTable, at: number): number {
+/** What lies at `at` of the payload lies so much earlier in the record, because of the tiles that are left out before it. */
+export function leftOutBefore(tiles: TileTable, at: number): number {
   let bytes = 0;
-  for (let k = 0; k < chunks.length && (chunks[k] as number) < at; k += 2) bytes += CHUNK_BYTES;
+  for (let k = 0; k < tiles.length && (tiles[k] as number) < at; k += 2) bytes += TILE_BYTES;
   return bytes;
 }
 
-/** The header and the table of a record with chunks at places. */
-export function placedPrefix(frame: Frame, at: RecordPlace, durable: JournalMark, chunks: ChunkTable): Uint8Array {
-  const count = chunks.length / 2;
+/** The header and the table of a record with tiles at places. */
+export function placedPrefix(frame: Frame, at: RecordPlace, durable: JournalMark, tiles: TileTable): Uint8Array {
+  const count = tiles.length / 2;
   const bytes = new Uint8Array(prefixBytes(count));
   const view = new DataView(bytes.buffer);
-  for (let k = 0; k < chunks.length; k++) view.setUint32(PLACED_HEADER_BYTES + k * 4, chunks[k] as number, true);
+  for (let k = 0; k < tiles.length; k++) view.setUint32(PLACED_HEADER_BYTES + k * 4, tiles[k] as number, true);
   view.setUint32(40, count, true);
   view.setUint32(44, checksum(bytes.subarray(PLACED_HEADER_BYTES)), true);
   fillHeader(view, frame, at, durable, PLACED_RECORD_MAGIC);
@@ -63,12 +63,12 @@ export function placedPrefix(frame: Frame, at: RecordPlace, durable: JournalMark
 }
 
 /** The table of a record, or null if it is not the one that the header names. `bytes` begins with the record. */
-export function chunkTable(bytes: Uint8Array, header: RecordHeader): ChunkTable | null {
-  if (header.chunks === 0) return NO_CHUNKS;
-  const end = prefixBytes(header.chunks);
+export function tileTable(bytes: Uint8Array, header: RecordHeader): TileTable | null {
+  if (header.tiles === 0) return NO_TILES;
+  const end = prefixBytes(header.tiles);
   if (end > bytes.length || checksum(bytes.subarray(PLACED_HEADER_BYTES, end)) !== header.tableChecksum) return null;
   const view = new DataView(bytes.buffer, bytes.byteOffset + PLACED_HEADER_BYTES);
-  return Array.from({ length: 2 * header.chunks }, (_, k) => view.getUint32(k * 4, true));
+  return Array.from({ length: 2 * header.tiles }, (_, k) => view.getUint32(k * 4, true));
 }
 
 export function sealRecord(header: DataView, bytes: Uint8Array, frame: Frame, at: RecordPlace, durable: JournalMark): void {
@@ -89,8 +89,8 @@ function fillHeader(header: DataView, frame: Frame, at: RecordPlace, durable: Jo
 }
 
 export interface RecordHeader {
-  /** Chunks at places of their own. */
-  readonly chunks: number;
+  /** Tiles at places of their own. */
+  readonly tiles: number;
   readonly tableChecksum: number;
   readonly headBytes: number;
   readonly payloadBytes: number;
@@ -110,10 +110,10 @@ export function parseRecordHeader(bytes: Uint8Array, at: number, place: RecordPl
   const headerBytes = placed ? PLACED_HEADER_BYTES : RECORD_HEADER_BYTES;
   if (at + headerBytes > bytes.length || view.getUint32(4, true) !== checksum(bytes.subarray(at + 8, at + headerBytes))) return null;
   const header: RecordHeader = {
-    chunks: placed ? view.getUint32(40, true) : 0, tableChecksum: placed ? view.getUint32(44, true) : 0, headBytes: view.getUint32(16, true), payloadBytes: view.getUint32(20, true), frameChecksum: view.getUint32(24, true),
+    tiles: placed ? view.getUint32(40, true) : 0, tableChecksum: placed ? view.getUint32(44, true) : 0, headBytes: view.getUint32(16, true), payloadBytes: view.getUint32(20, true), frameChecksum: view.getUint32(24, true),
     durable: { serial: view.getUint32(28, true), position: view.getUint32(32, true) },
   };
-  return header.headBytes >= FRAME_HEADER_BYTES && header.chunks * CHUNK_BYTES <= header.payloadBytes ? header : null;
+  return header.headBytes >= FRAME_HEADER_BYTES && header.tiles * TILE_BYTES <= header.payloadBytes ? header : null;
 }
 
 /** True if the head is the one that the record's header names, whole and consistent. */

@@ -13,7 +13,7 @@ import type { JournalMark } from './record.ts';
  */
 export const SUPERBLOCK_FILE = 'superblock';
 export const SUPERBLOCK_MAGIC = 0x53485341; // "ASHS"
-/** 1: before chunks had places (docs/adr/0012); opened, and written as 2 from then on. */
+/** 1: before tiles had places (docs/adr/0012); opened, and written as 2 from then on. */
 export const SUPERBLOCK_VERSION = 2;
 const HEADER_BYTES = 32;
 /** The largest body: 4,128 presence generations and 128 epochs in JSON are 28 KiB. */

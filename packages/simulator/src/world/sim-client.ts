@@ -1,6 +1,6 @@
 import type { AttachmentClient } from '@ashlar/attachment';
 import { blocksTouched, Frame, FrameKind, Op, OpFlag, Status } from '@ashlar/protocol';
-import { CHUNK_BYTES } from '@ashlar/store';
+import { TILE_BYTES } from '@ashlar/store';
 import { BLOCK_BYTES, checksum, SECTOR_BYTES, type Prng } from '@ashlar/words';
 import type { ClientOp, ClientOpKind } from '../checks/clients.ts';
 import { EventKind, type Receiver, type SimEvent } from '../engine/scheduler.ts';
@@ -12,7 +12,7 @@ const OPS: Readonly<Record<ClientOpKind, Op>> = { read: Op.read, write: Op.write
 /** Bytes of a client's request header, which stand before each write's bytes in a receive buffer. */
 const CLIENT_HEADER_BYTES = 28;
 /** What the store writes once, in places of 64 KiB (docs/adr/0012). */
-const SECTORS_PER_CHUNK = CHUNK_BYTES / SECTOR_BYTES;
+const SECTORS_PER_TILE = TILE_BYTES / SECTOR_BYTES;
 const LEASE = { release: (): void => undefined };
 
 /** One program with requests in flight on a device. Reads and writes what other programs of the host do, too. */
@@ -75,10 +75,10 @@ export class SimClient implements Receiver, AttachmentClient {
       firstSector += this.#prng.below(SECTORS_PER_BLOCK);
       sectors = this.#prng.between(1, 12);
     }
-    const { chunkWrites } = this.#world.plan;
-    if (kind === 'write' && chunkWrites > 0 && this.#prng.chance(chunkWrites)) {
-      firstSector -= firstSector % SECTORS_PER_CHUNK;
-      sectors = SECTORS_PER_CHUNK * this.#prng.between(1, 2);
+    const { tileWrites } = this.#world.plan;
+    if (kind === 'write' && tileWrites > 0 && this.#prng.chance(tileWrites)) {
+      firstSector -= firstSector % SECTORS_PER_TILE;
+      sectors = SECTORS_PER_TILE * this.#prng.between(1, 2);
     }
     if (firstSector + sectors > sectorsMax) firstSector = sectorsMax - sectors;
     const fua = kind === 'write' && this.#prng.chance(0.05);

@@ -1,6 +1,6 @@
 import { Op } from '@ashlar/protocol';
 import { BLOCK_BYTES, Prng } from '@ashlar/words';
-import { CHUNK_BYTES } from '../../limits.ts';
+import { TILE_BYTES } from '../../limits.ts';
 import type { RecordedChange } from '../../memory-disk.ts';
 import type { CreateOptions } from '../../copy-store.ts';
 import type { Change } from '../frames.ts';
@@ -34,8 +34,8 @@ export interface Workload {
 }
 
 const SPOTS = [0, 1, 2, 5, 254, 255, 256, 257, 300];
-/** Chunks that are written whole: few, so that they are overwritten and their places are used again. */
-const CHUNKS = [0, 1, 15, 16];
+/** Tiles that are written whole: few, so that they are overwritten and their places are used again. */
+const TILES = [0, 1, 15, 16];
 const VOLUME_BLOCKS = 1536;
 
 /** Runs a drawn sequence of commands over a disk that records every change. */
@@ -70,10 +70,10 @@ export function recordWorkload(seed: number, commandCount: number): Workload {
   return { seed, options: rig.options, start, recording, moments, commands, blocks: [...SPOTS, 3, 4, 6, 7, 12, 15, 16, 17, 24, 31, 32, 47, 128, 239, 240, 247, 258, 260, 271, 272, 280, 287, 288, 301, 511, 1023, 1279, 1535] };
 }
 
-/** `chunks`: with writes of whole chunks. `fills`: with fills, and without zeroing whole extents: whether a fill may change those depends on what is destaged, and a source that tells the truth never notices. */
-function draw(prng: Prng, askedEpoch: number, fills: boolean, chunks: boolean): Command {
+/** `tiles`: with writes of whole tiles. `fills`: with fills, and without zeroing whole extents: whether a fill may change those depends on what is destaged, and a source that tells the truth never notices. */
+function draw(prng: Prng, askedEpoch: number, fills: boolean, tiles: boolean): Command {
   const dice = prng.below(100);
-  if (dice < 34) return { kind: 'append', changes: Array.from({ length: 1 + prng.below(3) }, () => (chunks && prng.chance(0.4) ? drawChunks(prng) : drawChange(prng, !fills))) };
+  if (dice < 34) return { kind: 'append', changes: Array.from({ length: 1 + prng.below(3) }, () => (tiles && prng.chance(0.4) ? drawTiles(prng) : drawChange(prng, !fills))) };
   if (dice < 46) return { kind: 'sync' };
   if (dice < 60) return { kind: 'deliver' };
   if (dice < 66) return { kind: 'commit' };
@@ -100,12 +100,12 @@ function drawChange(prng: Prng, ranges: boolean): Change {
   return { op: Op.zero, offset: 0, length: 1100 * BLOCK_BYTES };
 }
 
-/** Whole chunks, also within a write that begins or ends elsewhere. */
-function drawChunks(prng: Prng): Change {
-  const offset = prng.pick(CHUNKS) * CHUNK_BYTES;
+/** Whole tiles, also within a write that begins or ends elsewhere. */
+function drawTiles(prng: Prng): Change {
+  const offset = prng.pick(TILES) * TILE_BYTES;
   const value = 1 + prng.below(250);
   const dice = prng.below(8);
-  if (dice < 5) return { op: Op.write, offset, length: CHUNK_BYTES, value };
-  if (dice < 6) return { op: Op.write, offset, length: 2 * CHUNK_BYTES, value };
-  return { op: Op.write, offset: Math.max(0, offset - 512 * prng.below(12)), length: CHUNK_BYTES + 512 * prng.below(24), value };
+  if (dice < 5) return { op: Op.write, offset, length: TILE_BYTES, value };
+  if (dice < 6) return { op: Op.write, offset, length: 2 * TILE_BYTES, value };
+  return { op: Op.write, offset: Math.max(0, offset - 512 * prng.below(12)), length: TILE_BYTES + 512 * prng.below(24), value };
 }

@@ -72,6 +72,8 @@ export function recordWorkload(seed: number, commandCount: number): Workload {
 
 /** `tiles`: with writes of whole tiles. `fills`: with fills, and without zeroing whole extents: whether a fill may change those depends on what is destaged, and a source that tells the truth never notices. */
 function draw(prng: Prng, askedEpoch: number, fills: boolean, tiles: boolean): Command {
+  // History gives way, so that places are used again soon.
+  if (tiles && prng.chance(0.1)) return { kind: 'shrink' };
   const dice = prng.below(100);
   if (dice < 34) return { kind: 'append', changes: Array.from({ length: 1 + prng.below(3) }, () => (tiles && prng.chance(0.4) ? drawTiles(prng) : drawChange(prng, !fills))) };
   if (dice < 46) return { kind: 'sync' };

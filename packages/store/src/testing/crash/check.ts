@@ -3,6 +3,7 @@ import { BLOCK_BYTES, SECTOR_BYTES } from '@ashlar/words';
 import type { CopyStore } from '../../copy-store.ts';
 import { MemoryDisk } from '../../memory-disk.ts';
 import { openCopy } from '../../open.ts';
+import { TILE_BLOCKS } from '../../places.ts';
 import { fillBytes, logFrame } from '../frames.ts';
 import type { Content, Entry } from '../model.ts';
 import type { Images } from './states.ts';
@@ -25,6 +26,8 @@ export class Checker {
   readonly #workload: Workload;
   readonly #contents = new WeakMap<Moment, Map<number, Map<number, Uint8Array>>>();
   readonly #into = new Uint8Array(BLOCK_BYTES);
+  /** What the copy holds that was looked at last. */
+  #found: ReadonlyMap<number, Uint8Array> = new Map();
 
   constructor(workload: Workload) {
     this.#workload = workload;
@@ -60,8 +63,12 @@ export class Checker {
     let reason = `the log ends at ${store.lastSeq}; durable was ${lastSeqOf(moment.entries, durable, moment.baseSeq)}, written ${lastSeqOf(moment.entries, moment.entries.length, moment.baseSeq)}`;
     for (let count = moment.entries.length; count >= Math.max(durable, Math.min(all, moment.entries.length)); count--) {
       if (lastSeqOf(moment.entries, count, moment.baseSeq) !== store.lastSeq) continue;
-      const wrong = this.#wrongBlock(store, this.#contentOf(moment, count));
-      if (wrong === null) return null;
+      const content = this.#contentOf(moment, count);
+      const wrong = this.#wrongBlock(store, content);
+      if (wrong === null) {
+        this.#found = content;
+        return null;
+      }
       reason = `with the first ${count} entries up to ${store.lastSeq}, ${wrong}`;
     }
     return reason;
@@ -90,11 +97,14 @@ export class Checker {
     return bytes;
   }
 
-  /** After recovery the copy takes writes, and keeps them over the next crash of its process and of the machine. */
+  /** After recovery the copy takes writes, and keeps them and all else over the next crash of its process and of the machine. */
   #goesOn(disk: MemoryDisk, store: CopyStore, boot: string): string | null {
-    const block = 2;
     const seq = store.lastSeq + 1;
-    const appended = store.append(logFrame(store, [{ op: Op.write, offset: block * BLOCK_BYTES, length: BLOCK_BYTES, value: 251 }], store.lastEpoch + 1));
+    const changes = [{ block: 2, blocks: 1 }, { block: TILE_BLOCKS, blocks: TILE_BLOCKS }, { block: 40 * TILE_BLOCKS, blocks: 2 * TILE_BLOCKS }];
+    const frame = logFrame(store, changes.map(({ block, blocks }, k) => ({ op: Op.write, offset: block * BLOCK_BYTES, length: blocks * BLOCK_BYTES, value: 251 + k })), store.lastEpoch + 1);
+    const appended = store.append(frame);
+    // A journal that is full says so; then there is nothing to be kept.
+    if (appended !== 'ok' && appended.failed === 'busy') return null;
     if (appended !== 'ok') return `cannot be written to: ${appended.failed}, ${appended.detail}`;
     let synced = false;
     store.sync((failed) => { synced = failed === null; });
@@ -104,10 +114,17 @@ export class Checker {
     const opened = openCopy(disk, { ...this.#workload.options, bootId: boot });
     if ('failed' in opened) return `does not open again: ${opened.failed}, ${opened.detail}`;
     if (opened.store.fault !== null) return `opens again with the fault ${opened.store.fault}`;
-    if (opened.store.lastSeq !== seq) return `the log ends at ${opened.store.lastSeq} after ${seq} was synced`;
-    const wanted = new Uint8Array(BLOCK_BYTES);
-    fillBytes(wanted, 251, block * BLOCK_BYTES);
-    return this.#wrongBlock(opened.store, new Map([[block, wanted]]));
+    if (opened.store.lastSeq !== seq + changes.length - 1) return `the log ends at ${opened.store.lastSeq} after ${seq + changes.length - 1} was synced`;
+    const wanted = new Map(this.#found);
+    changes.forEach(({ block, blocks }, k) => {
+      for (let i = block; i < block + blocks; i++) {
+        const bytes = new Uint8Array(BLOCK_BYTES);
+        fillBytes(bytes, 251 + k, i * BLOCK_BYTES);
+        wanted.set(i, bytes);
+      }
+    });
+    const wrong = this.#wrongBlock(opened.store, wanted);
+    return wrong === null ? null : `after it was written to again, ${wrong}`;
   }
 }
 

@@ -9,7 +9,7 @@ import type { Disk, DiskError } from './disk.ts';
 import { ExtentStore, extentCount } from './extents.ts';
 import { acceptedPart, fillWellFormed, makeFill, type FillRead } from './fills.ts';
 import { Journal } from './journal.ts';
-import { BACKLOG_PART, INDEX_ENTRIES_MAX, JOURNAL_BYTES_MAX, RANGES_MAX, ROUND_BYTES, SEGMENT_BYTES } from './limits.ts';
+import { BACKLOG_PART, INDEX_ENTRIES_MAX, JOURNAL_BYTES_MAX, RANGES_MAX, ROUND_BYTES, SEGMENT_BYTES, TILE_BYTES, UNSYNCED_TILE_BYTES } from './limits.ts';
 import { LiveBlocks } from './live-blocks.ts';
 import { TILE_BLOCKS } from './places.ts';
 import { writeTiles } from './placing.ts';
@@ -45,6 +45,7 @@ export class DiskCopy implements CopyStore {
   #logLife = 0;
   #closed = false;
   #syncing = false;
+  #unsyncedTileBytes = 0;
   #syncWaiters: StoreDone[] = [];
   #round: Round | null = null;
   /** What the round waits for. */
@@ -169,6 +170,8 @@ export class DiskCopy implements CopyStore {
     }
     this.#counts.appendedBytes += frame.payload.length;
     this.live.apply(frame, segment.serial, payloadPosition, tiles, Infinity);
+    this.#unsyncedTileBytes += (tiles.length / 2) * TILE_BYTES;
+    if (this.#unsyncedTileBytes >= UNSYNCED_TILE_BYTES && !this.#syncing) this.sync(() => undefined);
     return null;
   }
 
@@ -194,6 +197,7 @@ export class DiskCopy implements CopyStore {
     const reached = this.tail.seq;
     this.#syncWaiters = [];
     this.#syncing = true;
+    this.#unsyncedTileBytes = 0;
     this.#counts.syncs += 1;
     this.journal.sync((error) => {
       if (this.#closed) return;

@@ -26,3 +26,5 @@ export const EPOCH_STARTS_MAX = 128;
 export const TILE_BYTES = 64 * 1024;
 /** Spare places of one copy, a list of them that fits its slot: as many as a journal of 4 GiB needs. What goes beyond is written to the journal. */
 export const SPARE_PLACES_MAX = 65_536;
+/** So many bytes of tiles are written before they are made stable without anybody asking: a disk is to be busy before destaging waits for it. */
+export const UNSYNCED_TILE_BYTES = 16 * 2 ** 20;

@@ -14,10 +14,10 @@ import { LiveBlocks } from './live-blocks.ts';
 import { TILE_BLOCKS } from './places.ts';
 import { writeTiles } from './placing.ts';
 import { chainAfter, LogTail, type LogSnapshot } from './log-tail.ts';
-import { type TileTable, frameFits, marksBefore, payloadIntact } from './record.ts';
+import { type TileTable, frameFits, type JournalMark, marksBefore, payloadIntact } from './record.ts';
 import { DestageBuffer, PageCache } from './resources.ts';
 import { type Segment, SEGMENT_HEADER_BYTES } from './segment.ts';
-import type { Superblock, SuperblockBody } from './superblock.ts';
+import { removeFiles, type Superblock, type SuperblockBody } from './superblock.ts';
 
 /** Pages of a copy that shares no cache. */
 const OWN_PAGES = 256;
@@ -46,6 +46,8 @@ export class DiskCopy implements CopyStore {
   #closed = false;
   #syncing = false;
   #unsyncedTileBytes = 0;
+  /** The superblock says, stably, that the journal is durable up to here. */
+  #vouched: JournalMark = { serial: 0, position: 0 };
   #syncWaiters: StoreDone[] = [];
   #round: Round | null = null;
   /** What the round waits for. */
@@ -507,13 +509,19 @@ export class DiskCopy implements CopyStore {
     const outcome = round.step(budgetBlocks);
     // Others may move their data while this round waits for its syncs.
     if (!round.moving) this.#buffer.release(this);
+    if (outcome === 'vouch' && !marksBefore(this.#vouched, (round.segments[round.segments.length - 1] as Segment).end)) {
+      round.vouched();
+      return 'more';
+    }
     if (outcome === 'more') return 'more';
     if (typeof outcome === 'object') return this.#roundFailed(outcome);
     this.#roundWaits = true;
     if (outcome === 'background') return 'waiting';
+    const { durable } = this.journal;
     const done = (error: DiskError | null): void => {
       if (this.#closed || this.#round !== round) return;
       this.#roundWaits = false;
+      if (error === null && outcome !== 'sync') this.#vouched = durable;
       if (error !== null) this.#fault ??= 'sync-failed';
       else if (outcome === 'record') this.#settle(round);
       else if (outcome === 'vouch') round.vouched();
@@ -522,7 +530,7 @@ export class DiskCopy implements CopyStore {
     if (outcome === 'sync') this.extents.sync(done);
     else {
       if (outcome === 'record') this.#record(round);
-      this.#body.durable = this.journal.durable;
+      this.#body.durable = durable;
       this.#superblock.save(done);
     }
     return this.#roundWaits ? 'waiting' : 'more';
@@ -681,14 +689,4 @@ function isComplete(frame: Frame): boolean {
     if ((op === Op.write || op === Op.trim) && (frame.offsetBytes(i) % BLOCK_BYTES !== 0 || frame.lengthBytes(i) % BLOCK_BYTES !== 0)) return false;
   }
   return true;
-}
-
-/** The superblock first: without it there is no copy, whatever else is left. */
-export function removeFiles(disk: Disk): DiskError | null {
-  const names = [...disk.list()].sort((a, b) => Number(b === 'superblock') - Number(a === 'superblock'));
-  for (const name of names) {
-    const error = disk.remove(name);
-    if (error !== null && error.code !== 'ENOENT') return error;
-  }
-  return disk.syncDirectoryNow();
 }

@@ -1,14 +1,14 @@
 import { type CopyFault, FrameKind, volumeTag } from '@ashlar/protocol';
 import { assert, EXTENT_BYTES } from '@ashlar/words';
 import type { CreateOptions, Opened, StoreOptions } from './copy-store.ts';
-import { DiskCopy, removeFiles } from './disk-copy.ts';
+import { DiskCopy } from './disk-copy.ts';
 import type { Disk, DiskError, DiskFile } from './disk.ts';
 import { isJournalName } from './journal.ts';
 import { DATA_FILE_BYTES, PAGE_BYTES } from './limits.ts';
 import { chainAfter, emptyLog } from './log-tail.ts';
 import { marksBefore, parseRecordHeader, payloadIntact, type JournalMark } from './record.ts';
 import { readSegmentHeader, Segment, SEGMENT_HEADER_BYTES, type SegmentHeader } from './segment.ts';
-import { Superblock, type SuperblockBody } from './superblock.ts';
+import { removeFiles, Superblock, type SuperblockBody } from './superblock.ts';
 
 /** Makes a new, empty copy. What an unfinished creation or removal left behind is removed first. */
 export function createCopy(disk: Disk, options: CreateOptions): Opened {

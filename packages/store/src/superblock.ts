@@ -209,3 +209,13 @@ function decode(file: DiskFile, first: Uint8Array, at: number): IntactSlot | 'ne
   if (view.getUint32(8, true) > SUPERBLOCK_VERSION) return 'newer';
   return { json: bytes.subarray(HEADER_BYTES, HEADER_BYTES + length), slot: Math.floor(at / REPLICAS), generation: view.getUint32(24, true) };
 }
+
+/** The superblock first: without it there is no copy, whatever else is left. */
+export function removeFiles(disk: Disk): DiskError | null {
+  const names = [...disk.list()].sort((a, b) => Number(b === 'superblock') - Number(a === 'superblock'));
+  for (const name of names) {
+    const error = disk.remove(name);
+    if (error !== null && error.code !== 'ENOENT') return error;
+  }
+  return disk.syncDirectoryNow();
+}

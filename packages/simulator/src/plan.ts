@@ -72,6 +72,7 @@ export function makePlan(spec: RunSpec): Plan {
   const rates = prng.fork();
   const streams = { network: prng.next32(), clients: prng.next32(), disks: prng.next32(), cores: prng.next32(), store: prng.next32() };
   const disks = prng.fork();
+  const tileWrites = prng.fork().pick([0, 0.05, 0.25]);
   const kinds = chosenKinds(scenario, faultStream, spec);
   const activeMs = spec.endMs ?? scenario.activeMs;
   const copies = shape.pick(scenario.copies);
@@ -92,10 +93,11 @@ export function makePlan(spec: RunSpec): Plan {
     ioTimeoutMs: shape.pick([0, 60_000, 8_000]),
     realStore: shape.chance(0.6),
     segmentBytes: shape.pick([128, 256]) * 1024,
-    journalBytes: shape.pick([1, 2, 4]) * 2 ** 20,
+    // What all clients together may have under way, and one extent's fill, must find room: a commit that comes behind it could not be heard.
+    journalBytes: shape.pick([1, 2, 4]) * 2 ** 20 * (tileWrites > 0 ? 8 : 1),
     historyRecords: shape.pick([10, 60, 400]),
     supervised: shape.chance(0.5),
-    tileWrites: shape.pick([0, 0.05, 0.25]),
+    tileWrites,
     network: { drop: has('drop') * level, duplicate: has('duplicate') * level, reorder: has('reorder') * level, delay: has('delay') * level * 4, delayMs: rates.pick([5, 60, 900]) },
     metadata: { replyLost: has('store-reply-lost') * 0.15, requestLost: has('store-reply-lost') * 0.1 },
     clockRate: has('clock-rate') * 0.004,

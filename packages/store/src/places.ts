@@ -98,10 +98,10 @@ export class Places {
     }
   }
 
-  /** Takes out of the list what `hold` was told of. */
+  /** All records that were found are held: takes their places out of the list, and into it the spare ones made meanwhile whose records were not found. */
   dropHeld(): void {
-    if (this.#held.size > 0) this.#free = this.#free.slice(this.#at).filter(({ place }) => !this.#held.has(place));
-    this.#at = 0;
+    if (this.#held.size > 0) this.#free = this.#free.filter(({ place }) => !this.#held.has(place));
+    for (let place = FIRST_SPARE + this.#saved.spares; place < FIRST_SPARE + this.#spares; place++) if (!this.#held.has(place)) this.#free.push({ place, serial: 0 });
     this.#listed.clear();
   }
 

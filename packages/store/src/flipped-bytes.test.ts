@@ -26,7 +26,11 @@ function madeCopy(): { images: Map<string, MemoryImage>; content: Content; lastS
   settle();
   for (let k = 0; k < 6; k++) change(Op.write, (k * 13 % 300) * B, B, k + 50);
   change(Op.zero, 10 * B + 512, 5 * B);
+  change(Op.write, 320 * B, 16 * B, 120);
   settle();
+  change(Op.write, 320 * B, 16 * B, 121);
+  settle();
+  change(Op.write, 336 * B, 16 * B, 122);
   store.saveState({ ...options.state, promisedEpoch: 7 }, () => undefined);
   disk.deliver();
   for (let k = 0; k < 4; k++) change(Op.write, (k * 31) * B, B, k + 90);

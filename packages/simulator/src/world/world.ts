@@ -247,11 +247,11 @@ export class World {
     }
   }
 
-  /** A copy's actor ended, and its supervisor starts it again. */
-  copyEnded(server: SimServer, crashed: boolean): void {
-    this.note(server.name, 'copy restarts', '');
+  /** A copy's actor crashed: whoever has a session with it hears of it. */
+  copyCrashed(server: SimServer): void {
+    this.note(server.name, 'copy crashed', '');
     for (const host of this.hosts) {
-      const mail: HostMail = { kind: 'link', node: server.name, up: false, crashed };
+      const mail: HostMail = { kind: 'link', node: server.name, up: false, crashed: true };
       if (host.process.up && this.links.isUp(server.process, host.process)) this.network.send(server.process, server.name, host.process, host, mail, false);
     }
   }

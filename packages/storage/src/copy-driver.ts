@@ -279,7 +279,7 @@ export class CopyDriver implements Effects {
 
   compareExtent(to: ServerId, epoch: number, extent: number, learnerSeq: number, theirs: Uint8Array, spreadLost: boolean): void {
     if (this.#failed) return;
-    const wanted = blocksToFill(this.store.extentBlocks(extent, false), theirs, learnerSeq);
+    const wanted = blocksToFill(this.store.extentBlocks(extent, false), theirs, learnerSeq, this.store.backed);
     let differing = wanted.length;
     if (spreadLost) differing = this.#sendWithLost(to, epoch, extent, wanted, theirs);
     else if (differing > 0) this.#sendFill(to, epoch, extent, wanted);
@@ -378,7 +378,7 @@ export class CopyDriver implements Effects {
     const view = new DataView(answer.buffer);
     ranges.forEach((range, k) => {
       view.setUint32(k * 8, range.lengthBytes, true);
-      view.setUint32(k * 8 + 4, range.state === 'written' ? 0 : 3, true);
+      view.setUint32(k * 8 + 4, range.state === 'written' || (range.state === 'absent' && this.store.backed) ? 0 : 3, true);
     });
     return answer;
   }

@@ -72,7 +72,7 @@ export class SimClient implements Receiver, AttachmentClient {
       firstSector += this.#prng.below(SECTORS_PER_BLOCK);
       sectors = this.#prng.between(1, 12);
     }
-    if ((kind === 'trim' || kind === 'zero') && this.#prng.chance(0.004)) {
+    if ((kind === 'trim' || kind === 'zero') && this.#prng.chance(0.0015)) {
       // As mkfs does: nearly all of the device at once.
       firstSector = this.#prng.below(2 * SECTORS_PER_BLOCK);
       sectors = sectorsMax - firstSector - this.#prng.below(2 * SECTORS_PER_BLOCK);

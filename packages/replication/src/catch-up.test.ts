@@ -29,6 +29,7 @@ describe('a copy that is compared', () => {
     expect(p.core.counts.comparisons).toBe(1);
     expect(p.core.state.leader?.peers.get(C)).toMatchObject({ complete: false, sentSeq: 1 });
     expect(p.tick(TICK_MS)).toEqual([
+      'lease: committed 1 1',
       'tell status 1 serving: a in-sync, c rebuilding',
       'timer tick +50',
     ]);
@@ -108,13 +109,14 @@ describe('a copy that is compared', () => {
     expect(agreed(p, 3)).toEqual([]);
     expect(p.progress(B, 2)).toEqual(['commit 2', 'lease: committed 1 2', 'reply 1 1 [1] ok']);
     expect(p.tick(TICK_MS)).toEqual([
+      'lease: committed 1 2',
       'tell status 1 serving: a in-sync, b in-sync, c rebuilding',
       'timer tick +50',
     ]);
     expect(p.progress(B, 3)).toEqual(['commit 3', 'lease: committed 1 3', 'reply 1 1 [2] ok']);
-    expect(p.tick(TICK_MS)).toEqual(['c < complete epoch=1 attempt=50', 'timer tick +50']);
-    expect(p.tick(REPEAT_MS - 1)).toEqual(['timer tick +50']);
-    expect(p.tick(1)).toEqual(['c < complete epoch=1 attempt=50', 'timer tick +50']);
+    expect(p.tick(TICK_MS)).toEqual(['lease: committed 1 3', 'c < complete epoch=1 attempt=50', 'timer tick +50']);
+    expect(p.tick(REPEAT_MS - 1)).toEqual(['lease: committed 1 3', 'timer tick +50']);
+    expect(p.tick(1)).toEqual(['lease: committed 1 3', 'c < complete epoch=1 attempt=50', 'timer tick +50']);
   });
 
   test('that is whole, for the answer that it was meant for, is let in', () => {
@@ -160,11 +162,12 @@ describe('what is lost on the way', () => {
     const p = fills([]);
     p.progress(C, 1);
     expect(p.tick(REPEAT_MS - 1)).toEqual([
+      'lease: committed 1 1',
       'tell status 1 serving: a in-sync, c rebuilding',
       'timer tick +50',
     ]);
-    expect(p.tick(1)).toEqual(['c < list-extents epoch=1 from=0', 'timer tick +50']);
-    expect(p.tick(TICK_MS)).toEqual(['timer tick +50']);
+    expect(p.tick(1)).toEqual(['lease: committed 1 1', 'c < list-extents epoch=1 from=0', 'timer tick +50']);
+    expect(p.tick(TICK_MS)).toEqual(['lease: committed 1 1', 'timer tick +50']);
   });
 
   test('an extent is asked for again after a longer while, counted from its last answer', () => {
@@ -175,13 +178,23 @@ describe('what is lost on the way', () => {
     compared(p, 2);
     p.nowMs += 5 * REPEAT_MS - 501;
     expect(p.tick()).toEqual([
+      'lease: committed 1 1',
       'tell status 1 serving: a in-sync, c rebuilding (moved 0, remaining 2097152)',
       'timer tick +50',
     ]);
-    expect(p.tick(1)).toEqual(['c < compare epoch=1 extent=3', 'timer tick +50']);
+    expect(p.tick(1)).toEqual(['lease: committed 1 1', 'c < compare epoch=1 extent=3', 'timer tick +50']);
     p.nowMs += 499;
-    expect(p.tick()).toEqual(['timer tick +50']);
-    expect(p.tick(1)).toEqual(['c < compare epoch=1 extent=2', 'timer tick +50']);
+    expect(p.tick()).toEqual(['lease: committed 1 1', 'timer tick +50']);
+    expect(p.tick(1)).toEqual(['lease: committed 1 1', 'c < compare epoch=1 extent=2', 'timer tick +50']);
+  });
+
+  test('what is committed: a copy whose journal is full of fills has no other room, and nothing may be written here', () => {
+    const p = fills([2], [A, B]);
+    p.progress(B, 1);
+    p.progress(C, 1);
+    listed(p, 0, []);
+    expect(p.tick(TICK_MS)).toContain('lease: committed 1 1');
+    expect(p.tick(TICK_MS)).toContain('lease: committed 1 1');
   });
 
   test('nothing is asked of a copy that does not follow any more', () => {

@@ -134,6 +134,8 @@ export function onCompleted(c: Copy, from: ServerId, message: Of<'completed'>): 
 export function retryComparison(c: Copy, leader: Leader, peer: Peer): void {
   const x = peer.comparison;
   if (!x || peer.phase !== 'following') return;
+  // Its journal has room again only for what it knows to be committed, and its restarted log knows of nothing: without a write here it would never hear of any.
+  c.leases.committed(c.volumeId, leader.epoch, leader.committedSeq);
   for (const [extent, under] of x.open) {
     if (c.nowMs - under.atMs < 5 * REPEAT_MS) continue;
     under.repeats += 1;

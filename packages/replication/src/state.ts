@@ -111,6 +111,8 @@ export interface Peer {
   /** The position at which its digest was last found equal to ours. */
   verifiedSeq: number;
   historyBusy: boolean;
+  /** Ends of what was sent from the journal and is not acknowledged yet, oldest first. */
+  batches: number[];
   /** The newest gap it told of, and when it was filled. */
   gapSeq: number;
   gapMs: number;

@@ -122,6 +122,7 @@ export class CopyActor implements Actor<CopyActorMessage>, CopyPort {
     }
     // A message that a full or broken link refuses is one that a broken link loses: its sender repeats it.
     this.#context.send(address, message);
+    if (message.kind === 'fill') this.#handled(message.frame);
   }
 
   answer(key: number, reply: SessionReply): void {
@@ -169,13 +170,13 @@ export class CopyActor implements Actor<CopyActorMessage>, CopyPort {
       this.#senders.set(from, peer);
     }
     this.driver.receive({ kind: 'peer', from: peer, message });
-    if (message.kind === 'append') this.#handled(message.frame);
+    if (message.kind === 'append' || message.kind === 'fill') this.#handled(message.frame);
     if (message.kind === 'adopt') this.#watchPeers();
   }
 
   /**
-   * The driver has returned: the frame is in the journal, or refused, or held as a copy, and links to mirrors copy what they are given. Only a
-   * mirror in this same thread may still have it before it; then its memory is left to the garbage collector.
+   * The driver has returned: the frame is in the journal, or refused, or held as a copy, and links to others copy what they are given. Only a
+   * copy in this same thread may still have it before it; then its memory is left to the garbage collector.
    */
   #handled(frame: Frame): void {
     if (frame.lease === null) return;

@@ -22,6 +22,13 @@ export interface CopyPort {
 /** Records of history sent in one go, and their bytes: about two milliseconds of a mirror's journal. */
 const HISTORY_RECORDS_MAX = 64;
 const HISTORY_BYTES_MAX = 2 * 2 ** 20;
+/** A piece of what other copies are sent, and whom it is for. It is left out if it is no longer `wanted`: by another role, or another answer of that copy. */
+interface Errand {
+  readonly to: ServerId;
+  readonly history: boolean;
+  readonly wanted: () => boolean;
+  readonly run: () => void;
+}
 /** Blocks destaged in one step: under a millisecond, so that requests do not wait long behind it. */
 const DESTAGE_BLOCKS = 128;
 /** Inputs that may wait while the journal is full. The windows of all sessions and peers together stay far below it. */
@@ -42,6 +49,10 @@ export class CopyDriver implements Effects {
   readonly #replies: ReplyMemory;
   /** Bytes that were read with records in them that are not committed yet. */
   #uncommitted: { readonly untilSeq: number; readonly key: number; readonly reply: Frame }[] = [];
+  /** What copies that catch up are sent: one piece a step, so that requests do not wait behind all of it. */
+  #errands: Errand[] = [];
+  /** The next one that this leads to has its own step. */
+  #onErrand = false;
   #running = false;
   /** Set by an effect that failed: the later ones of the same turn must not happen. */
   #failed = false;
@@ -80,11 +91,13 @@ export class CopyDriver implements Effects {
     this.#port.wantWork();
   }
 
-  /** A bounded piece of background work: destaging, scrubbing. */
+  /** A bounded piece of background work: destaging, what others are sent, scrubbing. */
   work(idle: boolean): 'idle' | 'more' | 'waiting' {
     if (this.#closed) return 'idle';
     const outcome = this.store.fault ? 'idle' : this.store.destageStep(DESTAGE_BLOCKS, idle || this.#held.length > 0);
     this.#releaseHeld();
+    this.#runErrand();
+    if (this.#errands.length > 0) return 'more';
     if (outcome === 'idle' && this.#scrubbing) return this.#scrubStep();
     return outcome;
   }
@@ -161,6 +174,22 @@ export class CopyDriver implements Effects {
     }
   }
 
+  #errand(to: ServerId, history: boolean, wanted: () => boolean, run: () => void): void {
+    this.#errands.push({ to, history, wanted, run });
+    if (!this.#onErrand) this.#port.wantWork();
+  }
+
+  #runErrand(): void {
+    for (let next = this.#errands.shift(); next && !this.#closed; next = this.#errands.shift()) {
+      if (!next.wanted()) continue;
+      this.#failed = false;
+      this.#onErrand = true;
+      next.run();
+      this.#onErrand = false;
+      return;
+    }
+  }
+
   #later(input: CopyInput): void {
     this.#inbox.push(input);
     this.#run();
@@ -227,9 +256,14 @@ export class CopyDriver implements Effects {
     if (!this.#failed) this.#port.send(to, message);
   }
 
+  /** Also after an effect that failed: the core waits for its end in any case. One at a time for each copy: what is asked for later takes its place. */
   sendHistory(to: ServerId, senderEpoch: number, committedSeq: number, afterSeq: number): void {
-    // The core waits for its end in any case.
-    if (this.#failed) return this.#later({ kind: 'history-sent', to, throughSeq: afterSeq });
+    this.#errands = this.#errands.filter((errand) => !errand.history || errand.to !== to);
+    const { leader } = this.state;
+    this.#errand(to, true, () => this.state.leader === leader, () => this.#sendHistory(to, senderEpoch, committedSeq, afterSeq));
+  }
+
+  #sendHistory(to: ServerId, senderEpoch: number, committedSeq: number, afterSeq: number): void {
     const frames = this.store.history(afterSeq, HISTORY_RECORDS_MAX, HISTORY_BYTES_MAX);
     let throughSeq = afterSeq;
     if (frames !== 'gone') {
@@ -274,11 +308,24 @@ export class CopyDriver implements Effects {
 
   sendCompared(to: ServerId, epoch: number, attempt: number, extent: number): void {
     if (this.#failed) return;
+    const { follower } = this.state;
+    this.#errand(to, false, () => this.state.follower === follower, () => this.#sendCompared(to, epoch, attempt, extent));
+  }
+
+  #sendCompared(to: ServerId, epoch: number, attempt: number, extent: number): void {
     this.#port.send(to, { kind: 'compared', epoch, attempt, extent, seq: this.store.lastSeq, blocks: this.store.extentBlocks(extent, true) });
   }
 
+  /** A learner that has begun anew meanwhile may hold less than what is compared here. */
   compareExtent(to: ServerId, epoch: number, extent: number, learnerSeq: number, theirs: Uint8Array, spreadLost: boolean): void {
     if (this.#failed) return;
+    const comparison = this.#comparisonWith(to);
+    this.#errand(to, false, () => comparison !== null && this.#comparisonWith(to) === comparison, () => this.#compareExtent(to, epoch, extent, learnerSeq, theirs, spreadLost));
+  }
+
+  #comparisonWith(to: ServerId): unknown { return this.state.leader?.peers.get(to)?.comparison ?? null; }
+
+  #compareExtent(to: ServerId, epoch: number, extent: number, learnerSeq: number, theirs: Uint8Array, spreadLost: boolean): void {
     const wanted = blocksToFill(this.store.extentBlocks(extent, false), theirs, learnerSeq, this.store.backed);
     let differing = wanted.length;
     if (spreadLost) differing = this.#sendWithLost(to, epoch, extent, wanted, theirs);

@@ -1,5 +1,5 @@
 import { BLOCK_BYTES, checksum, EXTENT_BLOCKS } from '@ashlar/words';
-import { Frame, FrameKind, Op, type VolumeTag } from '@ashlar/protocol';
+import { Frame, FrameKind, Op, SlabPool, type VolumeTag } from '@ashlar/protocol';
 import type { BlockReader } from './block-reader.ts';
 import { BlockState } from './blocks.ts';
 import type { ExtentView } from './extents.ts';
@@ -10,14 +10,20 @@ export interface FillRead {
   readonly corrupt: readonly number[];
 }
 
+/** Of fills that were sent: a megabyte of new memory for each would cost more than reading it. */
+const memory = new SlabPool();
+
 /**
  * The blocks (0..255) of an extent as they are now. What is absent here shows the backing, and is sent as bytes: it is asked for only where the other
- * copy holds something that this one does not.
+ * copy holds something that this one does not. The frame's lease is to be released when it was sent; one that is dropped is not seen again.
  */
 export function makeFill(reader: BlockReader, tag: VolumeTag, lineage: number, lastSeq: number, extent: number, blocks: readonly number[]): FillRead {
   const first = extent * EXTENT_BLOCKS;
   const written = blocks.filter((i) => reader.hasBytes(first + i)).length;
-  const frame = Frame.create(FrameKind.fill, blocks.length, written, new Uint8Array(written * BLOCK_BYTES));
+  const slab = memory.take(Math.max(1, written) * BLOCK_BYTES);
+  const frame = Frame.create(FrameKind.fill, blocks.length, written, slab.bytes.subarray(0, written * BLOCK_BYTES));
+  frame.lease = slab.lease();
+  slab.retire();
   frame.setVolumeTag(tag);
   frame.lineage = lineage;
   frame.firstSeq = lastSeq;

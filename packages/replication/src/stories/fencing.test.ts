@@ -81,6 +81,30 @@ describe('a former primary', () => {
 });
 
 describe('a new primary', () => {
+  // promiseFsync
+  test('answers nothing before its promise is on its disk: after a power cut the former one would be believed, and what was answered cut off', () => {
+    const { group } = served();
+    group.deaf.add(A);
+    for (const way of [`${A}>${B}`, `${B}>${A}`]) group.cut.add(way);
+    group.b.manual = true;
+    group.promote(B).change({ members: [{ serverId: B, incarnation: 1 }] }, true);
+    const next = new Client(group.b, group.configuration.epoch, 2, 2);
+    for (let k = 0; k < 300; k++) {
+      group.run(10);
+      while (group.b.syncs > 0) group.b.endSync(); // and no save ends
+      if (group.b.core.serving && next.answers.length === 0) next.open();
+      if (next.answers.at(-1) === 'opened' && next.number === 0) next.request([2, 'write', 7]);
+    }
+    const answered = next.answered.includes(2);
+    const { log } = group.cutPower(B);
+    group.cut.clear();
+    group.run(2000);
+    group.down.add(A);
+    group.change({ members: [{ serverId: B, incarnation: log.incarnation }] }, true).run(2000);
+    expect(group.b.core.serving).toBe(true);
+    expect(answered && log.shows(7) !== 2, 'an answered write is gone').toBe(false);
+  });
+
   // settleFirst
   test('shows nothing of its tail before the others have it: what is read never vanishes', () => {
     const { group, host } = served([A, B, C]);

@@ -22,6 +22,7 @@ export interface CopySurroundings {
   readonly managerAddress: Address;
   readonly leases: Leases;
   readonly replies: ReplyMemory;
+  readonly traffic: { messages: number };
   readonly prng: Prng;
   /** True if that server lives in this thread. */
   readonly hosts: (serverId: ServerId) => boolean;
@@ -154,6 +155,8 @@ export class CopyActor implements Actor<CopyActorMessage>, CopyPort {
     });
   }
 
+  traffic(): number { return this.#surroundings.traffic.messages; }
+
   event(name: string, detail: Readonly<Record<string, string | number | boolean>>): void {
     this.#context.log.info({ volumeId: this.#volumeId, ...detail }, name);
     this.tell({ kind: 'event', volumeId: this.#volumeId, name, detail });
@@ -169,6 +172,7 @@ export class CopyActor implements Actor<CopyActorMessage>, CopyPort {
       peer = partyOf(from) as ServerId;
       this.#senders.set(from, peer);
     }
+    if (message.kind === 'append') this.#surroundings.traffic.messages++;
     this.driver.receive({ kind: 'peer', from: peer, message });
     if (message.kind === 'append' || message.kind === 'fill') this.#handled(message.frame);
     if (message.kind === 'adopt') this.#watchPeers();
@@ -193,6 +197,7 @@ export class CopyActor implements Actor<CopyActorMessage>, CopyPort {
       this.#watch(partyOf(from));
       this.#context.monitor(from);
     }
+    if (message.kind === 'requests') this.#surroundings.traffic.messages++;
     this.driver.receive({ kind: 'session', key, message });
     if (message.kind === 'requests') this.#handled(message.frame);
     if (message.kind === 'close') this.#sessions.delete(key);
@@ -223,6 +228,7 @@ export class CopyActor implements Actor<CopyActorMessage>, CopyPort {
     // Woken while idle, by a sync or a commit that eager destaging waited for: it goes on as such.
     const eager = idle || this.#context.nowMs() - this.#lastWriteMs >= IDLE_MS;
     const outcome = this.driver.work(eager);
+    if (outcome === 'errands') return this.#context.setTimer('work', this.driver.errandDueMs);
     if (outcome !== 'more') return;
     // Through a timer, so that what came in meanwhile goes first.
     if (eager) this.#setIdleTimer(this.#context.nowMs());

@@ -5,6 +5,7 @@ import {
 import { CopyCore, type Copy, type CopyInput, type DurableState, type Effects, type GrantedRead, type Leases, type TimerName } from '@ashlar/replication';
 import { BlockState, blockEntry, blocksToFill, type CopyStore, type StoreFailure, type StoreResult } from '@ashlar/store';
 import { BLOCK_BYTES, EXTENT_BLOCKS, EXTENT_BYTES, Defect, type Prng, type ServerId, type VolumeId } from '@ashlar/words';
+import { Errands } from './errands.ts';
 import { ReplyMemory } from './reply-memory.ts';
 
 /** How a copy reaches the rest of the world: actors in production, the simulated network in the simulator. */
@@ -16,19 +17,14 @@ export interface CopyPort {
   setTimer(name: TimerName, atMs: number): void;
   /** `work` has something to do: call it soon, and again as long as it answers `more`. */
   wantWork(): void;
+  /** Requests and records that this server, with all its copies, was sent so far. */
+  traffic(): number;
   event(name: string, detail: Readonly<Record<string, string | number | boolean>>): void;
 }
 
 /** Records of history sent in one go, and their bytes: about two milliseconds of a mirror's journal. */
 const HISTORY_RECORDS_MAX = 64;
 const HISTORY_BYTES_MAX = 2 * 2 ** 20;
-/** A piece of what other copies are sent, and whom it is for. It is left out if it is no longer `wanted`: by another role, or another answer of that copy. */
-interface Errand {
-  readonly to: ServerId;
-  readonly history: boolean;
-  readonly wanted: () => boolean;
-  readonly run: () => void;
-}
 /** Blocks destaged in one step: under a millisecond, so that requests do not wait long behind it. */
 const DESTAGE_BLOCKS = 128;
 /** Inputs that may wait while the journal is full. The windows of all sessions and peers together stay far below it. */
@@ -49,10 +45,7 @@ export class CopyDriver implements Effects {
   readonly #replies: ReplyMemory;
   /** Bytes that were read with records in them that are not committed yet. */
   #uncommitted: { readonly untilSeq: number; readonly key: number; readonly reply: Frame }[] = [];
-  /** What copies that catch up are sent: one piece a step, so that requests do not wait behind all of it. */
-  #errands: Errand[] = [];
-  /** The next one that this leads to has its own step. */
-  #onErrand = false;
+  readonly #errands: Errands;
   #running = false;
   /** Set by an effect that failed: the later ones of the same turn must not happen. */
   #failed = false;
@@ -64,6 +57,7 @@ export class CopyDriver implements Effects {
     this.volumeId = volumeId;
     this.store = store;
     this.#port = port;
+    this.#errands = new Errands(() => port.nowMs(), () => port.traffic());
     this.#replies = replies;
     const durable: DurableState = store.fault && !store.state.fault ? { ...store.state, fault: store.fault } : store.state;
     this.core = new CopyCore(volumeId, self, store, durable, leases, prng);
@@ -91,13 +85,16 @@ export class CopyDriver implements Effects {
     this.#port.wantWork();
   }
 
-  /** A bounded piece of background work: destaging, what others are sent, scrubbing. */
-  work(idle: boolean): 'idle' | 'more' | 'waiting' {
+  /** When the next errand is due. */
+  get errandDueMs(): number { return this.#errands.dueMs; }
+
+  /** A bounded piece of background work: destaging, what others are sent, scrubbing. `errands`: call it again at `errandDueMs`. */
+  work(idle: boolean): 'idle' | 'more' | 'waiting' | 'errands' {
     if (this.#closed) return 'idle';
     const outcome = this.store.fault ? 'idle' : this.store.destageStep(DESTAGE_BLOCKS, idle || this.#held.length > 0);
     this.#releaseHeld();
-    this.#runErrand();
-    if (this.#errands.length > 0) return 'more';
+    this.#errands.step();
+    if (this.#errands.any) return outcome === 'more' ? 'more' : 'errands';
     if (outcome === 'idle' && this.#scrubbing) return this.#scrubStep();
     return outcome;
   }
@@ -175,19 +172,12 @@ export class CopyDriver implements Effects {
   }
 
   #errand(to: ServerId, history: boolean, wanted: () => boolean, run: () => void): void {
-    this.#errands.push({ to, history, wanted, run });
-    if (!this.#onErrand) this.#port.wantWork();
-  }
-
-  #runErrand(): void {
-    for (let next = this.#errands.shift(); next && !this.#closed; next = this.#errands.shift()) {
-      if (!next.wanted()) continue;
+    const begin = (): void => {
       this.#failed = false;
-      this.#onErrand = true;
-      next.run();
-      this.#onErrand = false;
-      return;
-    }
+      run();
+    };
+    this.#errands.add({ to, history, wanted: () => !this.#closed && wanted(), run: begin });
+    if (!this.#errands.running) this.#port.wantWork();
   }
 
   #later(input: CopyInput): void {
@@ -256,9 +246,8 @@ export class CopyDriver implements Effects {
     if (!this.#failed) this.#port.send(to, message);
   }
 
-  /** Also after an effect that failed: the core waits for its end in any case. One at a time for each copy: what is asked for later takes its place. */
+  /** Also after an effect that failed: the core waits for its end in any case. */
   sendHistory(to: ServerId, senderEpoch: number, committedSeq: number, afterSeq: number): void {
-    this.#errands = this.#errands.filter((errand) => !errand.history || errand.to !== to);
     const { leader } = this.state;
     this.#errand(to, true, () => this.state.leader === leader, () => this.#sendHistory(to, senderEpoch, committedSeq, afterSeq));
   }

@@ -57,7 +57,7 @@ export class StorageNode implements CopyHouse {
     const instance = randomInt(1, 2 ** 47);
     this.#beacons = new BeaconTable(instance, () => runtime.send(beaconAddress(serverId), { kind: 'beacon-wanted' } as const));
     const leases: Leases = this.#beacons;
-    this.#surroundings = { serverId, managerAddress: options.managerAddress, leases, replies: new ReplyMemory(), prng: new Prng(instance), hosts: (other) => runtime.hosts(other) };
+    this.#surroundings = { serverId, managerAddress: options.managerAddress, leases, replies: new ReplyMemory(), traffic: { messages: 0 }, prng: new Prng(instance), hosts: (other) => runtime.hosts(other) };
     this.#storeOptions = {
       serverId, bootId: options.bootId ?? bootId(), pageCache: new PageCache(PAGES_MAX), destageBuffer: new DestageBuffer(DESTAGE_BUFFER_BYTES),
     };

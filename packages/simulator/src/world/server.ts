@@ -343,7 +343,8 @@ export class SimServer implements Receiver {
 
   #work(): void {
     this.#workDue = false;
-    if (this.driver?.work(this.#prng.chance(0.3)) === 'more') this.#want();
+    const outcome = this.driver?.work(this.#prng.chance(0.3));
+    if (outcome === 'more' || outcome === 'errands') this.#want();
   }
 
   /** The store says that what it waited for may go on; never inside of its own call. */
@@ -367,6 +368,7 @@ export class SimServer implements Receiver {
       tell: (message) => this.#tellManager({ kind: 'from-copy', from: this.serverId, message }),
       setTimer: (name, atMs) => this.#setTimer(name, atMs),
       wantWork: () => this.#want(),
+      traffic: () => 0,
       event: (name, detail) => world.event(this.serverId, name, detail),
     };
   }

@@ -42,25 +42,16 @@ describe('a copy that is compared', () => {
   });
 
   test('is asked for each extent that either of us holds, so many at a time', () => {
-    const p = fills([2, 4, 20, 30, 40, 50, 60, 70, 80, 90]);
+    const ours = Array.from({ length: COMPARES_MAX }, (_, i) => 10 * i + 2);
+    const p = fills(ours);
     p.progress(C, 1);
-    expect(listed(p, 0, [0, 2, 5, 95])).toEqual([
-      'c < compare epoch=1 extent=0',
-      'c < compare epoch=1 extent=2',
-      'c < compare epoch=1 extent=4',
-      'c < compare epoch=1 extent=5',
-      'c < compare epoch=1 extent=20',
-      'c < compare epoch=1 extent=30',
-      'c < compare epoch=1 extent=40',
-      'c < compare epoch=1 extent=50',
-    ]);
+    const all = [0, 2, 5, ...ours.slice(1), 995];
+    const asked = (extent: number): string => `c < compare epoch=1 extent=${extent}`;
+    expect(listed(p, 0, [0, 2, 5, 995])).toEqual(all.slice(0, COMPARES_MAX).map(asked));
     expect(p.core.state.leader?.peers.get(C)?.comparison?.open.size).toBe(COMPARES_MAX);
-    expect(agreed(p, 4)).toEqual(['c < compare epoch=1 extent=60']);
-    for (const extent of [0, 2, 5, 20, 30, 40, 50, 60]) agreed(p, extent);
-    expect(agreed(p, 70)).toEqual([]);
-    agreed(p, 80);
-    expect(agreed(p, 90)).toEqual([]);
-    expect(agreed(p, 95)).toEqual(['c < complete epoch=1 attempt=50']);
+    expect(agreed(p, 5)).toEqual([asked(all[COMPARES_MAX] as number)]);
+    for (const extent of all.slice(0, -1)) if (extent !== 5) agreed(p, extent);
+    expect(agreed(p, 995)).toEqual(['c < complete epoch=1 attempt=50']);
   });
 
   test('is asked for the rest of its list when that is used up', () => {

@@ -26,8 +26,8 @@ export const MENDED_MS = 10_000;
 export const UNACKNOWLEDGED_MAX = 4096;
 /** Batches from the journal on their way to one copy, of about 2 MiB each: the next is read while the last is written there, and a link holds them. */
 export const HISTORY_BATCHES_MAX = 4;
-/** Extents that are being compared with a learner at one time: 8 MiB of its disk's work in flight. */
-export const COMPARES_MAX = 8;
+/** Extents that are being compared with a learner at one time. Each goes back and forth twice: so many keep both sides and the link at work (8: half of the time nobody was). */
+export const COMPARES_MAX = 24;
 /** Extents named in one list: 4096 extents are 4 GiB of volume in a message of 32 KiB. */
 export const EXTENT_LIST_MAX = 4096;
 /** Digests of recent records that the leader remembers, to check a joiner's against. */

@@ -64,7 +64,7 @@ export interface ActorContext {
   stopChild(id: string): void;
   /**
    * Calls back once when every message that can be delivered now has been: the place to write one batch instead of many pieces.
-   * `work` (journal writes) runs first and may send; `output` (socket writes) runs when nothing else is left to do.
+   * `output` (socket writes) runs first: others wait for what it sends. `work` (destaging) runs when nothing else is left to do, and may send.
    */
   atTurnEnd(stage: TurnStage, callback: () => void): void;
   /** What is being worked on, for the poison request: set before the work, cleared (null) after it. Read when the actor crashes. */

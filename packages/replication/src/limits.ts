@@ -24,8 +24,8 @@ export const REPAIR_TRIES_MAX = 6;
 export const MENDED_MS = 10_000;
 /** Records sent to a copy and not acknowledged; beyond it a learner is fed from the journal at its own speed. */
 export const UNACKNOWLEDGED_MAX = 4096;
-/** Batches from the journal on their way to one copy, of about 2 MiB each: the next is read while the last is written there, and a link holds them. */
-export const HISTORY_BATCHES_MAX = 4;
+/** Batches from the journal on their way to one copy, of at most 2 MiB each: a link holds 64 MiB. With 4, each of small writes, both sides were idle half of the time. */
+export const HISTORY_BATCHES_MAX = 16;
 /** Extents that are being compared with a learner at one time. Each goes back and forth twice: so many keep both sides and the link at work (8: half of the time nobody was). */
 export const COMPARES_MAX = 24;
 /** Extents named in one list: 4096 extents are 4 GiB of volume in a message of 32 KiB. */

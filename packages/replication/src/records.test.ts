@@ -103,14 +103,14 @@ describe('history from the journal', () => {
   });
 
   test('so many batches are under way at a time, acknowledged or not: a link that is full would lose the rest', () => {
-    const p = behind(10, 1);
-    for (let k = 1; k < HISTORY_BATCHES_MAX; k++) expect(p.do({ kind: 'history-sent', to: C, throughSeq: 1 + k })).toEqual([`c < history 1 10 after ${1 + k}`]);
+    const p = behind(40, 1);
+    for (let k = 1; k < HISTORY_BATCHES_MAX; k++) expect(p.do({ kind: 'history-sent', to: C, throughSeq: 1 + k })).toEqual([`c < history 1 40 after ${1 + k}`]);
     expect(p.do({ kind: 'history-sent', to: C, throughSeq: 1 + HISTORY_BATCHES_MAX })).toEqual([]);
     expect(p.progress(C, 1)).toEqual([]);
-    expect(p.progress(C, 2)).toEqual([`c < history 1 10 after ${1 + HISTORY_BATCHES_MAX}`]);
+    expect(p.progress(C, 2)).toEqual([`c < history 1 40 after ${1 + HISTORY_BATCHES_MAX}`]);
     p.do({ kind: 'history-sent', to: C, throughSeq: 2 + HISTORY_BATCHES_MAX });
     // All of them were lost: none is waited for.
-    expect(p.from(C, { kind: 'gap', epoch: 1, attempt: 50, seq: 2 })).toEqual(['c < history 1 10 after 2']);
+    expect(p.from(C, { kind: 'gap', epoch: 1, attempt: 50, seq: 2 })).toEqual(['c < history 1 40 after 2']);
   });
 
   test('does not wait for a first acknowledgement: it may hold most of a long log already', () => {

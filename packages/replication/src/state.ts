@@ -91,6 +91,8 @@ export interface Comparison {
   filledExtents: number;
   filledBlocks: number;
   askedMs: number;
+  /** When the learner last answered, whatever it was asked. */
+  heardMs: number;
   /** Nothing of the learner's log is in ours: all is sent. */
   readonly rebuilds: boolean;
 }

@@ -202,6 +202,8 @@ export interface Follower {
   syncAgain: boolean;
   /** So many syncs (of all that this copy ever asked for) must have ended before it may call itself whole; 0: it was not told to. */
   wholeAfterSyncs: number;
+  /** Taken in since the last sync, while it is no member. */
+  unsyncedBytes: number;
   committedSeq: number;
 }
 

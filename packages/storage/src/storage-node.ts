@@ -154,7 +154,7 @@ export class StorageNode implements CopyHouse {
     };
     const outcome = this.#runtime.start({
       kind: 'supervisor', id: this.#childId(volumeId), ...COPY_SUPERVISION,
-      onCrash: (crash) => this.#runtime.log.error({ volumeId, serverId: this.serverId, error: crash.error, inHand: crash.inHand }, 'a copy crashed'),
+      onCrash: (crash) => this.#runtime.log.error({ volumeId, serverId: this.serverId, error: crash.error }, 'a copy crashed'),
       onFault: (fault) => this.#fault(volumeId, fault.error instanceof OpenError ? fault.error.fault : 'restarts'),
       children: [child],
     });

@@ -9,18 +9,24 @@ const outcome = (code: number, output = ''): Parameters<typeof countAsOne>[0] =>
 describe('counting', () => {
   it('takes a tool as one', () => {
     expect(countAsOne(outcome(0))).toEqual({ passed: 1, failed: 0 });
-    expect(countAsOne(outcome(2))).toEqual({ passed: 0, failed: 1 });
+    expect(countAsOne(outcome(2, 'why\n'))).toEqual({ passed: 0, failed: 1, failures: ['why'] });
   });
 
   it('reads the last closing line, and does not believe it over the exit code', () => {
     expect(countClosingLine(outcome(1, '1 passed, 9 failed\nx\n12 passed, 3 failed\n'))).toEqual({ passed: 12, failed: 3 });
-    expect(countClosingLine(outcome(1, '12 passed, 0 failed\n'))).toEqual({ passed: 12, failed: 1 });
+    expect(countClosingLine(outcome(1, '12 passed, 0 failed\n'))).toMatchObject({ passed: 12, failed: 1 });
     expect(countClosingLine(outcome(0, 'nothing'))).toEqual({ passed: 1, failed: 0 });
   });
 
-  it('counts a test file that does not load', () => {
-    const testResults = [{ status: 'failed', assertionResults: [] }, { status: 'failed', assertionResults: [{}] }, { status: 'passed', assertionResults: [{}] }];
-    expect(countReport(JSON.stringify({ numPassedTests: 5, numFailedTests: 1, numFailedTestSuites: 2, testResults }))).toEqual({ passed: 5, failed: 2 });
+  it('counts a test file that does not load, and says what failed', () => {
+    const failed = { fullName: 'a volume is read', status: 'failed', failureMessages: ['expected 1 to be 2\n at here'] };
+    const testResults = [
+      { name: 'a.test.ts', status: 'failed', message: 'no such module', assertionResults: [] },
+      { name: 'b.test.ts', status: 'failed', message: '', assertionResults: [failed, { fullName: 'x', status: 'passed', failureMessages: [] }] },
+    ];
+    expect(countReport(JSON.stringify({ numPassedTests: 5, numFailedTests: 1, numFailedTestSuites: 2, testResults }))).toEqual({
+      passed: 5, failed: 2, failures: ['b.test.ts: a volume is read\nexpected 1 to be 2\n at here', 'a.test.ts: no such module'],
+    });
   });
 });
 

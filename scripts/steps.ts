@@ -3,6 +3,8 @@ import type { Outcome } from './run.ts';
 export interface Counts {
   readonly passed: number;
   readonly failed: number;
+  /** What failed and how, to be said again behind the output of all steps, of which a log may keep the end only. */
+  readonly failures?: readonly string[];
 }
 
 export interface Step {
@@ -17,7 +19,11 @@ export interface Step {
 
 /** A tool that is right or wrong as a whole counts as one. */
 export function countAsOne(outcome: Outcome): Counts {
-  return outcome.code === 0 ? { passed: 1, failed: 0 } : { passed: 0, failed: 1 };
+  return outcome.code === 0 ? { passed: 1, failed: 0 } : { passed: 0, failed: 1, failures: [lastLines(outcome.output)] };
+}
+
+function lastLines(text: string): string {
+  return text.trimEnd().split('\n').slice(-20).join('\n');
 }
 
 /** Counts a line `N passed, N failed` of the step's own; the last one counts. */
@@ -29,7 +35,7 @@ export function countClosingLine(outcome: Outcome): Counts {
 
 /** No step that ended badly goes without a failure, whatever it printed. */
 export function counted(outcome: Outcome, counts: Counts): Counts {
-  return outcome.code !== 0 && counts.failed === 0 ? { passed: counts.passed, failed: 1 } : counts;
+  return outcome.code !== 0 && counts.failed === 0 ? { passed: counts.passed, failed: 1, failures: [lastLines(outcome.output)] } : counts;
 }
 
 const node = process.execPath;

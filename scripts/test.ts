@@ -14,6 +14,7 @@ interface Line {
   readonly name: string;
   readonly passed: number;
   readonly failed: number;
+  readonly failures: readonly string[];
   readonly seconds: number;
 }
 
@@ -40,8 +41,8 @@ async function installMissing(files: readonly TestFile[]): Promise<void> {
 async function take(step: Step): Promise<Line> {
   say(`\n── ${step.name}`);
   const outcome = await run(step.command, { timeoutSeconds: step.timeoutSeconds, show: true });
-  const { passed, failed } = step.count(outcome);
-  return { name: step.name, passed, failed, seconds: outcome.seconds };
+  const { passed, failed, failures = [] } = step.count(outcome);
+  return { name: step.name, passed, failed, failures, seconds: outcome.seconds };
 }
 
 const files = NEEDY_FOLDERS.flatMap(testFiles);
@@ -70,6 +71,7 @@ const inCi = process.env['CI'] === 'true';
 say('');
 for (const { file, reasons } of unable) say(`${inCi ? 'FAILED' : 'cannot run here'}: ${file.path}: ${reasons.join('; ')}`);
 for (const line of lines) say(`${line.failed === 0 ? 'ok    ' : 'FAILED'} ${line.name}: ${line.passed} passed, ${line.failed} failed (${line.seconds.toFixed(0)} s)`);
+for (const { name, failures } of lines) for (const failure of failures) say(`\n${name}: ${failure}`);
 
 const passed = lines.reduce((sum, line) => sum + line.passed, 0);
 const failed = lines.reduce((sum, line) => sum + line.failed, 0) + (inCi ? unable.length : 0);

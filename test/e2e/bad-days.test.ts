@@ -286,10 +286,10 @@ describe('bad days', () => {
   it('a machine that restarted: the page cache of both copies is gone', async () => {
     sum = await checksum();
     const pids = (await site.servers()).map((server) => server.pid);
-    const ended = site.end('SIGKILL');
-    // Before they notice that their parent is gone, and close their copies cleanly.
+    // Held, so that it starts none of them again; and they, so that none notices that it is gone, and closes its copies cleanly.
+    process.kill(site.pid, 'SIGSTOP');
     for (const pid of pids) process.kill(pid, 'SIGKILL');
-    await ended;
+    await site.end('SIGKILL');
     await expect.poll(() => pids.some(isAlive), { timeout: 20_000, interval: 50 }).toBe(false);
     const bootId = join(directory, 'boot-id');
     writeFileSync(bootId, '00000000-1111-2222-3333-444444444444\n');

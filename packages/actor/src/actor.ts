@@ -64,11 +64,9 @@ export interface ActorContext {
   stopChild(id: string): void;
   /**
    * Calls back once when every message that can be delivered now has been: the place to write one batch instead of many pieces.
-   * `work` (journal writes) runs first and may send; `output` (socket writes) runs when nothing else is left to do.
+   * `output` (socket writes) runs first: others wait for what it sends. `work` (destaging) runs when nothing else is left to do, and may send.
    */
   atTurnEnd(stage: TurnStage, callback: () => void): void;
-  /** What is being worked on, for the poison request: set before the work, cleared (null) after it. Read when the actor crashes. */
-  setInHand(request: RequestInHand | null): void;
   /** Ends an orderly stop that returned `'stopping'`. */
   stopped(): void;
   /** Ends this actor as crashed: for a defect found in a driver's callback, outside of `receive`. */
@@ -77,12 +75,6 @@ export interface ActorContext {
 
 export type TurnStage = 'work' | 'output';
 export type SpawnOutcome = 'started' | 'already-started' | 'failed';
-
-/** Names one request of one volume, whichever copy carries it out. */
-export interface RequestInHand {
-  readonly scope: string;
-  readonly requestNumber: number;
-}
 
 export type LogFields = Readonly<Record<string, unknown>>;
 

@@ -1,4 +1,4 @@
-import type { Actor, ActorContext, RequestInHand } from './actor.ts';
+import type { Actor, ActorContext } from './actor.ts';
 import type { Address } from './address.ts';
 
 /**
@@ -59,6 +59,4 @@ export interface ChildCrash {
   readonly supervisorId: string;
   readonly childId: string;
   readonly error: unknown;
-  /** What the actor had in hand; feed it to a PoisonLedger. */
-  readonly inHand: RequestInHand | null;
 }

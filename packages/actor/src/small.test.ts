@@ -1,8 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { isAddress, nameOf, parseAddress, partyOf } from './address.ts';
-import { POISON_SUSPECTS_MAX } from './limits.ts';
-import { PoisonLedger } from './poison-ledger.ts';
 import { addRestart } from './restart-history.ts';
 
 describe('addresses', () => {
@@ -31,48 +29,5 @@ describe('restart accounting', () => {
         expect(result.tooMany).toBe(all.filter((atMs) => nowMs - atMs <= periodMs).length > intensity);
       }
     }));
-  });
-});
-
-describe('the poison ledger', () => {
-  const request = { scope: 'vol-1', requestNumber: 7 };
-
-  test('a request that killed two copies is quarantined', () => {
-    const ledger = new PoisonLedger();
-    expect(ledger.crashed(request, 'server-1')).toBe('suspect');
-    expect(ledger.suspects).toEqual([request]);
-    expect(ledger.isQuarantined(request)).toBe(false);
-    expect(ledger.crashed(request, 'server-2')).toBe('quarantined');
-    expect(ledger.isQuarantined(request)).toBe(true);
-    expect(ledger.isQuarantined({ ...request, requestNumber: 8 })).toBe(false);
-    expect(ledger.suspects).toEqual([]);
-  });
-
-  test('the same copy twice is one victim, and success clears the suspicion', () => {
-    const ledger = new PoisonLedger();
-    ledger.crashed(request, 'server-1');
-    expect(ledger.crashed(request, 'server-1')).toBe('suspect');
-    ledger.succeeded(request);
-    expect(ledger.suspects).toEqual([]);
-    expect(ledger.crashed(request, 'server-2')).toBe('suspect');
-  });
-
-  test('a deleted volume is forgotten, and nothing of another', () => {
-    const ledger = new PoisonLedger();
-    for (const scope of ['vol-1', 'vol-10']) {
-      for (const victim of ['a', 'b']) ledger.crashed({ scope, requestNumber: 1 }, victim);
-      ledger.crashed({ scope, requestNumber: 2 }, 'a');
-    }
-    ledger.forget('vol-1');
-    expect(ledger.isQuarantined({ scope: 'vol-1', requestNumber: 1 })).toBe(false);
-    expect(ledger.isQuarantined({ scope: 'vol-10', requestNumber: 1 })).toBe(true);
-    expect(ledger.suspects).toEqual([{ scope: 'vol-10', requestNumber: 2 }]);
-  });
-
-  test('suspects are bounded; the oldest goes', () => {
-    const ledger = new PoisonLedger();
-    for (let i = 0; i <= POISON_SUSPECTS_MAX; i++) ledger.crashed({ scope: 'v', requestNumber: i }, 'a');
-    expect(ledger.suspects).toHaveLength(POISON_SUSPECTS_MAX);
-    expect(ledger.suspects[0]?.requestNumber).toBe(1);
   });
 });

@@ -92,6 +92,14 @@ export class Frame {
     return frame;
   }
 
+  /** Copies the head out of memory that is about to be used again. */
+  ownHead(): void {
+    const head = headMemory(this.head.length);
+    head.set(this.head);
+    this.head = head;
+    this.view = new DataView(head.buffer, head.byteOffset, head.byteLength);
+  }
+
   get kind(): FrameKind { return this.view.getUint8(10) as FrameKind; }
   get count(): number { return this.view.getUint32(12, true); }
   get blockCount(): number { return this.view.getUint32(16, true); }

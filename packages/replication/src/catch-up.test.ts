@@ -29,6 +29,7 @@ describe('a copy that is compared', () => {
     expect(p.core.counts.comparisons).toBe(1);
     expect(p.core.state.leader?.peers.get(C)).toMatchObject({ complete: false, sentSeq: 1 });
     expect(p.tick(TICK_MS)).toEqual([
+      'lease: committed 1 1',
       'tell status 1 serving: a in-sync, c rebuilding',
       'timer tick +50',
     ]);
@@ -41,25 +42,16 @@ describe('a copy that is compared', () => {
   });
 
   test('is asked for each extent that either of us holds, so many at a time', () => {
-    const p = fills([2, 4, 20, 30, 40, 50, 60, 70, 80, 90]);
+    const ours = Array.from({ length: COMPARES_MAX }, (_, i) => 10 * i + 2);
+    const p = fills(ours);
     p.progress(C, 1);
-    expect(listed(p, 0, [0, 2, 5, 95])).toEqual([
-      'c < compare epoch=1 extent=0',
-      'c < compare epoch=1 extent=2',
-      'c < compare epoch=1 extent=4',
-      'c < compare epoch=1 extent=5',
-      'c < compare epoch=1 extent=20',
-      'c < compare epoch=1 extent=30',
-      'c < compare epoch=1 extent=40',
-      'c < compare epoch=1 extent=50',
-    ]);
+    const all = [0, 2, 5, ...ours.slice(1), 995];
+    const asked = (extent: number): string => `c < compare epoch=1 extent=${extent}`;
+    expect(listed(p, 0, [0, 2, 5, 995])).toEqual(all.slice(0, COMPARES_MAX).map(asked));
     expect(p.core.state.leader?.peers.get(C)?.comparison?.open.size).toBe(COMPARES_MAX);
-    expect(agreed(p, 4)).toEqual(['c < compare epoch=1 extent=60']);
-    for (const extent of [0, 2, 5, 20, 30, 40, 50, 60]) agreed(p, extent);
-    expect(agreed(p, 70)).toEqual([]);
-    agreed(p, 80);
-    expect(agreed(p, 90)).toEqual([]);
-    expect(agreed(p, 95)).toEqual(['c < complete epoch=1 attempt=50']);
+    expect(agreed(p, 5)).toEqual([asked(all[COMPARES_MAX] as number)]);
+    for (const extent of all.slice(0, -1)) if (extent !== 5) agreed(p, extent);
+    expect(agreed(p, 995)).toEqual(['c < complete epoch=1 attempt=50']);
   });
 
   test('is asked for the rest of its list when that is used up', () => {
@@ -108,13 +100,14 @@ describe('a copy that is compared', () => {
     expect(agreed(p, 3)).toEqual([]);
     expect(p.progress(B, 2)).toEqual(['commit 2', 'lease: committed 1 2', 'reply 1 1 [1] ok']);
     expect(p.tick(TICK_MS)).toEqual([
+      'lease: committed 1 2',
       'tell status 1 serving: a in-sync, b in-sync, c rebuilding',
       'timer tick +50',
     ]);
     expect(p.progress(B, 3)).toEqual(['commit 3', 'lease: committed 1 3', 'reply 1 1 [2] ok']);
-    expect(p.tick(TICK_MS)).toEqual(['c < complete epoch=1 attempt=50', 'timer tick +50']);
-    expect(p.tick(REPEAT_MS - 1)).toEqual(['timer tick +50']);
-    expect(p.tick(1)).toEqual(['c < complete epoch=1 attempt=50', 'timer tick +50']);
+    expect(p.tick(TICK_MS)).toEqual(['lease: committed 1 3', 'c < complete epoch=1 attempt=50', 'timer tick +50']);
+    expect(p.tick(REPEAT_MS - 1)).toEqual(['lease: committed 1 3', 'timer tick +50']);
+    expect(p.tick(1)).toEqual(['lease: committed 1 3', 'c < complete epoch=1 attempt=50', 'timer tick +50']);
   });
 
   test('that is whole, for the answer that it was meant for, is let in', () => {
@@ -160,28 +153,38 @@ describe('what is lost on the way', () => {
     const p = fills([]);
     p.progress(C, 1);
     expect(p.tick(REPEAT_MS - 1)).toEqual([
+      'lease: committed 1 1',
       'tell status 1 serving: a in-sync, c rebuilding',
       'timer tick +50',
     ]);
-    expect(p.tick(1)).toEqual(['c < list-extents epoch=1 from=0', 'timer tick +50']);
-    expect(p.tick(TICK_MS)).toEqual(['timer tick +50']);
+    expect(p.tick(1)).toEqual(['lease: committed 1 1', 'c < list-extents epoch=1 from=0', 'timer tick +50']);
+    expect(p.tick(TICK_MS)).toEqual(['lease: committed 1 1', 'timer tick +50']);
   });
 
-  test('an extent is asked for again after a longer while, counted from its last answer', () => {
+  test('extents are asked for again after a longer while in which nothing was answered', () => {
     const p = fills([2, 3]);
     p.progress(C, 1);
     listed(p, 0, []);
     p.nowMs += 500;
     compared(p, 2);
-    p.nowMs += 5 * REPEAT_MS - 501;
+    p.nowMs += 5 * REPEAT_MS - 1;
     expect(p.tick()).toEqual([
+      'lease: committed 1 1',
       'tell status 1 serving: a in-sync, c rebuilding (moved 0, remaining 2097152)',
       'timer tick +50',
     ]);
-    expect(p.tick(1)).toEqual(['c < compare epoch=1 extent=3', 'timer tick +50']);
-    p.nowMs += 499;
-    expect(p.tick()).toEqual(['timer tick +50']);
-    expect(p.tick(1)).toEqual(['c < compare epoch=1 extent=2', 'timer tick +50']);
+    expect(p.tick(1)).toEqual(['lease: committed 1 1', 'c < compare epoch=1 extent=2', 'c < compare epoch=1 extent=3', 'timer tick +50']);
+    expect(p.tick(5 * REPEAT_MS - 1)).toEqual(['lease: committed 1 1', 'timer tick +50']);
+    expect(p.tick(1)).toContain('c < compare epoch=1 extent=2');
+  });
+
+  test('what is committed: a copy whose journal is full of fills has no other room, and nothing may be written here', () => {
+    const p = fills([2], [A, B]);
+    p.progress(B, 1);
+    p.progress(C, 1);
+    listed(p, 0, []);
+    expect(p.tick(TICK_MS)).toContain('lease: committed 1 1');
+    expect(p.tick(TICK_MS)).toContain('lease: committed 1 1');
   });
 
   test('nothing is asked of a copy that does not follow any more', () => {

@@ -19,7 +19,7 @@ export function startComparison(c: Copy, leader: Leader, peer: Peer, common: num
   peer.sentSeq = log.lastSeq;
   peer.lastOrderMs = c.nowMs;
   peer.comparison = {
-    cursor: 0, theirs: null, listedThrough: 0, theirsEnd: false, open: new Map(), fillSeq: 0, comparedExtents: 0, filledExtents: 0, filledBlocks: 0, askedMs: -REPEAT_MS, rebuilds: common <= 0,
+    cursor: 0, theirs: null, listedThrough: 0, theirsEnd: false, open: new Map(), fillSeq: 0, comparedExtents: 0, filledExtents: 0, filledBlocks: 0, askedMs: -REPEAT_MS, heardMs: c.nowMs, rebuilds: common <= 0,
   };
   c.fx.send(peer.serverId, {
     kind: 'restart-log', epoch: leader.epoch, attempt: peer.attempt, commonSeq: common, lineage: log.lineage,
@@ -130,12 +130,14 @@ export function onCompleted(c: Copy, from: ServerId, message: Of<'completed'>): 
   considerJoins(c, leader);
 }
 
-/** Orders and answers may be lost with a link. */
+/** Orders and answers may be lost with a link, all of them at once: while others are answered, one that takes long is not made to take longer. */
 export function retryComparison(c: Copy, leader: Leader, peer: Peer): void {
   const x = peer.comparison;
   if (!x || peer.phase !== 'following') return;
+  // Its journal has room again only for what it knows to be committed, and its restarted log knows of nothing: without a write here it would never hear of any.
+  c.leases.committed(c.volumeId, leader.epoch, leader.committedSeq);
   for (const [extent, under] of x.open) {
-    if (c.nowMs - under.atMs < 5 * REPEAT_MS) continue;
+    if (c.nowMs - Math.max(under.atMs, x.heardMs) < 5 * REPEAT_MS) continue;
     under.repeats += 1;
     ask(c, leader, peer, x, extent);
   }
@@ -146,5 +148,6 @@ function underWay(c: Copy, from: ServerId, epoch: number): { leader: Leader; pee
   const found = peerOf(c, from, epoch);
   if (!found?.peer.comparison) return null;
   found.peer.lastHeardMs = c.nowMs;
+  found.peer.comparison.heardMs = c.nowMs;
   return { ...found, x: found.peer.comparison };
 }

@@ -1,8 +1,8 @@
-import { primaryOf, type CopyFault, type CopyMessage, type Frame } from '@ashlar/protocol';
+import { memberOf, primaryOf, type CopyFault, type CopyMessage, type Frame } from '@ashlar/protocol';
 import type { ServerId } from '@ashlar/words';
 import { growToSize, promise, report, save, sync } from './durable.ts';
 import { stepDown } from './leading.ts';
-import { EXTENT_LIST_MAX } from './limits.ts';
+import { EXTENT_LIST_MAX, SYNC_ALONG_BYTES } from './limits.ts';
 import { takeOut } from './membership.ts';
 import type { Copy, Follower } from './state.ts';
 
@@ -54,7 +54,7 @@ function cameBack(c: Copy, from: ServerId, epoch: number): Follower | null {
 }
 
 function newFollower(c: Copy, leader: ServerId, epoch: number): Follower {
-  return { leader, epoch, attempt: c.prng.next32(), promised: false, following: false, syncing: false, syncAgain: false, wholeAfterSyncs: 0, committedSeq: 0 };
+  return { leader, epoch, attempt: c.prng.next32(), promised: false, following: false, syncing: false, syncAgain: false, wholeAfterSyncs: 0, unsyncedBytes: 0, committedSeq: 0 };
 }
 
 function sendAdopted(c: Copy, f: Follower): void {
@@ -116,6 +116,7 @@ export function onAppend(c: Copy, from: ServerId, frame: Frame): void {
   if (frame.firstSeq === lastSeq + 1) {
     const committed = frame.committedSeq;
     c.fx.append(frame);
+    syncAlong(c, f, frame);
     // Strict: the answer waits for this copy's disk too, so it need not be told to sync.
     if (c.durable.configuration?.durability === 'strict') beginSync(c, f);
     sendProgress(c, f);
@@ -154,6 +155,16 @@ function beginSync(c: Copy, f: Follower): void {
   }
   f.syncing = true;
   sync(c);
+}
+
+/** A copy that catches up is let in when all that it was sent is stable: hundreds of megabytes at the end would take seconds. */
+function syncAlong(c: Copy, f: Follower, frame: Frame): void {
+  const { configuration } = c.durable;
+  if (configuration && memberOf(configuration, c.self)) return;
+  f.unsyncedBytes += frame.payload.length;
+  if (f.unsyncedBytes < SYNC_ALONG_BYTES || f.syncing) return;
+  f.unsyncedBytes = 0;
+  beginSync(c, f);
 }
 
 export function onSynced(c: Copy): void {
@@ -202,6 +213,7 @@ export function onFill(c: Copy, from: ServerId, message: Of<'fill'>): void {
   if (!f?.following) return;
   c.counts.filledExtents++;
   c.fx.fill(message.frame);
+  syncAlong(c, f, message.frame);
   c.fx.send(from, { kind: 'filled', epoch: f.epoch, extent: message.extent });
 }
 

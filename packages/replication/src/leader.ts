@@ -6,7 +6,7 @@ import { keepTicking, requestSync, setRequired, stepDown } from './leading.ts';
 import { LATE_MS, MENDED_MS, REPAIR_TRIES_MAX, REPEAT_MS, SILENT_MS, STUCK_MS } from './limits.ts';
 import { considerJoins, proposeRemoval, repeatProposal } from './membership.ts';
 import { retryComparison } from './catch-up.ts';
-import { adopt, newPeer, pump } from './peers.ts';
+import { adopt, goBack, newPeer, pump } from './peers.ts';
 import { tellStatus } from './status.ts';
 import { refuseSessions } from './session-answers.ts';
 import { releaseReads, retryRepairs } from './reads.ts';
@@ -70,7 +70,7 @@ function tickPeer(c: Copy, leader: Leader, peer: Peer): void {
   } else if (behind && !peer.historyBusy && c.nowMs - peer.lastProgressMs >= REPEAT_MS && due) {
     // Records were lost with a link: go back to what it has.
     peer.lastOrderMs = c.nowMs;
-    peer.sentSeq = peer.ackSeq;
+    goBack(peer, peer.ackSeq);
     pump(c, leader, peer);
   } else pump(c, leader, peer);
   if (peer.comparison) retryComparison(c, leader, peer);
@@ -128,7 +128,7 @@ export function onPeerUp(c: Copy, serverId: ServerId): void {
   const peer = leader?.peers.get(serverId);
   if (!leader || !peer) return;
   // What was under way on the old link is lost.
-  peer.sentSeq = Math.min(peer.sentSeq, Math.max(peer.ackSeq, 0));
+  goBack(peer, Math.max(peer.ackSeq, 0));
   peer.syncForSeq = peer.durableSeq;
   if (peer.phase === 'following' && peer.ackSeq >= 0) pump(c, leader, peer);
   adopt(c, leader, peer);

@@ -24,8 +24,12 @@ export const REPAIR_TRIES_MAX = 6;
 export const MENDED_MS = 10_000;
 /** Records sent to a copy and not acknowledged; beyond it a learner is fed from the journal at its own speed. */
 export const UNACKNOWLEDGED_MAX = 4096;
-/** Extents that are being compared with a learner at one time: 8 MiB of its disk's work in flight. */
-export const COMPARES_MAX = 8;
+/** Batches from the journal on their way to one copy, of at most 2 MiB each: a link holds 64 MiB. With 4, each of small writes, both sides were idle half of the time. */
+export const HISTORY_BATCHES_MAX = 16;
+/** Extents that are being compared with a learner at one time. Each goes back and forth twice: so many keep both sides and the link at work (8: half of the time nobody was). */
+export const COMPARES_MAX = 24;
+/** A copy that catches up syncs after so much: a tenth of a second of a disk's work, of which hardly any is left at the end. */
+export const SYNC_ALONG_BYTES = 32 * 2 ** 20;
 /** Extents named in one list: 4096 extents are 4 GiB of volume in a message of 32 KiB. */
 export const EXTENT_LIST_MAX = 4096;
 /** Digests of recent records that the leader remembers, to check a joiner's against. */

@@ -1,7 +1,7 @@
 import { changed, Frame, FrameKind, type Configuration, type CopyMessage } from '@ashlar/protocol';
 import { describe, expect, test } from 'vitest';
 import { newCopyState } from './durable.ts';
-import { EXTENT_LIST_MAX, LEASE_MS } from './limits.ts';
+import { EXTENT_LIST_MAX, LEASE_MS, SYNC_ALONG_BYTES } from './limits.ts';
 import { Alone } from './testing/alone.ts';
 import { A, B, C, configurationOf, FRESH } from './testing/group.ts';
 
@@ -300,6 +300,19 @@ describe('orders', () => {
       'a < filled epoch=1 extent=5',
     ]);
     expect(p.core.counts.filledExtents).toBe(1);
+  });
+
+  test('to catch up: what it took in is synced along the way, unless it is a member', () => {
+    const piece = (): CopyMessage => ({ kind: 'fill', epoch: 1, extent: 5, frame: Frame.create(FrameKind.fill, 1, 0, new Uint8Array(SYNC_ALONG_BYTES / 2)) });
+    const { p } = follows({ members: [{ serverId: A, incarnation: 1 }], learners: [B] });
+    expect(p.from(A, piece())).not.toContain('sync');
+    expect(p.from(A, piece())).toContain('sync');
+    // One at a time; then what came meanwhile is enough for another.
+    for (let k = 0; k < 4; k++) expect(p.from(A, piece())).not.toContain('sync');
+    p.synced();
+    expect(p.from(A, piece())).toContain('sync');
+    const { p: member } = follows();
+    for (let k = 0; k < 4; k++) expect(member.from(A, piece())).not.toContain('sync');
   });
 
   test('of filling before it follows: not carried out', () => {

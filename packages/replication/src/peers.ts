@@ -4,7 +4,7 @@ import { startComparison, stepComparison } from './catch-up.ts';
 import { advance } from './commit.ts';
 import { commonSeq } from './history.ts';
 import { keepTicking, peerOf, setRequired } from './leading.ts';
-import { CHAINS_MAX, REPEAT_MS, SLOW_FOR_MS, SLOW_MS, UNACKNOWLEDGED_MAX } from './limits.ts';
+import { CHAINS_MAX, HISTORY_BATCHES_MAX, REPEAT_MS, SLOW_FOR_MS, SLOW_MS, UNACKNOWLEDGED_MAX } from './limits.ts';
 import { proposeRemoval, takeOut } from './membership.ts';
 import type { Copy, Leader, Peer } from './state.ts';
 
@@ -13,7 +13,7 @@ type Of<K extends CopyMessage['kind']> = CopyMessage & { readonly kind: K };
 export function newPeer(c: Copy, serverId: ServerId, member: Member | null): Peer {
   return {
     serverId, member, phase: 'adopting', attempt: 0, instance: 0, incarnation: 0, complete: false, ackSeq: -1, durableSeq: -1, sentSeq: 0, verifiedSeq: -1,
-    historyBusy: false, gapSeq: -1, gapMs: 0, syncForSeq: -1, syncOwedMs: 0, lastOrderMs: -1, lastHeardMs: c.nowMs, lastProgressMs: c.nowMs, leaving: false, fault: null, ended: false,
+    historyBusy: false, batches: [], gapSeq: -1, gapMs: 0, syncForSeq: -1, syncOwedMs: 0, lastOrderMs: -1, lastHeardMs: c.nowMs, lastProgressMs: c.nowMs, leaving: false, fault: null, ended: false,
     watchedSeq: 0, watchedMs: 0, latencyMs: 0, slowSinceMs: 0, nearSinceMs: Infinity, comparison: null,
   };
 }
@@ -33,7 +33,7 @@ export function onAdopted(c: Copy, from: ServerId, message: Of<'adopted'>): void
   c.leases.establish(from, c.volumeId, leader.epoch, message.instance, c.nowMs);
   Object.assign(peer, {
     attempt: message.attempt, instance: message.instance, incarnation: message.incarnation, complete: message.complete, phase: 'following',
-    ackSeq: -1, durableSeq: -1, verifiedSeq: -1, historyBusy: false, syncForSeq: -1, syncOwedMs: 0, lastProgressMs: c.nowMs, watchedSeq: 0, ended: false, nearSinceMs: Infinity, comparison: null,
+    ackSeq: -1, durableSeq: -1, verifiedSeq: -1, historyBusy: false, batches: [], syncForSeq: -1, syncOwedMs: 0, lastProgressMs: c.nowMs, watchedSeq: 0, ended: false, nearSinceMs: Infinity, comparison: null,
   });
   keepTicking(c, leader);
   if (leader.joiner === peer && leader.proposal === null) endJoin(leader);
@@ -71,7 +71,7 @@ export function broadcast(c: Copy, leader: Leader, record: Frame): void {
   }
 }
 
-/** Feeds a copy from the journal until it has all, no faster than it acknowledges. */
+/** Feeds a copy from the journal until it has all, no faster than it acknowledges: more than a link holds would be lost, and be sent again. */
 export function pump(c: Copy, leader: Leader, peer: Peer): void {
   if (peer.phase !== 'following' || peer.historyBusy || peer.sentSeq >= c.log.lastSeq) return;
   if (peer.sentSeq < c.log.journalStartSeq) {
@@ -79,7 +79,7 @@ export function pump(c: Copy, leader: Leader, peer: Peer): void {
     peer.phase = 'adopting';
     return adopt(c, leader, peer);
   }
-  if (peer.ackSeq >= 0 && peer.sentSeq - peer.ackSeq > UNACKNOWLEDGED_MAX) return;
+  if (peer.batches.length >= HISTORY_BATCHES_MAX || (peer.ackSeq >= 0 && peer.sentSeq - peer.ackSeq > UNACKNOWLEDGED_MAX)) return;
   peer.historyBusy = true;
   c.fx.sendHistory(peer.serverId, leader.epoch, leader.committedSeq, peer.sentSeq);
 }
@@ -91,6 +91,7 @@ export function onHistorySent(c: Copy, to: ServerId, throughSeq: number): void {
   peer.historyBusy = false;
   if (throughSeq <= peer.sentSeq) return; // nothing could be sent; the tick tries again
   peer.sentSeq = throughSeq;
+  peer.batches.push(throughSeq);
   pump(c, leader, peer);
 }
 
@@ -101,6 +102,7 @@ export function onProgress(c: Copy, from: ServerId, message: Of<'progress'>): vo
   peer.lastHeardMs = c.nowMs;
   if (message.seq > peer.ackSeq || message.durableSeq > peer.durableSeq) peer.lastProgressMs = c.nowMs;
   peer.ackSeq = Math.max(peer.ackSeq, message.seq);
+  while (peer.batches.length > 0 && (peer.batches[0] as number) <= peer.ackSeq) peer.batches.shift();
   if (message.durableSeq > peer.durableSeq && peer.syncOwedMs > 0) peer.syncOwedMs = message.durableSeq >= peer.syncForSeq ? 0 : c.nowMs;
   peer.durableSeq = Math.max(peer.durableSeq, message.durableSeq);
   if (peer.sentSeq < peer.ackSeq) peer.sentSeq = peer.ackSeq;
@@ -151,8 +153,14 @@ export function onGap(c: Copy, from: ServerId, message: Of<'gap'>): void {
   if (message.seq === found.peer.gapSeq && c.nowMs - found.peer.gapMs < REPEAT_MS) return;
   found.peer.gapSeq = message.seq;
   found.peer.gapMs = c.nowMs;
-  found.peer.sentSeq = message.seq;
+  goBack(found.peer, message.seq);
   pump(c, found.leader, found.peer);
+}
+
+/** What was sent beyond this was lost, and will not be acknowledged. */
+export function goBack(peer: Peer, seq: number): void {
+  peer.sentSeq = Math.min(peer.sentSeq, seq);
+  peer.batches = [];
 }
 
 export function onRelationLost(c: Copy, serverId: ServerId): void {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { CHAINS_MAX, REPEAT_MS, SLOW_FOR_MS, SLOW_MS, TICK_MS, UNACKNOWLEDGED_MAX } from './limits.ts';
+import { CHAINS_MAX, HISTORY_BATCHES_MAX, REPEAT_MS, SLOW_FOR_MS, SLOW_MS, TICK_MS, UNACKNOWLEDGED_MAX } from './limits.ts';
 import { Alone } from './testing/alone.ts';
 import { A, B, C, configurationOf, type Operation } from './testing/group.ts';
 
@@ -100,6 +100,17 @@ describe('history from the journal', () => {
     expect(hundred(p)).toEqual(['append 4102-4201 epoch=1 sender=1 committed=1 number=4201']);
     expect(p.progress(C, 4)).toEqual(['commit 4', 'lease: committed 1 4']);
     expect(p.progress(C, 5)).toEqual(['c < history 1 4 after 4101', 'commit 5', 'lease: committed 1 5']);
+  });
+
+  test('so many batches are under way at a time, acknowledged or not: a link that is full would lose the rest', () => {
+    const p = behind(40, 1);
+    for (let k = 1; k < HISTORY_BATCHES_MAX; k++) expect(p.do({ kind: 'history-sent', to: C, throughSeq: 1 + k })).toEqual([`c < history 1 40 after ${1 + k}`]);
+    expect(p.do({ kind: 'history-sent', to: C, throughSeq: 1 + HISTORY_BATCHES_MAX })).toEqual([]);
+    expect(p.progress(C, 1)).toEqual([]);
+    expect(p.progress(C, 2)).toEqual([`c < history 1 40 after ${1 + HISTORY_BATCHES_MAX}`]);
+    p.do({ kind: 'history-sent', to: C, throughSeq: 2 + HISTORY_BATCHES_MAX });
+    // All of them were lost: none is waited for.
+    expect(p.from(C, { kind: 'gap', epoch: 1, attempt: 50, seq: 2 })).toEqual(['c < history 1 40 after 2']);
   });
 
   test('does not wait for a first acknowledgement: it may hold most of a long log already', () => {

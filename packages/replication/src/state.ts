@@ -91,6 +91,8 @@ export interface Comparison {
   filledExtents: number;
   filledBlocks: number;
   askedMs: number;
+  /** When the learner last answered, whatever it was asked. */
+  heardMs: number;
   /** Nothing of the learner's log is in ours: all is sent. */
   readonly rebuilds: boolean;
 }
@@ -111,6 +113,8 @@ export interface Peer {
   /** The position at which its digest was last found equal to ours. */
   verifiedSeq: number;
   historyBusy: boolean;
+  /** Ends of what was sent from the journal and is not acknowledged yet, oldest first. */
+  batches: number[];
   /** The newest gap it told of, and when it was filled. */
   gapSeq: number;
   gapMs: number;
@@ -198,6 +202,8 @@ export interface Follower {
   syncAgain: boolean;
   /** So many syncs (of all that this copy ever asked for) must have ended before it may call itself whole; 0: it was not told to. */
   wholeAfterSyncs: number;
+  /** Taken in since the last sync, while it is no member. */
+  unsyncedBytes: number;
   committedSeq: number;
 }
 

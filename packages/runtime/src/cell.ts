@@ -1,5 +1,5 @@
 import type {
-  Actor, ActorContext, ActorLog, ActorSpec, Address, ChildSpec, Message, Party, RequestInHand, SendOutcome, Signal, SpawnOutcome, TurnStage,
+  Actor, ActorContext, ActorLog, ActorSpec, Address, ChildSpec, Message, Party, SendOutcome, Signal, SpawnOutcome, TurnStage,
 } from '@ashlar/actor';
 import { MAILBOX_MAX } from '@ashlar/actor';
 import type { Timer } from './timers.ts';
@@ -33,7 +33,6 @@ export class Cell implements ActorContext {
   alive = true;
   queued = 0;
   received = 0;
-  inHand: RequestInHand | null = null;
   /** Set while the actor is being made: a crash then is a start that failed. */
   crashedAtStart: ((error: unknown) => void) | null = null;
   /** Set while an orderly stop waits for I/O. */
@@ -72,7 +71,6 @@ export class Cell implements ActorContext {
   spawn(spec: ChildSpec): SpawnOutcome { return this.alive ? this.#host.spawn(this, spec) : 'failed'; }
   stopChild(id: string): void { if (this.alive) this.#host.stopSibling(this, id); }
   atTurnEnd(stage: TurnStage, callback: () => void): void { this.#host.atTurnEnd(stage, () => { if (this.alive) this.#guarded(callback); }); }
-  setInHand(request: RequestInHand | null): void { this.inHand = request; }
   stopped(): void { this.onStopped?.(); }
   crash(error: unknown): void { if (this.alive) this.#host.crashed(this, error); }
 

@@ -8,3 +8,4 @@ export { createThreadPool } from './thread/thread-pool.ts';
 export { placeByAffinity } from './thread/placement.ts';
 export { createBulkPool, type BulkPool, type BulkPoolOptions } from './bulk/bulk-pool.ts';
 export { ControlClient, serveControl, type ControlClientOptions } from './thread/control-call.ts';
+export { writeAtOnce } from './write-at-once.ts';

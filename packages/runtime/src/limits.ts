@@ -28,9 +28,9 @@ export const LINK_BATCH_BYTES_MAX = 256 * 2 ** 10;
 export const LINK_BUFFERED_BYTES_MAX = 64 * 2 ** 20;
 /** Addresses that a link remembers by number, in each direction. The oldest is renumbered beyond it. */
 export const LINK_ADDRESSES_MAX = 65_535;
-/** First wait before a link is dialled again, and the longest. Doubled in between. */
+/** First wait before a link is dialled again, and the longest: a copy that is back waits so long before it can catch up. Doubled in between. */
 export const RECONNECT_MS_MIN = 50;
-export const RECONNECT_MS_MAX = 1000;
+export const RECONNECT_MS_MAX = 250;
 /** The first message of a link: 1024 parties of 63 letters, and room. */
 export const HELLO_BYTES_MAX = 128 * 2 ** 10;
 /** Receive memory of a link at first, and of one that fills that: one read of a unix socket (208 KiB by default) and the rest of a batch fit. */

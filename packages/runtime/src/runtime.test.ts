@@ -67,7 +67,7 @@ describe('in one thread', () => {
     };
     b.last.on = (message) => { order.push(message.kind); };
     rt.turn(() => rt.send('one/a', { kind: 'go' }));
-    expect(order).toEqual(['go', 'm0', 'm1', 'm2', 'work', 'from-work', 'output']);
+    expect(order).toEqual(['go', 'm0', 'm1', 'm2', 'output', 'work', 'from-work']);
   });
 
   test('a full mailbox answers busy, a missing actor unreachable', () => {

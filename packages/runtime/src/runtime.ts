@@ -139,36 +139,45 @@ export class ThreadRuntime implements Runtime, CellHost, TreeHost {
     });
   }
 
+  /** What was asked for goes out before work that nobody waits for. */
   #drain(): void {
     this.#turns++;
     let left = TURN_MESSAGES_MAX;
-    for (;;) {
-      while (this.#head < this.#cellsDue.length && left > 0) {
-        const next = this.#head++;
-        left--;
-        this.#handle(this.#cellsDue[next] as Cell, this.#messagesDue[next] as Message | Signal, this.#sendersDue[next] as Address);
-      }
-      if (this.#head === this.#cellsDue.length) {
-        this.#cellsDue.length = 0;
-        this.#messagesDue.length = 0;
-        this.#sendersDue.length = 0;
-        this.#head = 0;
-      }
-      if (this.#work.length > 0) {
-        const callbacks = this.#work;
-        this.#work = [];
-        this.#runAll(callbacks);
-        if (left > 0) continue;
-      }
-      if (this.#head < this.#cellsDue.length) break;
+    do {
+      left = this.#deliverDue(left);
       this.flushOutput();
+      const work = this.#work;
+      if (work.length > 0) {
+        this.#work = [];
+        this.#runAll(work);
+      }
       if (this.#cellsDue.length === 0 && this.#work.length === 0 && this.#output.length === 0) return;
-    }
-    // Sockets are polled before the rest. What was delivered is let go: actors that never fall silent would keep all of it.
-    for (const column of [this.#cellsDue, this.#messagesDue, this.#sendersDue]) column.splice(0, this.#head);
-    this.#head = 0;
+    } while (left > 0 || this.#cellsDue.length === 0);
     this.flushOutput();
+    // Sockets are polled before the rest.
     setImmediate(() => this.turn(() => {}));
+  }
+
+  /** Hands over up to `left` messages; how many more it might have been. */
+  #deliverDue(left: number): number {
+    while (this.#head < this.#cellsDue.length && left > 0) {
+      const next = this.#head++;
+      left--;
+      this.#handle(this.#cellsDue[next] as Cell, this.#messagesDue[next] as Message | Signal, this.#sendersDue[next] as Address);
+    }
+    // What was delivered is let go: actors that never fall silent would keep all of it.
+    if (this.#head === this.#cellsDue.length) {
+      this.#cellsDue.length = 0;
+      this.#messagesDue.length = 0;
+      this.#sendersDue.length = 0;
+      this.#head = 0;
+      return left;
+    }
+    this.#cellsDue.splice(0, this.#head);
+    this.#messagesDue.splice(0, this.#head);
+    this.#sendersDue.splice(0, this.#head);
+    this.#head = 0;
+    return left;
   }
 
   #handle(cell: Cell, message: Message | Signal, from: Address): void {

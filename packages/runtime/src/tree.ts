@@ -63,7 +63,7 @@ export class Branch {
     const member = this.#members.get(id);
     if (member?.cell !== cell) return;
     member.cell = null;
-    this.#guarded(() => this.spec.onCrash?.({ supervisorId: this.spec.id, childId: id, error, inHand: cell.inHand }));
+    this.#guarded(() => this.spec.onCrash?.({ supervisorId: this.spec.id, childId: id, error }));
     this.#post({ kind: 'child-exited', id, reason: 'crashed', error });
   }
 

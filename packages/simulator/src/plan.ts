@@ -37,6 +37,8 @@ export interface Plan {
   readonly copies: number;
   readonly minCopies: number;
   readonly strict: boolean;
+  /** The volume is laid over something that is not zeros. */
+  readonly backed: boolean;
   readonly extents: number;
   readonly hotBlocks: number;
   /** Part of the writes that cover whole tiles of the store. */
@@ -79,13 +81,14 @@ export function makePlan(spec: RunSpec): Plan {
   const has = (kind: FaultKind): number => (kinds.has(kind) ? 1 : 0);
   const level = rates.pick([0.0003, 0.001, 0.004]);
   const servers = Math.max(copies + 1, shape.between(3, 4));
+  const minCopies = shape.chance(scenario.minimumTwo) ? Math.min(2, copies) : 1;
+  const strict = shape.chance(0.15);
+  const extents = shape.pick([1, 2, 3]);
   return {
     spec, scenario, kinds, activeMs, streams, copies, servers,
     syncMs: Array.from({ length: servers }, () => disks.pick(SYNCS_MS)),
     hosts: 2,
-    minCopies: shape.chance(scenario.minimumTwo) ? Math.min(2, copies) : 1,
-    strict: shape.chance(0.15),
-    extents: shape.pick([1, 2, 3]),
+    minCopies, strict,
     hotBlocks: shape.pick([6, 12, 24, 48]),
     clients: shape.between(1, 3),
     depth: shape.pick([1, 2, 4, 8]),
@@ -102,8 +105,15 @@ export function makePlan(spec: RunSpec): Plan {
     metadata: { replyLost: has('store-reply-lost') * 0.15, requestLost: has('store-reply-lost') * 0.1 },
     clockRate: has('clock-rate') * 0.004,
     rebuildDelayMs: shape.pick([500, 3_000]),
+    ...backed(shape, extents),
     faults: plannedFaults(scenario, kinds, faultStream, activeMs, spec),
   };
+}
+
+/** Some of these volumes are large enough for what is zeroed as whole extents. */
+function backed(shape: Prng, extents: number): Pick<Plan, 'backed' | 'extents'> {
+  const isBacked = shape.chance(0.3);
+  return { backed: isBacked, extents: isBacked && shape.chance(0.4) ? EXTENTS_FOR_RANGES : extents };
 }
 
 /** A random subset of what the scenario may do: faults that always come together hide what each does alone. */
@@ -131,6 +141,9 @@ function plannedFaults(scenario: Scenario, kinds: ReadonlySet<FaultKind>, prng: 
   }
   return faults;
 }
+
+/** One more than it takes for the store to keep a range of whole extents, with parts of extents at its ends. */
+const EXTENTS_FOR_RANGES = 5;
 
 /** Flash, and disks that turn: what waits for a sync and what does not differ by more than a message takes. */
 const SYNCS_MS = [0.4, 0.4, 0.4, 4, 15];

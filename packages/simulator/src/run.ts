@@ -77,9 +77,14 @@ function calmDown(world: World): void {
   throw new Violation('whole-again', `after ${CALM_MS} ms without faults: ${unquiet(world) ?? 'it is quiet only now'}; ${stateOf(world)}`);
 }
 
-/** What an operator does who knows that a disk was replaced: gives up what it held. */
+/** What an operator does who sees a volume stand still: restarts what gave up, and gives up what a replaced disk held. */
 function helpOut(world: World): void {
   const { configuration } = world.ghost;
+  for (const server of world.servers) {
+    if (!server.gaveUp) continue;
+    world.end(server, false);
+    world.start(server);
+  }
   for (const member of configuration?.members ?? []) {
     const server = world.server(member.serverId);
     if (!world.ghost.lost(member) || server.medium.holdsCopy) continue;
@@ -146,5 +151,6 @@ function countsOf(world: World): Record<string, number> {
   counts['answered'] = world.clients.answeredOk;
   counts['failed'] = world.clients.failed;
   counts['quarantines'] = world.eventCounts.get('request-quarantined') ?? 0;
+  counts['givenUp'] = world.eventCounts.get('copy-faulted') ?? 0;
   return counts;
 }

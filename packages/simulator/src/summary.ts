@@ -2,12 +2,12 @@ import type { RunOutcome } from './run.ts';
 import { SCENARIOS } from './scenarios.ts';
 
 const SHOWN = [
-  'promotions', 'truncations', 'joins', 'journalCatchUps', 'comparisons', 'rebuilds', 'filledExtents', 'deduplicatedRetries', 'refusedSessions', 'quarantines', 'fencedFrames',
+  'promotions', 'truncations', 'joins', 'journalCatchUps', 'comparisons', 'rebuilds', 'filledExtents', 'deduplicatedRetries', 'refusedSessions', 'quarantines', 'givenUp', 'fencedFrames',
   'removals', 'losses', 'answered', 'failed',
 ] as const;
 
 /** What must have happened at least once somewhere: a run that never saw it says nothing about it. */
-const MUST_HAPPEN = ['promotions', 'truncations', 'joins', 'journalCatchUps', 'comparisons', 'rebuilds', 'deduplicatedRetries', 'refusedSessions', 'quarantines'] as const;
+const MUST_HAPPEN = ['promotions', 'truncations', 'joins', 'journalCatchUps', 'comparisons', 'rebuilds', 'deduplicatedRetries', 'refusedSessions', 'quarantines', 'givenUp'] as const;
 /** Shorter runs than this may well have missed some of it. */
 const MUST_HAPPEN_AFTER_S = 60;
 

@@ -22,6 +22,7 @@ export interface CopySurroundings {
   readonly managerAddress: Address;
   readonly leases: Leases;
   readonly replies: ReplyMemory;
+  readonly traffic: { messages: number };
   readonly prng: Prng;
   /** True if that server lives in this thread. */
   readonly hosts: (serverId: ServerId) => boolean;
@@ -122,6 +123,7 @@ export class CopyActor implements Actor<CopyActorMessage>, CopyPort {
     }
     // A message that a full or broken link refuses is one that a broken link loses: its sender repeats it.
     this.#context.send(address, message);
+    if (message.kind === 'fill') this.#handled(message.frame);
   }
 
   answer(key: number, reply: SessionReply): void {
@@ -153,6 +155,8 @@ export class CopyActor implements Actor<CopyActorMessage>, CopyPort {
     });
   }
 
+  traffic(): number { return this.#surroundings.traffic.messages; }
+
   event(name: string, detail: Readonly<Record<string, string | number | boolean>>): void {
     this.#context.log.info({ volumeId: this.#volumeId, ...detail }, name);
     this.tell({ kind: 'event', volumeId: this.#volumeId, name, detail });
@@ -168,14 +172,15 @@ export class CopyActor implements Actor<CopyActorMessage>, CopyPort {
       peer = partyOf(from) as ServerId;
       this.#senders.set(from, peer);
     }
+    if (message.kind === 'append') this.#surroundings.traffic.messages++;
     this.driver.receive({ kind: 'peer', from: peer, message });
-    if (message.kind === 'append') this.#handled(message.frame);
+    if (message.kind === 'append' || message.kind === 'fill') this.#handled(message.frame);
     if (message.kind === 'adopt') this.#watchPeers();
   }
 
   /**
-   * The driver has returned: the frame is in the journal, or refused, or held as a copy, and links to mirrors copy what they are given. Only a
-   * mirror in this same thread may still have it before it; then its memory is left to the garbage collector.
+   * The driver has returned: the frame is in the journal, or refused, or held as a copy, and links to others copy what they are given. Only a
+   * copy in this same thread may still have it before it; then its memory is left to the garbage collector.
    */
   #handled(frame: Frame): void {
     if (frame.lease === null) return;
@@ -192,6 +197,7 @@ export class CopyActor implements Actor<CopyActorMessage>, CopyPort {
       this.#watch(partyOf(from));
       this.#context.monitor(from);
     }
+    if (message.kind === 'requests') this.#surroundings.traffic.messages++;
     this.driver.receive({ kind: 'session', key, message });
     if (message.kind === 'requests') this.#handled(message.frame);
     if (message.kind === 'close') this.#sessions.delete(key);
@@ -222,6 +228,7 @@ export class CopyActor implements Actor<CopyActorMessage>, CopyPort {
     // Woken while idle, by a sync or a commit that eager destaging waited for: it goes on as such.
     const eager = idle || this.#context.nowMs() - this.#lastWriteMs >= IDLE_MS;
     const outcome = this.driver.work(eager);
+    if (outcome === 'errands') return this.#context.setTimer('work', this.driver.errandDueMs);
     if (outcome !== 'more') return;
     // Through a timer, so that what came in meanwhile goes first.
     if (eager) this.#setIdleTimer(this.#context.nowMs());

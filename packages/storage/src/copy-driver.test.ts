@@ -1,6 +1,6 @@
 import { Frame, FrameKind, Op, Status, type Configuration, type CopyMessage, type SessionReply } from '@ashlar/protocol';
 import { BeaconTable } from '@ashlar/replication';
-import type { CopyStore, StoreDone } from '@ashlar/store';
+import { EXTENT_ENTRIES_BYTES, type CopyStore, type StoreDone } from '@ashlar/store';
 import { BLOCK_BYTES, Prng, serverId, volumeId } from '@ashlar/words';
 import { describe, expect, test } from 'vitest';
 import { CopyDriver, type CopyPort } from './copy-driver.ts';
@@ -45,6 +45,14 @@ class Stub {
   sync(done: StoreDone): void { this.syncs.push(done); }
   saveState(_state: unknown, done: StoreDone): void { done(null); }
   commit(seq: number): void { this.committedSeq = seq; }
+  listExtents(): unknown { return { extents: [], end: true }; }
+  extentBlocks(): Uint8Array { return new Uint8Array(EXTENT_ENTRIES_BYTES); }
+  /** One record at a time. */
+  history(afterSeq: number): Frame[] {
+    const frame = Frame.create(FrameKind.log, 1, 0);
+    frame.firstSeq = afterSeq + 1;
+    return [frame];
+  }
   destageStep(): 'idle' { return 'idle'; }
   endSyncs(): void {
     this.durableSeq = this.lastSeq;
@@ -52,14 +60,14 @@ class Stub {
   }
 }
 
-function serving(): { store: Stub; driver: CopyDriver; answers: SessionReply[]; sent: CopyMessage[]; timers: number[]; acknowledge: () => void; request: (session: number, frame: number, ...ops: Op[]) => void } {
+function serving(): { store: Stub; driver: CopyDriver; answers: SessionReply[]; sent: CopyMessage[]; timers: number[]; acknowledge: () => void; rest: () => void; request: (session: number, frame: number, ...ops: Op[]) => void } {
   const store = new Stub();
   let nowMs = 1000;
   const sent: CopyMessage[] = [];
   const answers: SessionReply[] = [];
   const timers: number[] = [];
   const port: CopyPort = {
-    nowMs: () => (nowMs += 1), send: (_to, message) => sent.push(message), answer: (_key, reply) => answers.push(reply), tell: () => {}, setTimer: (_name, atMs) => timers.push(atMs), wantWork: () => {}, event: () => {},
+    nowMs: () => (nowMs += 1), send: (_to, message) => sent.push(message), answer: (_key, reply) => answers.push(reply), tell: () => {}, setTimer: (_name, atMs) => timers.push(atMs), wantWork: () => {}, traffic: () => sent.length, event: () => {},
   };
   const driver = new CopyDriver(VOLUME, A, store as unknown as CopyStore, new BeaconTable(1), new Prng(1), port);
   driver.receive({ kind: 'started' });
@@ -79,7 +87,8 @@ function serving(): { store: Stub; driver: CopyDriver; answers: SessionReply[]; 
     frame.seal();
     driver.receive({ kind: 'session', key: session, message: { kind: 'requests', sessionId: session, frame } });
   };
-  return { store, driver, answers, sent, timers, acknowledge, request };
+  const rest = (): void => { nowMs = Math.max(nowMs, driver.errandDueMs); };
+  return { store, driver, answers, sent, timers, acknowledge, rest, request };
 }
 
 function open(driver: CopyDriver, session: number): void {
@@ -160,5 +169,48 @@ describe('a partial write of a bad block', () => {
     request(session, 1, Op.write);
     acknowledge();
     expect(kinds()).toEqual(['opened', `status ${Status.ok}`]);
+  });
+});
+
+describe('a copy that catches up', () => {
+  const adopted = (attempt: number, complete: boolean, lastSeq: number): CopyMessage => ({ kind: 'adopted', epoch: 1, attempt, instance: 2, incarnation: 1, lineage: 1, lastSeq, durableSeq: lastSeq, epochStarts: [], complete });
+
+  test('is sent a piece of history in each step of work, so that requests do not wait behind all of it', () => {
+    const { store, driver, sent, rest } = serving();
+    store.lastSeq = 3;
+    driver.receive({ kind: 'peer', from: B, message: adopted(6, true, 0) });
+    const appends = (): number => sent.filter(({ kind }) => kind === 'append').length;
+    expect(appends()).toBe(0);
+    expect(driver.work(false)).toBe('errands');
+    expect(appends()).toBe(1);
+    // Requests have their turn first.
+    expect(driver.work(false)).toBe('errands');
+    expect(appends()).toBe(1);
+    rest();
+    // It begins anew: what was to come next is sent from where it stands now, and only that.
+    driver.receive({ kind: 'peer', from: B, message: adopted(7, true, 2) });
+    expect(driver.work(false)).toBe('idle');
+    expect(appends()).toBe(2);
+    expect(driver.state.leader?.peers.get(B)).toMatchObject({ sentSeq: 3, historyBusy: false });
+  });
+
+  test('an extent that it held before it began anew is not compared any more', () => {
+    const { driver, sent, rest } = serving();
+    const from = (message: CopyMessage): void => driver.receive({ kind: 'peer', from: B, message });
+    const begin = (attempt: number): void => {
+      from(adopted(attempt, false, 0));
+      from({ kind: 'progress', epoch: 1, attempt, seq: 0, durableSeq: 0, chain: 7 });
+      from({ kind: 'extents', epoch: 1, from: 0, extents: [4], end: true });
+    };
+    begin(6);
+    from({ kind: 'compared', epoch: 1, attempt: 6, extent: 4, seq: 0, blocks: new Uint8Array(EXTENT_ENTRIES_BYTES) });
+    begin(7);
+    driver.work(false);
+    rest();
+    expect(driver.state.leader?.peers.get(B)?.comparison?.open.has(4)).toBe(true);
+    from({ kind: 'compared', epoch: 1, attempt: 7, extent: 4, seq: 0, blocks: new Uint8Array(EXTENT_ENTRIES_BYTES) });
+    driver.work(false);
+    expect(driver.state.leader?.peers.get(B)?.comparison?.open.has(4)).toBe(false);
+    expect(sent.at(-1)?.kind).toBe('complete');
   });
 });

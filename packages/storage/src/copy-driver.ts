@@ -5,6 +5,7 @@ import {
 import { CopyCore, type Copy, type CopyInput, type DurableState, type Effects, type GrantedRead, type Leases, type TimerName } from '@ashlar/replication';
 import { BlockState, blockEntry, blocksToFill, type CopyStore, type StoreFailure, type StoreResult } from '@ashlar/store';
 import { BLOCK_BYTES, EXTENT_BLOCKS, EXTENT_BYTES, Defect, type Prng, type ServerId, type VolumeId } from '@ashlar/words';
+import { Errands } from './errands.ts';
 import { ReplyMemory } from './reply-memory.ts';
 
 /** How a copy reaches the rest of the world: actors in production, the simulated network in the simulator. */
@@ -16,6 +17,8 @@ export interface CopyPort {
   setTimer(name: TimerName, atMs: number): void;
   /** `work` has something to do: call it soon, and again as long as it answers `more`. */
   wantWork(): void;
+  /** Requests and records that this server, with all its copies, was sent so far. */
+  traffic(): number;
   event(name: string, detail: Readonly<Record<string, string | number | boolean>>): void;
 }
 
@@ -42,6 +45,7 @@ export class CopyDriver implements Effects {
   readonly #replies: ReplyMemory;
   /** Bytes that were read with records in them that are not committed yet. */
   #uncommitted: { readonly untilSeq: number; readonly key: number; readonly reply: Frame }[] = [];
+  readonly #errands: Errands;
   #running = false;
   /** Set by an effect that failed: the later ones of the same turn must not happen. */
   #failed = false;
@@ -53,6 +57,7 @@ export class CopyDriver implements Effects {
     this.volumeId = volumeId;
     this.store = store;
     this.#port = port;
+    this.#errands = new Errands(() => port.nowMs(), () => port.traffic());
     this.#replies = replies;
     const durable: DurableState = store.fault && !store.state.fault ? { ...store.state, fault: store.fault } : store.state;
     this.core = new CopyCore(volumeId, self, store, durable, leases, prng);
@@ -80,11 +85,16 @@ export class CopyDriver implements Effects {
     this.#port.wantWork();
   }
 
-  /** A bounded piece of background work: destaging, scrubbing. */
-  work(idle: boolean): 'idle' | 'more' | 'waiting' {
+  /** When the next errand is due. */
+  get errandDueMs(): number { return this.#errands.dueMs; }
+
+  /** A bounded piece of background work: destaging, what others are sent, scrubbing. `errands`: call it again at `errandDueMs`. */
+  work(idle: boolean): 'idle' | 'more' | 'waiting' | 'errands' {
     if (this.#closed) return 'idle';
     const outcome = this.store.fault ? 'idle' : this.store.destageStep(DESTAGE_BLOCKS, idle || this.#held.length > 0);
     this.#releaseHeld();
+    this.#errands.step();
+    if (this.#errands.any) return outcome === 'more' ? 'more' : 'errands';
     if (outcome === 'idle' && this.#scrubbing) return this.#scrubStep();
     return outcome;
   }
@@ -161,6 +171,15 @@ export class CopyDriver implements Effects {
     }
   }
 
+  #errand(to: ServerId, history: boolean, wanted: () => boolean, run: () => void): void {
+    const begin = (): void => {
+      this.#failed = false;
+      run();
+    };
+    this.#errands.add({ to, history, wanted: () => !this.#closed && wanted(), run: begin });
+    if (!this.#errands.running) this.#port.wantWork();
+  }
+
   #later(input: CopyInput): void {
     this.#inbox.push(input);
     this.#run();
@@ -227,9 +246,13 @@ export class CopyDriver implements Effects {
     if (!this.#failed) this.#port.send(to, message);
   }
 
+  /** Also after an effect that failed: the core waits for its end in any case. */
   sendHistory(to: ServerId, senderEpoch: number, committedSeq: number, afterSeq: number): void {
-    // The core waits for its end in any case.
-    if (this.#failed) return this.#later({ kind: 'history-sent', to, throughSeq: afterSeq });
+    const { leader } = this.state;
+    this.#errand(to, true, () => this.state.leader === leader, () => this.#sendHistory(to, senderEpoch, committedSeq, afterSeq));
+  }
+
+  #sendHistory(to: ServerId, senderEpoch: number, committedSeq: number, afterSeq: number): void {
     const frames = this.store.history(afterSeq, HISTORY_RECORDS_MAX, HISTORY_BYTES_MAX);
     let throughSeq = afterSeq;
     if (frames !== 'gone') {
@@ -274,12 +297,25 @@ export class CopyDriver implements Effects {
 
   sendCompared(to: ServerId, epoch: number, attempt: number, extent: number): void {
     if (this.#failed) return;
+    const { follower } = this.state;
+    this.#errand(to, false, () => this.state.follower === follower, () => this.#sendCompared(to, epoch, attempt, extent));
+  }
+
+  #sendCompared(to: ServerId, epoch: number, attempt: number, extent: number): void {
     this.#port.send(to, { kind: 'compared', epoch, attempt, extent, seq: this.store.lastSeq, blocks: this.store.extentBlocks(extent, true) });
   }
 
+  /** A learner that has begun anew meanwhile may hold less than what is compared here. */
   compareExtent(to: ServerId, epoch: number, extent: number, learnerSeq: number, theirs: Uint8Array, spreadLost: boolean): void {
     if (this.#failed) return;
-    const wanted = blocksToFill(this.store.extentBlocks(extent, false), theirs, learnerSeq);
+    const comparison = this.#comparisonWith(to);
+    this.#errand(to, false, () => comparison !== null && this.#comparisonWith(to) === comparison, () => this.#compareExtent(to, epoch, extent, learnerSeq, theirs, spreadLost));
+  }
+
+  #comparisonWith(to: ServerId): unknown { return this.state.leader?.peers.get(to)?.comparison ?? null; }
+
+  #compareExtent(to: ServerId, epoch: number, extent: number, learnerSeq: number, theirs: Uint8Array, spreadLost: boolean): void {
+    const wanted = blocksToFill(this.store.extentBlocks(extent, false), theirs, learnerSeq, this.store.backed);
     let differing = wanted.length;
     if (spreadLost) differing = this.#sendWithLost(to, epoch, extent, wanted, theirs);
     else if (differing > 0) this.#sendFill(to, epoch, extent, wanted);
@@ -378,7 +414,7 @@ export class CopyDriver implements Effects {
     const view = new DataView(answer.buffer);
     ranges.forEach((range, k) => {
       view.setUint32(k * 8, range.lengthBytes, true);
-      view.setUint32(k * 8 + 4, range.state === 'written' ? 0 : 3, true);
+      view.setUint32(k * 8 + 4, range.state === 'written' || (range.state === 'absent' && this.store.backed) ? 0 : 3, true);
     });
     return answer;
   }

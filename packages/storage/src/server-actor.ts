@@ -62,6 +62,8 @@ export class ServerActor implements Actor<ManagerCommand> {
         return;
       case 'discard':
         if (this.#isManager(from) && this.#house.discard(message.volumeId, message.epoch)) {
+          // Whoever is told that a volume is deleted must not be shown its copies after that.
+          this.#tellStatus();
           const gone: ManagerMessage = { kind: 'discarded', volumeId: message.volumeId, epoch: message.epoch };
           this.#context.send(this.#manager, gone);
         }
@@ -86,6 +88,10 @@ export class ServerActor implements Actor<ManagerCommand> {
   #tick(): void {
     this.#context.setTimer('status', this.#context.nowMs() + SERVER_STATUS_INTERVAL_MS);
     if (!this.#greeted) this.#greet();
+    this.#tellStatus();
+  }
+
+  #tellStatus(): void {
     if (this.#greeted) this.#tell({ kind: 'server-status', serverId: this.#identity.serverId, ...this.#house.space() });
   }
 

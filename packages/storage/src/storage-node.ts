@@ -12,6 +12,7 @@ import { Directories } from './directories.ts';
 import { NodeDisk } from './disk/node-disk.ts';
 import { ReplyMemory } from './reply-memory.ts';
 import { ServerActor, type CopyHouse } from './server-actor.ts';
+import { COPY_SUPERVISION } from './supervision.ts';
 
 export interface StorageNodeOptions {
   readonly serverId: ServerId;
@@ -28,9 +29,6 @@ export interface StorageNodeOptions {
 /** Metadata pages kept in memory by all copies of a server: 4096 are 16 MiB, and cover 4 GiB of hot data. */
 const PAGES_MAX = 4096;
 const DESTAGE_BUFFER_BYTES = 32 * 2 ** 20;
-/** More restarts of one copy in this time are too many: it stays down, and is made anew elsewhere. */
-const RESTARTS_MAX = 3;
-const RESTARTS_MS = 30_000;
 const SHUTDOWN_MS = 20_000;
 
 /** A storage server: its copies, their leases, and its word to the system manager. Hosted by one thread. */
@@ -59,7 +57,7 @@ export class StorageNode implements CopyHouse {
     const instance = randomInt(1, 2 ** 47);
     this.#beacons = new BeaconTable(instance, () => runtime.send(beaconAddress(serverId), { kind: 'beacon-wanted' } as const));
     const leases: Leases = this.#beacons;
-    this.#surroundings = { serverId, managerAddress: options.managerAddress, leases, replies: new ReplyMemory(), prng: new Prng(instance), hosts: (other) => runtime.hosts(other) };
+    this.#surroundings = { serverId, managerAddress: options.managerAddress, leases, replies: new ReplyMemory(), traffic: { messages: 0 }, prng: new Prng(instance), hosts: (other) => runtime.hosts(other) };
     this.#storeOptions = {
       serverId, bootId: options.bootId ?? bootId(), pageCache: new PageCache(PAGES_MAX), destageBuffer: new DestageBuffer(DESTAGE_BUFFER_BYTES),
     };
@@ -155,8 +153,8 @@ export class StorageNode implements CopyHouse {
       start: (context) => this.#life(context, volumeId),
     };
     const outcome = this.#runtime.start({
-      kind: 'supervisor', id: this.#childId(volumeId), strategy: 'one_for_one', intensity: RESTARTS_MAX, periodMs: RESTARTS_MS, pastIntensity: 'fault',
-      onCrash: (crash) => this.#runtime.log.error({ volumeId, serverId: this.serverId, error: crash.error, inHand: crash.inHand }, 'a copy crashed'),
+      kind: 'supervisor', id: this.#childId(volumeId), ...COPY_SUPERVISION,
+      onCrash: (crash) => this.#runtime.log.error({ volumeId, serverId: this.serverId, error: crash.error }, 'a copy crashed'),
       onFault: (fault) => this.#fault(volumeId, fault.error instanceof OpenError ? fault.error.fault : 'restarts'),
       children: [child],
     });

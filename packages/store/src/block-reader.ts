@@ -1,6 +1,6 @@
 import { BLOCK_BYTES, checksum, EXTENT_BLOCKS } from '@ashlar/words';
 import { BlockState } from './blocks.ts';
-import type { StatusRange } from './copy-store.ts';
+import type { Backing, StatusRange } from './copy-store.ts';
 import type { DiskError } from './disk.ts';
 import { ExtentPage } from './extent-page.ts';
 import type { ExtentStore } from './extents.ts';
@@ -24,6 +24,7 @@ export class BlockReader {
   readonly #live: LiveBlocks;
   readonly #extents: ExtentStore;
   readonly #journal: Journal;
+  readonly #backing: Backing | null;
   readonly #scratch = new Uint8Array(BLOCK_BYTES);
   readonly #run: Run = { segment: null, at: 0, block: 0, count: 0, crcs: [] };
   /** Of the block that `locate` was last asked for. */
@@ -33,8 +34,9 @@ export class BlockReader {
   #segment: Segment | null = null;
   #position = 0;
 
-  constructor(live: LiveBlocks, extents: ExtentStore, journal: Journal) {
+  constructor(live: LiveBlocks, extents: ExtentStore, journal: Journal, backing: Backing | null) {
     this.#live = live;
+    this.#backing = backing;
     this.#extents = extents;
     this.#journal = journal;
   }
@@ -83,6 +85,12 @@ export class BlockReader {
     return ranges;
   }
 
+  /** Locates the block; true if it has bytes of its own, or shows those of the backing. */
+  hasBytes(block: number): boolean {
+    const state = this.locate(block);
+    return state === BlockState.written || (state === BlockState.absent && this.#backing !== null);
+  }
+
   /** Blocks whose bytes cannot be had are added to `corrupt`. */
   read(offsetBytes: number, lengthBytes: number, into: Uint8Array, intoPosition: number, corrupt: number[]): void {
     const end = offsetBytes + lengthBytes;
@@ -112,6 +120,10 @@ export class BlockReader {
         continue;
       }
       this.#flush(run, first, into, position, corrupt);
+      if (state === BlockState.absent && this.#backing !== null) {
+        if (!this.#backing.readBlock(block, into.subarray(to, to + BLOCK_BYTES))) corrupt.push(block);
+        continue;
+      }
       into.fill(0, to, to + BLOCK_BYTES);
       if (state === BlockState.corrupt) corrupt.push(block);
     }

@@ -34,16 +34,16 @@ export function blockEntry(entries: Uint8Array, i: number): BlockEntry {
 
 /**
  * Which blocks of an extent a learner lacks: those whose content differs and which ours did not change after `learnerSeq` (what changed
- * later reaches it as a record). Zero and absent are the same content while the backing is zeros.
+ * later reaches it as a record). Zero and absent are the same content unless there is a backing.
  */
-export function blocksToFill(ours: Uint8Array, theirs: Uint8Array, learnerSeq: number): number[] {
+export function blocksToFill(ours: Uint8Array, theirs: Uint8Array, learnerSeq: number, backed: boolean): number[] {
   const wanted: number[] = [];
   for (let i = 0; i < EXTENT_BLOCKS; i++) {
     const mine = blockEntry(ours, i);
     const other = blockEntry(theirs, i);
     if (mine.seq > learnerSeq) continue;
     const empty = (entry: BlockEntry): boolean => entry.state === BlockState.absent || entry.state === BlockState.zero;
-    const same = empty(mine) ? empty(other) : mine.state === other.state && mine.seq === other.seq && mine.crc === other.crc && mine.seq !== 0;
+    const same = empty(mine) ? (backed ? other.state === mine.state : empty(other)) : mine.state === other.state && mine.seq === other.seq && mine.crc === other.crc && mine.seq !== 0;
     if (!same) wanted.push(i);
   }
   return wanted;

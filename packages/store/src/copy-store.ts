@@ -35,15 +35,14 @@ export interface StoreOptions {
   /** Shared by all copies of a thread; each copy has small ones of its own without. */
   readonly pageCache?: PageCache;
   readonly destageBuffer?: DestageBuffer;
+  /** Default: zeros. */
   readonly backing?: Backing;
 }
 
-/** What lies under blocks that are absent. Zeros, until volumes from snapshots come: the seam where a manifest is asked. */
+/** What lies under blocks that are absent, if it is not zeros. The same under every copy of a volume. */
 export interface Backing {
-  /** Fills `into` with one whole block, or false if it must be fetched first. */
+  /** Fills `into` with one whole block. False: its bytes cannot be had, and reading it is an error. */
   readBlock(block: number, into: Uint8Array): boolean;
-  /** True if every absent block is zeros, so that absent and zero need not be told apart. */
-  readonly isZeros: boolean;
 }
 
 export interface CreateOptions extends StoreOptions {
@@ -118,6 +117,8 @@ export interface CopyStore {
   /** Found at opening or met since; the core decides what follows, and saves it in `state`. */
   readonly fault: CopyFault | null;
   readonly committedSeq: number;
+  /** Absent blocks show a backing: they are not zeros. */
+  readonly backed: boolean;
   readonly figures: StoreFigures;
 
   /**

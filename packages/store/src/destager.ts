@@ -220,6 +220,7 @@ export class Round {
     }
     if (stop < this.#blocks.length) return 'more';
     if (this.#batchBlocks > 0) return this.#flush();
+    this.#plan.clear();
     this.#pages = this.#extents.changedPages;
     this.#phase = 'pages';
     return 'more';

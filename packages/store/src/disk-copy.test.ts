@@ -1,7 +1,7 @@
 import { Op } from '@ashlar/protocol';
-import { Prng } from '@ashlar/words';
+import { checksum, Prng } from '@ashlar/words';
 import { describe, expect, it } from 'vitest';
-import { createCopy, MemoryDisk, openCopy, type CopyStore } from './index.ts';
+import { createCopy, MemoryDisk, openCopy, type Backing, type CopyStore } from './index.ts';
 import { fillBytes, logFrame, must, smallCopy, VOLUME } from './testing/frames.ts';
 
 const B = 4096;
@@ -154,5 +154,61 @@ describe('a copy on disk', () => {
     for (let k = 0; k <= 50; k++) expectBlock(learner, k, k);
     expect(learner.extentBlocks(0, true)).toEqual(store.extentBlocks(0, true).map((byte, i) => (i % 12 === 0 && byte === 0 ? 2 : byte)));
     expect(learner.volumeId).toBe(VOLUME);
+  });
+});
+
+describe('a copy over a backing', () => {
+  const UNDER = 0xbacc;
+  const backing: Backing = {
+    readBlock: (block, into) => {
+      if (block === 999) return false;
+      fillBytes(into, UNDER, block * B);
+      return true;
+    },
+  };
+
+  it('shows it where nothing was written or trimmed, for ever hides it there, and completes parts of blocks with it', () => {
+    const disk = new MemoryDisk();
+    const options = { ...smallCopy({ sizeBytes: 8 * 2 ** 20, journalBytesMax: 4 * 2 ** 20 }), backing };
+    let store = must(createCopy(disk, options));
+    const expectAll = (): void => {
+      expectBlock(store, 3, UNDER);
+      expectBlock(store, 4, 7);
+      expectBlock(store, 5, 0);
+      expectBlock(store, 1999, 0);
+      const part = new Uint8Array(B);
+      expect(store.read(8 * B, B, part, 0)).toBe('ok');
+      const wanted = new Uint8Array(B);
+      fillBytes(wanted, UNDER, 8 * B);
+      fillBytes(wanted.subarray(512, 1024), 9, 8 * B + 512);
+      expect(Buffer.compare(part, wanted)).toBe(0);
+      expect(store.blockStatus(3 * B, 3 * B).map(({ state }) => state)).toEqual(['absent', 'written', 'zero']);
+    };
+    write(store, 4, 7);
+    expect(store.append(logFrame(store, [
+      { op: Op.trim, offset: 5 * B, length: B }, { op: Op.write, offset: 8 * B + 512, length: 512, value: 9 }, { op: Op.trim, offset: 1000 * B, length: 1048 * B },
+    ]))).toBe('ok');
+    expectAll();
+    syncAll(disk, store);
+    destageAll(disk, store);
+    expectAll();
+    expect(store.close(true)).toBe('ok');
+    store = must(openCopy(disk, options));
+    expectAll();
+    expect(store.read(999 * B, B, new Uint8Array(B), 0)).toEqual({ corrupt: [999] });
+  });
+
+  it('has extents to compare that were zeroed as a whole, in the journal and in the extents', () => {
+    const disk = new MemoryDisk();
+    const options = smallCopy({ sizeBytes: 8 * 2 ** 20, journalBytesMax: 4 * 2 ** 20 });
+    const store = must(createCopy(disk, { ...options, backing }));
+    expect(store.append(logFrame(store, [{ op: Op.zero, offset: 2 * 2 ** 20, length: 5 * 2 ** 20 }]))).toBe('ok');
+    expect(store.listExtents(0, 10).extents).toEqual([2, 3, 4, 5, 6]);
+    syncAll(disk, store);
+    destageAll(disk, store);
+    expect(store.listExtents(3, 10).extents).toEqual([3, 4, 5, 6]);
+    // What is absent here and is not there can only be sent as it shows.
+    const { frame } = store.readFill(0, [1]);
+    expect([frame.op(0), frame.crc(0)]).toEqual([Op.write, checksum(frame.bytes(0))]);
   });
 });

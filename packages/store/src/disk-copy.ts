@@ -77,7 +77,7 @@ export class DiskCopy implements CopyStore {
     this.extents.loadPlaces(body.placesGeneration ?? 0, body.sparePlaces ?? 0);
     this.tail = new LogTail(body.destaged);
     this.live.index.destagedSerial = body.destagedSerial;
-    this.#reader = new BlockReader(this.live, this.extents, this.journal);
+    this.#reader = new BlockReader(this.live, this.extents, this.journal, this.#options.backing ?? null);
     this.#state = body.state;
     this.#lostCache = body.lostCache;
     this.#committedSeq = body.committedSeq;
@@ -105,6 +105,7 @@ export class DiskCopy implements CopyStore {
   get state(): StoredState { return this.#state; }
   get fault(): CopyFault | null { return this.#fault; }
   get committedSeq(): number { return this.#committedSeq; }
+  get backed(): boolean { return this.#options.backing !== undefined; }
 
   get figures(): StoreFigures {
     return { ...this.#counts, journalBytes: this.journal.totalBytes, backlogBytes: this.journal.backlogBytes, indexEntries: this.live.index.count };
@@ -406,13 +407,15 @@ export class DiskCopy implements CopyStore {
     return { extents, end: this.#nextExtent(at) < 0 };
   }
 
-  /** The next extent of which single blocks are held, in the extents or in the journal; -1 if there is none. */
+  /**
+   * The next extent of which single blocks are held, in the extents or in the journal; -1 if there is none. Over a backing also those that
+   * were zeroed as a whole: there they are not what a copy has that holds nothing.
+   */
   #nextExtent(from: number): number {
-    const count = extentCount(this.sizeBytes);
-    const settled = this.extents.presence.nextWithPage(from);
-    const journaled = this.live.nextExtent(from);
-    const next = settled < 0 ? journaled : journaled < 0 ? settled : Math.min(settled, journaled);
-    return next < count ? next : -1;
+    const { presence } = this.extents;
+    const found = [this.backed ? presence.nextHeld(from) : presence.nextWithPage(from), this.live.nextExtent(from), this.backed ? this.live.ranges.nextExtent(from) : -1];
+    const next = Math.min(...found.map((extent) => (extent < 0 ? Infinity : extent)));
+    return next < extentCount(this.sizeBytes) ? next : -1;
   }
 
   extentBlocks(extent: number, verify: boolean): Uint8Array {

@@ -1,5 +1,5 @@
-import { BLOCK_BYTES, EXTENT_BLOCKS } from '@ashlar/words';
-import { Frame, FrameKind, Op, type VolumeTag } from '@ashlar/protocol';
+import { BLOCK_BYTES, checksum, EXTENT_BLOCKS } from '@ashlar/words';
+import { Frame, FrameKind, Op, SlabPool, type VolumeTag } from '@ashlar/protocol';
 import type { BlockReader } from './block-reader.ts';
 import { BlockState } from './blocks.ts';
 import type { ExtentView } from './extents.ts';
@@ -10,29 +10,60 @@ export interface FillRead {
   readonly corrupt: readonly number[];
 }
 
-/** The blocks (0..255) of an extent as they are now. */
+/** Of fills that were sent: a megabyte of new memory for each would cost more than reading it. */
+const memory = new SlabPool();
+
+/**
+ * The blocks (0..255) of an extent as they are now. What is absent here shows the backing, and is sent as bytes: it is asked for only where the other
+ * copy holds something that this one does not. The frame's lease is to be released when it was sent; one that is dropped is not seen again.
+ */
 export function makeFill(reader: BlockReader, tag: VolumeTag, lineage: number, lastSeq: number, extent: number, blocks: readonly number[]): FillRead {
   const first = extent * EXTENT_BLOCKS;
-  const written = blocks.filter((i) => reader.locate(first + i) === BlockState.written).length;
-  const frame = Frame.create(FrameKind.fill, blocks.length, written, new Uint8Array(written * BLOCK_BYTES));
+  const written = blocks.filter((i) => reader.hasBytes(first + i)).length;
+  const slab = memory.take(Math.max(1, written) * BLOCK_BYTES);
+  const frame = Frame.create(FrameKind.fill, blocks.length, written, slab.bytes.subarray(0, written * BLOCK_BYTES));
+  frame.lease = slab.lease();
+  slab.retire();
   frame.setVolumeTag(tag);
   frame.lineage = lineage;
   frame.firstSeq = lastSeq;
-  const corrupt: number[] = [];
+  const corrupt = readRuns(reader, first, blocks, frame.payload);
+  let slot = 0;
   let k = 0;
   blocks.forEach((i, n) => {
     const block = first + i;
-    const state = reader.locate(block);
-    const { seq, crc } = reader;
-    const bad = corrupt.length;
-    if (state === BlockState.corrupt) corrupt.push(block);
-    else if (state === BlockState.written) reader.read(block * BLOCK_BYTES, BLOCK_BYTES, frame.payload, k * BLOCK_BYTES, corrupt);
-    const op = corrupt.length > bad ? Op.lost : state === BlockState.written ? Op.write : Op.zero;
-    frame.setOperation(n, seq, op, 0, block * BLOCK_BYTES, BLOCK_BYTES, op === Op.write ? k * BLOCK_BYTES : 0, k);
-    if (op === Op.write) frame.setCrc(k++, crc);
+    const hasBytes = reader.hasBytes(block);
+    const { state, seq, crc } = reader;
+    const bad = corrupt.includes(block);
+    const op = bad ? Op.lost : hasBytes ? Op.write : Op.zero;
+    const at = slot * BLOCK_BYTES;
+    frame.setOperation(n, seq, op, 0, block * BLOCK_BYTES, BLOCK_BYTES, op === Op.write ? at : 0, k);
+    if (op === Op.write) frame.setCrc(k++, state === BlockState.written ? crc : checksum(frame.payload.subarray(at, at + BLOCK_BYTES)));
+    if (hasBytes) slot += 1;
   });
   frame.seal();
   return { frame, corrupt };
+}
+
+/** Reads the blocks that have bytes end to end, neighbours with one call. Returns those whose bytes are bad, or were known to be. */
+function readRuns(reader: BlockReader, first: number, blocks: readonly number[], into: Uint8Array): number[] {
+  const corrupt: number[] = [];
+  let slot = 0;
+  for (let n = 0; n < blocks.length;) {
+    const block = first + (blocks[n] as number);
+    const hasBytes = reader.hasBytes(block);
+    if (reader.state === BlockState.corrupt) corrupt.push(block);
+    n += 1;
+    if (!hasBytes) continue;
+    let count = 1;
+    while (n < blocks.length && first + (blocks[n] as number) === block + count && reader.hasBytes(block + count)) {
+      count += 1;
+      n += 1;
+    }
+    reader.read(block * BLOCK_BYTES, count * BLOCK_BYTES, into, slot * BLOCK_BYTES, corrupt);
+    slot += count;
+  }
+  return corrupt;
 }
 
 /** What the rule of fills needs to know besides the block itself. */

@@ -20,7 +20,7 @@ const change: fc.Arbitrary<Change> = fc.oneof(
 const command: fc.Arbitrary<Command> = fc.oneof(
   { weight: 12, arbitrary: fc.record({ kind: fc.constant('append' as const), changes: fc.array(change, { minLength: 1, maxLength: 4 }) }) },
   { weight: 2, arbitrary: fc.record({ kind: fc.constant('fill' as const), extent: fc.nat(7), blocks: fc.array(fc.nat(40), { minLength: 1, maxLength: 8 }), value: fc.nat(250), age: fc.nat(6), lag: fc.nat(2) }) },
-  { weight: 8, arbitrary: fc.record({ kind: fc.constantFrom('sync' as const, 'commit' as const, 'deliver' as const, 'check' as const, 'scrub' as const, 'shrink' as const, 'process-crash' as const, 'clean-restart' as const, 'history' as const) }) },
+  { weight: 8, arbitrary: fc.record({ kind: fc.constantFrom('sync' as const, 'commit' as const, 'deliver' as const, 'check' as const, 'scrub' as const, 'shrink' as const, 'process-crash' as const, 'clean-restart' as const, 'clean-reopen' as const, 'history' as const) }) },
   { weight: 4, arbitrary: fc.record({ kind: fc.constant('destage' as const), steps: fc.integer({ min: 1, max: 60 }), eager: fc.boolean() }) },
   { weight: 2, arbitrary: fc.record({ kind: fc.constant('truncate' as const), back: fc.nat(5) }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('restart-log' as const), ahead: fc.nat(9), common: fc.constantFrom('none' as const, 'committed' as const, 'last' as const), otherLineage: fc.boolean() }) },

@@ -215,7 +215,7 @@ class Recovery {
         tail.advance(frame, frame.chain);
       }
       if (marksBefore(this.#durable, record.durable)) this.#durable = record.durable;
-      this.#store.extents.found(record.tiles);
+      if (!this.#body.clean) this.#store.extents.found(record.tiles);
       segment.endPosition = record.nextPosition;
       segment.endSeq = tail.seq;
     }
@@ -240,11 +240,14 @@ class Recovery {
     return false;
   }
 
-  /** Makes what was found stable, and removes what is not part of it, before anything new is written. */
+  /**
+   * Makes what was found stable, and removes what is not part of it, before anything new is written. A clean close has synced all of it: two syncs
+   * of the disk less for each of thousands of copies, one after the other.
+   */
   #tidy(): DiskError | null {
     const { journal } = this.#store;
-    for (const segment of journal.live) segment.writes += 1;
-    journal.directoryChanges += 1;
+    if (!this.#body.clean) for (const segment of journal.live) segment.writes += 1;
+    if (!this.#body.clean || this.#useless.length > 0) journal.directoryChanges += 1;
     for (const file of this.#useless) {
       file.close();
       const error = this.#disk.remove(file.name);

@@ -31,8 +31,9 @@ describe('what a learner lacks', () => {
       [[written, 99, 1], [absent, 0, 0], false],
       [[written, 5, 1], [zero, 5, 0], true],
     ];
-    const wanted = blocksToFill(entries(cases.map(([mine]) => mine)), entries(cases.map(([, other]) => other)), 50);
+    const wanted = blocksToFill(entries(cases.map(([mine]) => mine)), entries(cases.map(([, other]) => other)), 50, false);
     expect(wanted).toEqual(cases.flatMap(([, , differs], i) => (differs ? [i] : [])));
+    expect(blocksToFill(entries([[zero, 4, 0], [absent, 0, 0], [absent, 0, 0]]), entries([[absent, 0, 0], [zero, 3, 0], [absent, 0, 0]]), 50, true)).toEqual([0, 1]);
   });
 
   it('versions beyond 32 bits are kept', () => {

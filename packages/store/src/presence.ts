@@ -88,14 +88,18 @@ export class PresenceMap {
   }
 
   /** The next extent at or after `from` that has a page; -1 if there is none. Extents of a page that cannot be read are all listed. */
-  nextWithPage(from: number): number {
+  nextWithPage(from: number): number { return this.#next(from, (mark) => mark >= Presence.page && mark < Presence.zeroWithPage); }
+
+  /** As nextWithPage, and extents that were zeroed as a whole. */
+  nextHeld(from: number): number { return this.#next(from, (mark) => mark !== Presence.absent); }
+
+  #next(from: number, wanted: (mark: number) => boolean): number {
     for (let index = Math.floor(from / EXTENTS_PER_PRESENCE_PAGE); index < Math.max(this.generations.length, this.#pagesEnd()); index++) {
       const page = this.#page(index);
       if (page === null) continue;
       const first = index * EXTENTS_PER_PRESENCE_PAGE;
       for (let extent = Math.max(from, first); extent < first + EXTENTS_PER_PRESENCE_PAGE; extent++) {
-        const mark = page === 'corrupt' ? Presence.page : (page.bytes[HEADER_BYTES + extent - first] as number);
-        if (mark >= Presence.page && mark < Presence.zeroWithPage) return extent;
+        if (page === 'corrupt' || wanted(page.bytes[HEADER_BYTES + extent - first] as number)) return extent;
       }
     }
     return -1;

@@ -24,6 +24,16 @@ export class ZeroRanges {
     return seq;
   }
 
+  /** The first extent at or after `from` that a range covers; -1 if there is none. */
+  nextExtent(from: number): number {
+    let next = -1;
+    for (const range of this.#ranges) {
+      const first = Math.max(from, range.firstExtent);
+      if (first < range.endExtent && (next < 0 || first < next)) next = first;
+    }
+    return next;
+  }
+
   get all(): readonly ZeroRange[] { return this.#ranges; }
 
   dropThrough(serial: number): void {

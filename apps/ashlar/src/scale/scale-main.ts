@@ -45,6 +45,15 @@ async function run(part: Part, directory: string, figures: Figures): Promise<boo
 
 mkdirSync(options.directory, { recursive: true });
 const root = mkdtempSync(join(tmpdir(), 'ashlar-scale-run-'));
+
+/** A run that is cut off leaves neither processes nor gigabytes behind. */
+async function cutOff(): Promise<never> {
+  await endAll();
+  rmSync(root, { recursive: true, force: true });
+  process.exit(130);
+}
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => void cutOff());
+
 try {
   for (const part of parts) {
     const figures = new Figures();

@@ -22,8 +22,8 @@ export async function start(directory: string, ...more: readonly string[]): Prom
 }
 
 export async function end(site: DemoSite): Promise<void> {
-  running.delete(site);
   await site.stop();
+  running.delete(site);
 }
 
 export async function endAll(): Promise<void> {

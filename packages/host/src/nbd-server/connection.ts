@@ -2,7 +2,7 @@ import type { Socket } from 'node:net';
 import { createServer as createTlsServer, type TLSSocket } from 'node:tls';
 import { type ExportDirectory, type NbdExport, ServerSession, type SessionPort, type TlsMode } from '@ashlar/nbd';
 import type { PayloadLease, SlabPool } from '@ashlar/protocol';
-import { adopt } from '@ashlar/runtime';
+import { adopt, writeAtOnce } from '@ashlar/runtime';
 import { HANDSHAKE_DEADLINE_MS, KEEPALIVE_MS, LINGER_MS, WRITE_QUEUE_BYTES_MAX } from './limits.ts';
 
 /** Certificates as PEM text. */
@@ -76,8 +76,9 @@ export class Connection implements SessionPort {
       sent?.();
       return true;
     }
-    if (pieces.length === 1) socket.write(pieces[0] as Uint8Array, sent);
-    else this.#writeMany(pieces, sent);
+    if (pieces.length > 1) this.#writeMany(pieces, sent);
+    else if (sent) writeAtOnce(socket, pieces[0] as Uint8Array, sent);
+    else socket.write(pieces[0] as Uint8Array);
     return socket.writableLength <= WRITE_QUEUE_BYTES_MAX;
   }
 

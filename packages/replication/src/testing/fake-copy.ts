@@ -1,7 +1,7 @@
 import {
-  FrameKind, Frame, type Configuration, type CopyMessage, type EpochStart, type LogPosition, type ManagerMessage, type SessionMark, type SessionReply,
+  FrameKind, Frame, Op, type Configuration, type CopyMessage, type EpochStart, type LogPosition, type ManagerMessage, type SessionMark, type SessionReply,
 } from '@ashlar/protocol';
-import { checksum, Prng, type ServerId, type VolumeId } from '@ashlar/words';
+import { BLOCK_BYTES, checksum, Prng, type ServerId, type VolumeId } from '@ashlar/words';
 import { BeaconTable } from '../beacon.ts';
 import { CopyCore } from '../copy.ts';
 import type { DurableState, Effects, GrantedRead, LogView } from '../effects.ts';
@@ -19,6 +19,8 @@ export class FakeLog implements LogView {
   trimmedSeq = 0;
   sizeBytes = 2 ** 30;
   readonly extents = new Set<number>();
+  /** Of those, the ones that a power cut would leave. */
+  durableExtents: readonly number[] = [];
 
   get lastSeq(): number { return this.frames.at(-1)?.lastSeq ?? this.base.position.seq; }
   get lastEpoch(): number { return this.frames.at(-1)?.epoch ?? this.base.epochStarts.at(-1)?.epoch ?? 0; }
@@ -56,6 +58,28 @@ export class FakeLog implements LogView {
     this.durableSeq = position.seq;
   }
 
+  synced(): void {
+    this.durableSeq = this.lastSeq;
+    this.durableExtents = [...this.extents];
+  }
+
+  /** The page cache is gone, and the machine comes back as another incarnation. */
+  losePower(): void {
+    this.truncate(this.durableSeq);
+    this.extents.clear();
+    for (const extent of this.durableExtents) this.extents.add(extent);
+    this.incarnation += 1;
+    this.lostCache = true;
+  }
+
+  /** Number of the newest request that wrote this block; 0: none did. It stands for the block's bytes. */
+  shows(block: number): number {
+    for (const frame of this.frames.toReversed()) {
+      for (let i = frame.count - 1; i >= 0; i--) if (frame.op(i) === Op.write && frame.offsetBytes(i) === block * BLOCK_BYTES) return frame.requestNumber(i);
+    }
+    return 0;
+  }
+
   listExtents(from: number, max: number): { readonly extents: readonly number[]; readonly end: boolean } {
     const held = [...this.extents].filter((extent) => extent >= from).sort((a, b) => a - b);
     return { extents: held.slice(0, max), end: held.length <= max };
@@ -63,6 +87,8 @@ export class FakeLog implements LogView {
 }
 
 export interface Sent { readonly to: ServerId; readonly message: CopyMessage }
+/** Reads whose bytes are read, and which may have to wait for a commit. */
+interface Reading { readonly reads: readonly GrantedRead[]; readonly epoch: number; readonly untilSeq: number; readonly shows: readonly number[] }
 export interface Answered { readonly key: number; readonly reply: SessionReply }
 
 /** One core with everything that it asks for written down. Syncs and saves end when the test says so, or at once. */
@@ -78,6 +104,8 @@ export class FakeCopy implements Effects {
   readonly events: { name: string; detail: Readonly<Record<string, string | number | boolean>> }[] = [];
   readonly granted: GrantedRead[] = [];
   readonly replied: { key: number; number: number; status: number; epoch: number }[] = [];
+  /** What each answered read showed, as `shows` says. */
+  readonly readings: { key: number; number: number; shows: number }[] = [];
   readonly commits: number[] = [];
   timerAtMs: number | null = null;
   syncs = 0;
@@ -111,7 +139,7 @@ export class FakeCopy implements Effects {
 
   endSync(): void {
     this.syncs--;
-    this.log.durableSeq = this.log.lastSeq;
+    this.log.synced();
     this.receive({ kind: 'synced' });
   }
 
@@ -153,12 +181,12 @@ export class FakeCopy implements Effects {
   commit(seq: number): void {
     this.commits.push(seq);
     for (const held of this.heldReads.splice(0)) {
-      if (held.untilSeq <= seq) this.#answer(held.reads, held.epoch);
+      if (held.untilSeq <= seq) this.#answer(held);
       else this.heldReads.push(held);
     }
   }
 
-  readonly heldReads: { reads: readonly GrantedRead[]; epoch: number; untilSeq: number }[] = [];
+  readonly heldReads: Reading[] = [];
   dropReads(): void { this.heldReads.length = 0; }
   grow(sizeBytes: number): void { this.log.sizeBytes = sizeBytes; }
   send(to: ServerId, message: CopyMessage): void { this.sent.push({ to, message }); }
@@ -196,12 +224,17 @@ export class FakeCopy implements Effects {
   }
   read(reads: readonly GrantedRead[], epoch: number, untilSeq: number): void {
     this.granted.push(...reads);
-    if (untilSeq > 0) this.heldReads.push({ reads, epoch, untilSeq });
-    else this.#answer(reads, epoch);
+    const reading = { reads, epoch, untilSeq, shows: reads.map(({ frame, index }) => this.log.shows(Math.floor(frame.offsetBytes(index) / BLOCK_BYTES))) };
+    if (untilSeq > 0) this.heldReads.push(reading);
+    else this.#answer(reading);
   }
 
-  #answer(reads: readonly GrantedRead[], epoch: number): void {
-    for (const { sessionId, frame, index } of reads) this.replied.push({ key: sessionId, number: frame.requestNumber(index), status: 0, epoch });
+  #answer({ reads, epoch, shows }: Reading): void {
+    reads.forEach(({ sessionId, frame, index }, k) => {
+      const number = frame.requestNumber(index);
+      this.replied.push({ key: sessionId, number, status: 0, epoch });
+      this.readings.push({ key: sessionId, number, shows: shows[k] as number });
+    });
   }
   answer(key: number, reply: SessionReply): void { this.answers.push({ key, reply }); }
   tell(message: ManagerMessage): void { this.tells.push(message); }

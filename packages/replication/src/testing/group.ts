@@ -1,4 +1,4 @@
-import { blocksTouched, changed, Frame, FrameKind, memberOf, Op, OpFlag, type Configuration, type ManagerMessage } from '@ashlar/protocol';
+import { blocksTouched, changed, Frame, FrameKind, memberOf, Op, OpFlag, type BeaconMessage, type Configuration, type CopyMessage, type ManagerMessage } from '@ashlar/protocol';
 import { BLOCK_BYTES, serverId, volumeId, type ServerId } from '@ashlar/words';
 import { BEACON_INTERVAL_MS, type BeaconEffects } from '../beacon.ts';
 import type { DurableState } from '../effects.ts';
@@ -24,6 +24,11 @@ export class Group {
   readonly copies = new Map<ServerId, FakeCopy>();
   readonly cut = new Set<string>();
   readonly down = new Set<ServerId>();
+  /** Copies that the system manager does not reach, nor they it. */
+  readonly deaf = new Set<ServerId>();
+  /** Says which messages are late; they lie in `late` until the test delivers them. */
+  holds: (from: ServerId, to: ServerId, message: CopyMessage | BeaconMessage) => boolean = () => false;
+  readonly late: { readonly from: ServerId; readonly to: ServerId; readonly message: CopyMessage | BeaconMessage }[] = [];
   configuration: Configuration;
   /** Proposals are carried out at once; otherwise the test does it. */
   takesProposals = true;
@@ -57,13 +62,38 @@ export class Group {
     return copy;
   }
 
+  /** The machine loses its power, and what was not on its disk; it comes back as another incarnation. */
+  cutPower(id: ServerId): FakeCopy {
+    this.copy(id).log.losePower();
+    return this.restart(id);
+  }
+
+  /** Nothing is held any more, and what was held arrives now. */
+  deliverLate(): this {
+    this.holds = () => false;
+    for (const { from, to, message } of this.late.splice(0)) {
+      const target = this.copy(to);
+      if (message.kind === 'beacon' || message.kind === 'grant') target.beacons.receive(this.nowMs, from, message, this.#beaconEffects(target));
+      else target.from(from, message);
+    }
+    return this.settle();
+  }
+
+  #reaches(from: ServerId, to: ServerId, message: CopyMessage | BeaconMessage): boolean {
+    if (!this.copies.has(to) || this.down.has(to) || this.cut.has(`${from}>${to}`)) return false;
+    if (!this.holds(from, to, message)) return true;
+    // As it was sent: what its sender keeps a hold of may change.
+    this.late.push({ from, to, message: message.kind === 'grant' ? structuredClone(message) : message });
+    return false;
+  }
+
   start(): this {
     this.push();
     return this.settle();
   }
 
   push(predecessorEnded = false): void {
-    for (const copy of this.copies.values()) if (!this.down.has(copy.self)) copy.configure(this.configuration, predecessorEnded);
+    for (const copy of this.copies.values()) if (!this.down.has(copy.self) && !this.deaf.has(copy.self)) copy.configure(this.configuration, predecessorEnded);
   }
 
   change(change: Partial<Omit<Configuration, 'volumeId' | 'epoch'>>, predecessorEnded = false): this {
@@ -98,15 +128,15 @@ export class Group {
       for (const { to, message } of copy.sent.splice(0)) {
         moved = true;
         this.seen.push(`${copy.self}>${to}:${message.kind}`);
-        const target = this.copies.get(to);
-        if (target && !this.down.has(to) && !this.cut.has(`${copy.self}>${to}`)) target.from(copy.self, message);
+        if (this.#reaches(copy.self, to, message)) this.copy(to).from(copy.self, message);
       }
-      if (this.takesProposals) for (const message of copy.tells.splice(0)) moved = this.#decide(message) || moved;
+      if (this.takesProposals && !this.deaf.has(copy.self)) for (const message of copy.tells.splice(0)) moved = this.decide(message) || moved;
     }
     return moved;
   }
 
-  #decide(message: ManagerMessage): boolean {
+  /** The store takes a proposal, unless it has moved on since; true if it did. */
+  decide(message: ManagerMessage): boolean {
     if (message.kind !== 'propose' || message.baseEpoch !== this.configuration.epoch) return false;
     const { change } = message;
     const { members, learners } = this.configuration;
@@ -138,8 +168,8 @@ export class Group {
   #beaconEffects(copy: FakeCopy): BeaconEffects {
     return {
       sendBeacon: (to, message) => {
-        const target = this.copies.get(to);
-        if (target && !this.down.has(to) && !this.cut.has(`${copy.self}>${to}`)) target.beacons.receive(this.nowMs, copy.self, message, this.#beaconEffects(target));
+        const target = this.copy(to);
+        if (this.#reaches(copy.self, to, message)) target.beacons.receive(this.nowMs, copy.self, message, this.#beaconEffects(target));
       },
       leaseGranted: () => copy.receive({ kind: 'lease-granted' }),
       relationLost: (peer) => copy.receive({ kind: 'relation-lost', peer }),
@@ -206,5 +236,7 @@ export class Client {
 
   get answered(): number[] { return this.copy.replied.filter((reply) => reply.key === this.key && reply.status === 0).map((reply) => reply.number); }
   get failed(): number[] { return this.copy.replied.filter((reply) => reply.key === this.key && reply.status !== 0).map((reply) => reply.number); }
+  /** What this read showed: the number of the write that it found; undefined while it is not answered. */
+  shown(number: number): number | undefined { return this.copy.readings.find((reading) => reading.key === this.key && reading.number === number)?.shows; }
   get answers(): string[] { return this.copy.answers.filter((answer) => answer.key === this.key).map(({ reply }) => (reply.kind === 'refused' ? `refused:${reply.reason}` : reply.kind)); }
 }

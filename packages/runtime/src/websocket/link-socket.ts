@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { connect, type Socket } from 'node:net';
 import { ReceiveWindow, type Slab, type SlabPool } from '@ashlar/protocol';
 import { adopt } from '../adopt.ts';
+import { writeAtOnce } from '../write-at-once.ts';
 import type { LinkAddress } from '../api.ts';
 import { CLOSE_MS, HANDSHAKE_MS, LINK_MESSAGE_BYTES_MAX, LINK_SLAB_BYTES_FIRST, LINK_SLAB_BYTES_MAX, LINK_SLAB_BYTES_MIN } from '../limits.ts';
 import { Opcode, readHeader, unmask, writeHeader, WS_HEADER_BYTES_MAX } from './framing.ts';
@@ -105,7 +106,7 @@ export class LinkSocket {
   /** A binary message: bytes[WS_HEADER_BYTES_MAX, end). They may change again when `sent` is called, which it also is if they are lost. */
   sendBinary(bytes: Uint8Array, view: DataView, end: number, sent: () => void): void {
     const start = writeHeader(view, WS_HEADER_BYTES_MAX, Opcode.binary, end - WS_HEADER_BYTES_MAX, this.side === 'client');
-    this.#socket.write(bytes.subarray(start, end), sent);
+    writeAtOnce(this.#socket, bytes.subarray(start, end), sent);
   }
 
   sendText(text: string): void { this.#send(Opcode.text, Buffer.from(text)); }

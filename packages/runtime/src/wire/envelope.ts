@@ -3,7 +3,7 @@ import type { Frame, Slab } from '@ashlar/protocol';
 import { Defect } from '@ashlar/words';
 import protobuf from 'protobufjs';
 import { COLD_BYTES_MAX, COLD_FIELDS_MAX, LINK_ADDRESSES_MAX, LINK_MESSAGE_BYTES_MAX } from '../limits.ts';
-import { decodeHot, encodeHot, HOT_CODES, hotBytes, type HotMessage } from './frame.ts';
+import { decodeHot, encodeHot, HOT_CODES, hotBytes, isHot, type HotMessage } from './frame.ts';
 import { COLD_MESSAGES, type ColdKind } from './messages.ts';
 import { decodePlain, encodePlain } from './plain.ts';
 import { Malformed, type RecordShape } from './shape.ts';
@@ -43,7 +43,7 @@ const COLD_BY_KIND: ReadonlyMap<string, ColdEntry> = new Map(COLD_ENTRIES.map((e
 const COLD_BY_CODE: ReadonlyMap<number, ColdEntry> = new Map(COLD_ENTRIES.map((entry) => [entry.code, entry]));
 
 function isReserved(kind: string): boolean {
-  return Object.hasOwn(HOT_CODES, kind) || COLD_BY_KIND.has(kind) || SIGNALS.has(kind);
+  return isHot(kind) || COLD_BY_KIND.has(kind) || SIGNALS.has(kind);
 }
 
 /** Where a batch is built. `reserve` may replace `bytes` and `view`. */
@@ -71,7 +71,7 @@ export class WireEncoder {
     const fromNumber = this.#numbers.get(from) ?? this.#introduce(from, target);
     // The sender may just have been given the receiver's number, if that was the oldest.
     if (this.#addressOf[toNumber] !== to) toNumber = this.#introduce(to, target);
-    if (Object.hasOwn(HOT_CODES, message.kind)) {
+    if (isHot(message.kind)) {
       const hot = message as HotMessage;
       const length = hotBytes(hot);
       this.#header(target, HOT_CODES[hot.kind], toNumber, fromNumber, length);

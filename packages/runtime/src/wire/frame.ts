@@ -1,4 +1,4 @@
-import { Frame, parseFrame, type Slab } from '@ashlar/protocol';
+import { parseFrame, type Frame, type Slab } from '@ashlar/protocol';
 import type { HotKind, WireMessage } from './messages.ts';
 import { Malformed } from './shape.ts';
 
@@ -17,6 +17,14 @@ export type HotMessage = Extract<WireMessage, { kind: HotKind }>;
 export const HOT_CODES: { readonly [K in HotKind]: number } = { append: 16, progress: 17, requests: 18, replies: 19, fill: 20 };
 
 const PROGRESS_BYTES = 36;
+
+/** A switch, because a look-up by name costs more than the rest of a small message's header. */
+export function isHot(kind: string): kind is HotKind {
+  switch (kind) {
+    case 'append': case 'progress': case 'requests': case 'replies': case 'fill': return true;
+    default: return false;
+  }
+}
 
 export function hotBytes(message: HotMessage): number {
   switch (message.kind) {
@@ -76,9 +84,9 @@ function takeFrame(bytes: Uint8Array, at: number, end: number, memory: Slab | nu
   if ('malformed' in frame) throw new Malformed(frame.malformed);
   if (memory === null) return frame;
   // Heads are read as long as an operation is unanswered, payloads only until they are written somewhere.
-  const own = new Frame(Buffer.from(frame.head), frame.payload);
-  if (frame.payload.length > 0) own.lease = memory.lease();
-  return own;
+  frame.ownHead();
+  if (frame.payload.length > 0) frame.lease = memory.lease();
+  return frame;
 }
 
 function takeNumberBefore(view: DataView, at: number, end: number, fixedBytes: number): number {

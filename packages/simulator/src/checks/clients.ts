@@ -1,4 +1,4 @@
-import { GARBAGE, SECTORS_PER_BLOCK, valueOf, ZERO_VALUE } from '../world/values.ts';
+import { BACKING_VALUE, GARBAGE, SECTORS_PER_BLOCK, valueOf, ZERO_VALUE } from '../world/values.ts';
 import type { Ghost } from './ghost.ts';
 import type { History, SectorHistory } from './history.ts';
 import { check, type Invariant, Violation } from './violation.ts';
@@ -140,7 +140,7 @@ export class ClientHistory {
     const { seqs, values } = history.sector(sector);
     const tail = seqs.map((seq, i) => `${values[i]}@${seq}`).slice(-6).join(' ');
     const where = `read ${op.id} of ${op.client} shows value ${value} in sector ${sector}`;
-    const invariant: Invariant = 'read-linearizable';
+    const invariant: Invariant = value === BACKING_VALUE ? 'backing-hidden' : 'read-linearizable';
     if (!values.includes(value)) return [invariant, `${where}, which is not committed; committed there: ${tail}`];
     return [invariant, `${where}; at and after ${floor}, known when it was called, that block never held what was read; committed there: ${tail}`];
   }

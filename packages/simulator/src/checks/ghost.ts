@@ -167,10 +167,10 @@ export class Ghost {
 
   /** A leader commits. Invariant 4. */
   committed(serverId: ServerId, seq: number): void {
-    const copy = this.copy(serverId);
-    const at = copy.log.indexOf(seq);
-    if (at < 0) return;
-    this.history.commit(copy.log, copy.log.records[at].lastSeq, serverId);
+    const { log } = this.copy(serverId);
+    const at = log.indexOf(seq);
+    // A copy that was filled with prepared records and became primary settles them before it has any record of its own.
+    if (at >= 0 || seq === log.baseSeq) this.history.commit(log, at >= 0 ? log.records[at].lastSeq : seq, serverId);
   }
 
   // ------------------------------------------------------------------------------------------ what is answered

@@ -1,5 +1,5 @@
 import { compareGenerations, Op } from '@ashlar/protocol';
-import { GARBAGE, ZERO_VALUE } from '../world/values.ts';
+import { BACKING_VALUE, GARBAGE, ZERO_VALUE } from '../world/values.ts';
 import type { ShadowLog, ShadowOperation, ShadowRecord } from './shadow-log.ts';
 import { check } from './violation.ts';
 
@@ -30,6 +30,8 @@ export class History {
   flushedSeq = 0;
   /** Raised when a loss of power of all copies took back writes that had not been flushed. */
   losses = 0;
+  /** What a sector holds that nobody has written, zeroed or trimmed. */
+  untouched = ZERO_VALUE;
   /** Told how much is left. */
   onLoss: (seq: number) => void = () => undefined;
 
@@ -61,7 +63,7 @@ export class History {
   sector(sector: number): SectorHistory {
     let history = this.#sectors.get(sector);
     if (history === undefined) {
-      history = { seqs: [0], values: [ZERO_VALUE] };
+      history = { seqs: [0], values: [this.untouched] };
       this.#sectors.set(sector, history);
     }
     return history;
@@ -75,7 +77,7 @@ export class History {
   /** The value of a sector after `seq`. */
   valueAt(sector: number, seq: number): number {
     const history = this.#sectors.get(sector);
-    if (history === undefined) return ZERO_VALUE;
+    if (history === undefined) return this.untouched;
     let i = history.seqs.length - 1;
     while (i > 0 && history.seqs[i] > seq) i--;
     return history.values[i];
@@ -156,6 +158,7 @@ export class History {
       const history = this.sector(sector);
       const held = history.values[history.values.length - 1];
       if (value === held) continue;
+      check(value !== BACKING_VALUE, 'backing-hidden', () => `the write at ${operation.seq} brings the backing back in sector ${sector}, which held ${held}`);
       if (value === ZERO_VALUE && (own === GARBAGE || own === ZERO_VALUE)) own = ZERO_VALUE;
       else if (own === GARBAGE && value !== GARBAGE && !this.#ownValues.has(value)) own = value;
       check(value === own && value !== GARBAGE, 'sectors-kept', () => `the write at ${operation.seq} puts value ${value} into sector ${sector}, which held ${held}; its own value is ${own}`);

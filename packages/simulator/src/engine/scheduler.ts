@@ -24,6 +24,8 @@ export interface SimEvent {
   kind: EventKind;
   to: Receiver;
   life: number;
+  /** It came while its receiver was held. */
+  heldBack: boolean;
   from: string;
   message: unknown;
   /** The stream that carries it, and that stream's life when it was sent. */
@@ -49,15 +51,16 @@ export class Scheduler {
   }
 
   at(atMs: number, kind: EventKind, to: Receiver, message: unknown, from = ''): SimEvent {
-    const event: SimEvent = { atMs: atMs < this.nowMs ? this.nowMs : atMs, order: this.#order++, kind, to, life: to.life, from, message, link: null, linkLife: 0 };
+    const event: SimEvent = { atMs: atMs < this.nowMs ? this.nowMs : atMs, order: this.#order++, kind, to, life: to.life, heldBack: false, from, message, link: null, linkLife: 0 };
     this.#push(event);
     return event;
   }
 
-  /** Puts an event that was held back into the queue again, behind what is due at the same instant. */
+  /** Puts an event that is held back into the queue again, behind what came before it: also when its receiver is held for longer than was known then. */
   again(event: SimEvent, atMs: number): void {
     event.atMs = atMs < this.nowMs ? this.nowMs : atMs;
-    event.order = this.#order++;
+    if (!event.heldBack) event.order = this.#order++;
+    event.heldBack = true;
     this.#push(event);
   }
 

@@ -4,7 +4,7 @@ import { basename, join, resolve } from 'node:path';
 /** Patches lie in the package whose part they are about. */
 const DIRECTORIES = [resolve(import.meta.dirname, '../../planted'), resolve(import.meta.dirname, '../../../store/planted')];
 
-/** What is to find the bug, as it stands in the tree: nothing of it is written for the patch. */
+/** What is to find the bug, as it stands in the tree. Nothing of the simulation and of the crash points is written for a patch; the tests of `unit` may play the run that shows its rule. */
 export type Tier =
   | { readonly kind: 'sim'; readonly scenarios: string }
   | { readonly kind: 'crash' }

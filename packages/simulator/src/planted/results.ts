@@ -38,6 +38,13 @@ export function row(patch: Patch, result: Result): string {
   return `| ${patch.name}: ${patch.what} | ${patch.rule} | ${patch.tier.kind} | ${cells} | ${result.commit} |`;
 }
 
+/** Each rule that the specification of the protocol can switch off (those have one word as their name), and what breaks it. */
+function ruleTable(patches: readonly Patch[], caught: ReadonlySet<string>): string[] {
+  const rules = [...new Set(patches.map(({ rule }) => rule))].filter((rule) => /^[a-z]+$/i.test(rule)).sort();
+  const cell = (rule: string): string => patches.filter((patch) => patch.rule === rule).map((patch) => `${patch.name} (${patch.tier.kind}${caught.has(patch.name) ? '' : ', **not caught**'})`).join(', ');
+  return [`Rules of the specification: ${rules.length}.`, '', '| rule | planted bugs that break it |', '|---|---|', ...rules.map((rule) => `| ${rule} | ${cell(rule)} |`)];
+}
+
 const TABLE_BEGINS = '<!-- the table: pnpm planted -->';
 const TABLE_ENDS = '<!-- end of the table -->';
 
@@ -60,6 +67,7 @@ export function writeTable(path: string, chosen: readonly Patch[], results: Read
       + `Machine: ${cpus().length} cores, ${cpus()[0]?.model ?? 'unknown'}. Seconds are of the wall, with two trials at once.`,
     '', '| planted bug | rule or part | tier | found as | shown again by | seconds | commit |', '|---|---|---|---|---|---|---|',
     ...known.map(({ patch, result }) => row(patch, result)), '',
+    ...ruleTable(chosen, new Set(caught.map(({ patch }) => patch.name))), '',
   ];
   writeFileSync(path, `${page.slice(0, begins)}${lines.join('\n')}${page.slice(ends)}`);
 }

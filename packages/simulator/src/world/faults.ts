@@ -64,7 +64,7 @@ const FAULTS: Readonly<Partial<Record<FaultKind, Fault>>> = {
   'crash-copy': (world, prng) => {
     const server = aServer(world, prng);
     if (server.driver === null || server.process.held(world.scheduler.nowMs)) return false;
-    server.restartCopy(true);
+    server.crashCopy();
     return true;
   },
   poison: (world) => {

@@ -8,7 +8,7 @@ export interface ModelBlock {
   readonly crc: number;
 }
 
-const CRC_OF_ZEROS = checksum(new Uint8Array(BLOCK_BYTES));
+export const CRC_OF_ZEROS = checksum(new Uint8Array(BLOCK_BYTES));
 
 export function applyOperation(blocks: Map<number, ModelBlock>, seq: number, offset: number, length: number, bytes: Uint8Array | null): void {
   const first = Math.floor(offset / BLOCK_BYTES);
@@ -31,7 +31,7 @@ export function applyOperation(blocks: Map<number, ModelBlock>, seq: number, off
 
 
 /** Makes whole blocks of operations on parts of blocks, as a primary's store does before it journals: the frame is changed in place. */
-export function completeBlocks(frame: Frame, blocks: ReadonlyMap<number, ModelBlock>): void {
+export function completeBlocks(frame: Frame, shown: (block: number) => ModelBlock | undefined): void {
   let partial = false;
   for (let i = 0; i < frame.count; i++) {
     const op = frame.op(i);
@@ -45,8 +45,9 @@ export function completeBlocks(frame: Frame, blocks: ReadonlyMap<number, ModelBl
     const length = frame.lengthBytes(i);
     const op = frame.op(i);
     for (let k = 0, block = Math.floor(offset / BLOCK_BYTES); k < blocksTouched(offset, length); k++, block++) {
-      const held = blocks.get(block);
-      if (held !== undefined && !scratch.has(block)) scratch.set(block, held);
+      if (scratch.has(block)) continue;
+      const held = shown(block);
+      if (held !== undefined) scratch.set(block, held);
     }
     applyOperation(scratch, 0, offset, length, op === Op.write ? frame.bytes(i) : null);
     const whole = offset % BLOCK_BYTES === 0 && length % BLOCK_BYTES === 0;

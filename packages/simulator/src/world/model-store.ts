@@ -4,7 +4,7 @@ import {
   type StoreDone, type StoredState, type StoreFigures, type StoreResult,
 } from '@ashlar/store';
 import { BLOCK_BYTES, checksum, EXTENT_BLOCKS, type Prng } from '@ashlar/words';
-import { completeBlocks, applyOperation, type ModelBlock } from './model-blocks.ts';
+import { completeBlocks, applyOperation, CRC_OF_ZEROS, type ModelBlock } from './model-blocks.ts';
 import { diskCall, type MediumFaults } from './medium-faults.ts';
 
 const EMPTY_SESSION: SessionMark = { attachNumber: 0, count: 0, appliedThrough: 0 };
@@ -33,6 +33,7 @@ export class ModelStore implements CopyStore {
   #records: Frame[] = [];
   /** Records kept for history below what is settled. */
   readonly #historyMax: number;
+  readonly #backing: CreateOptions['backing'];
   #blocks = new Map<number, ModelBlock>();
   /** As of #settledSeq, without what is newer. */
   #settled = new Map<number, ModelBlock>();
@@ -48,6 +49,7 @@ export class ModelStore implements CopyStore {
 
   constructor(options: CreateOptions, historyMax: number, defer: Defer, faults: MediumFaults) {
     this.#faults = faults;
+    this.#backing = options.backing;
     this.incarnation = options.incarnation;
     this.volumeId = options.volumeId;
     this.#self = options.serverId;
@@ -59,6 +61,7 @@ export class ModelStore implements CopyStore {
     this.defer = defer;
   }
 
+  get backed(): boolean { return this.#backing !== undefined; }
   get state(): StoredState { return this.#state; }
   get lastSeq(): number { return this.#records.length > 0 ? this.#records[this.#records.length - 1].lastSeq : this.#base.position.seq; }
   get chain(): number { return this.#records.length > 0 ? this.#records[this.#records.length - 1].chain : this.#base.position.chain; }
@@ -87,7 +90,7 @@ export class ModelStore implements CopyStore {
       return { failed: 'io-error', detail: 'the write failed' };
     }
     if (frame.firstSeq !== this.lastSeq + 1) return { failed: 'chain', detail: `record ${frame.firstSeq} after ${this.lastSeq}` };
-    if (frame.chain === 0) completeBlocks(frame, this.#blocks);
+    if (frame.chain === 0) completeBlocks(frame, (block) => this.#shown(block));
     const chain = chainAfter(this.chain, frame);
     if (frame.chain === 0) {
       frame.chain = chain;
@@ -170,13 +173,22 @@ export class ModelStore implements CopyStore {
       if (this.#rotten.has(block)) return { corrupt: [block] };
       const within = at - block * BLOCK_BYTES;
       const length = Math.min(BLOCK_BYTES - within, offsetBytes + lengthBytes - at);
-      const bytes = this.#blocks.get(block)?.bytes ?? null;
+      const bytes = this.#shown(block)?.bytes ?? null;
       const to = intoPosition + at - offsetBytes;
       if (bytes === null) into.fill(0, to, to + length);
       else into.set(bytes.subarray(within, within + length), to);
       at += length;
     }
     return 'ok';
+  }
+
+  /** What the volume shows there: the block, or the backing's. */
+  #shown(block: number): ModelBlock | undefined {
+    const held = this.#blocks.get(block);
+    if (held !== undefined || this.#backing === undefined) return held;
+    const bytes = new Uint8Array(BLOCK_BYTES);
+    this.#backing.readBlock(block, bytes);
+    return { bytes, seq: 0, crc: checksum(bytes) };
   }
 
   blockStatus(offsetBytes: number, lengthBytes: number): readonly StatusRange[] {
@@ -219,7 +231,7 @@ export class ModelStore implements CopyStore {
 
   readFill(extent: number, blocks: readonly number[]): FillRead {
     const corrupt = blocks.map((i) => extent * EXTENT_BLOCKS + i).filter((block) => this.#rotten.has(block));
-    const held = blocks.map((i) => this.#blocks.get(extent * EXTENT_BLOCKS + i));
+    const held = blocks.map((i) => this.#shown(extent * EXTENT_BLOCKS + i));
     const written = held.filter((block, n) => block?.bytes && !this.#rotten.has(extent * EXTENT_BLOCKS + (blocks[n] as number))).length;
     const payload = new Uint8Array(written * BLOCK_BYTES);
     const frame = Frame.create(FrameKind.fill, blocks.length, written, payload);
@@ -359,11 +371,13 @@ function applyRecord(blocks: Map<number, ModelBlock>, record: Frame): void {
   }
 }
 
-function fillsOf(frame: Frame): { readonly block: number; readonly now: ModelBlock | undefined; readonly lost: boolean }[] {
+function fillsOf(frame: Frame): { readonly block: number; readonly now: ModelBlock; readonly lost: boolean }[] {
   return Array.from({ length: frame.count }, (_, i) => {
     const block = frame.offsetBytes(i) / BLOCK_BYTES;
     const lost = frame.op(i) === Op.lost;
-    const now = lost ? { bytes: null, seq: frame.requestNumber(i), crc: 0 } : frame.op(i) === Op.write ? { bytes: frame.bytes(i).slice(), seq: frame.requestNumber(i), crc: frame.crc(frame.crcIndex(i)) } : undefined;
+    const now = frame.op(i) === Op.write
+      ? { bytes: frame.bytes(i).slice(), seq: frame.requestNumber(i), crc: frame.crc(frame.crcIndex(i)) }
+      : { bytes: null, seq: frame.requestNumber(i), crc: lost ? 0 : CRC_OF_ZEROS };
     return { block, now, lost };
   });
 }

@@ -1,10 +1,11 @@
-import type { Address } from '@ashlar/actor';
-import { FOUNDING_INCARNATION, memberOf, type ManagerCommand, type SessionMessage, type SessionReply } from '@ashlar/protocol';
+import { Supervisor, type Address, type SupervisorAction, type SupervisorEvent } from '@ashlar/actor';
+import { FOUNDING_INCARNATION, memberOf, type CopyFault, type CopyReport, type ManagerCommand, type SessionMessage, type SessionReply } from '@ashlar/protocol';
 import { BEACON_INTERVAL_MS, BeaconTable, newCopyState, type BeaconEffects, type CopyInput } from '@ashlar/replication';
 import type { CopyStore } from '@ashlar/store';
 import type { Prng, ServerId, VolumeId } from '@ashlar/words';
 import { CopyDriver, type CopyPort } from '@ashlar/storage/copy-driver';
 import { SessionKeys } from '@ashlar/storage/session-keys';
+import { COPY_SUPERVISION } from '@ashlar/storage/supervision';
 import { EventKind, type Receiver, type SimEvent } from '../engine/scheduler.ts';
 import type { Process } from '../engine/process.ts';
 import type { Medium } from './media.ts';
@@ -13,6 +14,9 @@ import { watchStore } from './watch.ts';
 import type { World } from './world.ts';
 
 const STATUS_INTERVAL_MS = 500;
+const CRASH = 'crashed';
+/** In the stead of a copy that could not be opened. */
+const UNOPENED = { lineage: 0, promisedEpoch: 0, incarnation: 0, lostCache: true, complete: false, lastEpoch: 0, lastSeq: 0, attachNumber: 0, asked: 0 } as const;
 
 type Completion = { readonly kind: 'timer'; readonly name: string; readonly token: number } | { readonly kind: 'work' } | { readonly kind: 'run'; readonly run: () => void };
 
@@ -29,6 +33,8 @@ export class SimServer implements Receiver {
   driver: CopyDriver | null = null;
   /** Sums over all lives. */
   readonly counts: Record<string, number> = {};
+  /** Of the life that crashed last. */
+  #lastReport: CopyReport | null = null;
   readonly #timers = new Map<string, number>();
   #sessions = new SessionKeys();
   #greeted = false;
@@ -37,8 +43,13 @@ export class SimServer implements Receiver {
   slowed = false;
   #token = 0;
   #workDue = false;
-  /** Commands that fail to open the copy are told once. */
-  openFailure: string | null = null;
+  /** The copy's; its state machine is the kernel's own. */
+  #supervisor: Supervisor | null = null;
+  readonly #supervision: SupervisorEvent[] = [];
+  /** Made a moment ago, for its first life. */
+  #created: CopyStore | null = null;
+  /** The copy cannot run, and this is what the manager is told of it. */
+  #faulted: CopyReport | null = null;
 
   constructor(world: World, serverId: ServerId, process: Process, medium: Medium, prng: Prng) {
     this.#world = world;
@@ -59,7 +70,7 @@ export class SimServer implements Receiver {
   start(): void {
     this.process.up = true;
     this.#beacons = new BeaconTable(this.#prng.next32(), () => this.#setTimer('beacon', this.process.nowMs));
-    if (this.medium.holdsCopy) this.#open();
+    if (this.medium.holdsCopy) this.#supervise();
     this.#setTimer('status', this.process.nowMs + STATUS_INTERVAL_MS);
   }
 
@@ -69,26 +80,66 @@ export class SimServer implements Receiver {
     const address = `${this.serverId}:0`;
     this.#tellManager({ kind: 'from-server', from: this.serverId, message: { kind: 'server-hello', serverId: this.serverId, pid: this.process.life, instance: this.instance, address } });
     this.#input({ kind: 'manager-up' });
-    if (this.openFailure !== null) this.#tellUnopened();
+    this.#tellFaulted();
   }
 
-  /** In the stead of a copy that could not be opened. */
-  #tellUnopened(): void {
-    const copy = { volumeId: this.#world.volumeId, lineage: 0, promisedEpoch: 0, incarnation: 0, lostCache: true, complete: false, lastEpoch: 0, lastSeq: 0, fault: 'corrupt', attachNumber: 0, asked: 0 } as const;
-    this.#tellManager({ kind: 'from-copy', from: this.serverId, message: { kind: 'report', copy } });
+  #tellFaulted(): void {
+    if (this.#faulted !== null) this.#tellManager({ kind: 'from-copy', from: this.serverId, message: { kind: 'report', copy: this.#faulted } });
   }
+
+  /** Crashed too often: it takes a restart of the process to run this copy again. */
+  get gaveUp(): boolean { return this.#faulted?.fault === 'restarts'; }
 
   get instance(): string { return this.#beacons?.instance.toString(36) ?? ''; }
 
-  #open(): void {
+  // ------------------------------------------------------------------------------------------ supervision of the copy
+
+  #supervise(): void {
+    this.#faulted = null;
+    this.#supervisor = new Supervisor({ ...COPY_SUPERVISION, children: [{ id: 'copy', restart: 'permanent' }] });
+    this.#supervision.length = 0;
+    this.#tellSupervisor({ kind: 'start' });
+  }
+
+  #tellSupervisor(event: SupervisorEvent): void {
+    if (this.#supervision.push(event) > 1) return;
+    for (let next: SupervisorEvent | undefined = event; next !== undefined; next = this.#supervision[0]) {
+      for (const action of this.#supervisor?.step(next, this.process.nowMs) ?? []) this.#carryOut(action);
+      this.#supervision.shift();
+    }
+  }
+
+  #carryOut(action: SupervisorAction): void {
+    if (action.kind === 'start-child') {
+      const failed = this.#open();
+      this.#tellSupervisor(failed === null ? { kind: 'child-started', id: 'copy' } : { kind: 'child-start-failed', id: 'copy', error: failed });
+    } else if (action.kind === 'start-failed') this.#fault('corrupt');
+    else if (action.kind === 'gave-up') this.#fault(action.error === CRASH ? 'restarts' : 'corrupt');
+  }
+
+  /** It stays down; its volume goes on with the others. */
+  #fault(fault: CopyFault): void {
+    this.#faulted = { ...(this.#lastReport ?? UNOPENED), volumeId: this.#world.volumeId, fault };
+    this.#world.event(this.serverId, 'copy-faulted', { fault });
+    this.#tellFaulted();
+  }
+
+  /** One life of the copy: its files are opened anew, as after a restart of the process. Null, or why it cannot be. */
+  #open(): string | null {
+    const created = this.#created;
+    this.#created = null;
+    if (created !== null) {
+      this.#begin(created, false);
+      return null;
+    }
     const { lostPower } = this.medium;
     const opened = this.medium.open(this.#lifeOptions());
     if ('failed' in opened) {
-      this.openFailure = `${opened.failed}: ${opened.detail}`;
-      this.#world.note(this.serverId, 'open-failed', this.openFailure);
-      return;
+      this.#world.note(this.serverId, 'open-failed', `${opened.failed}: ${opened.detail}`);
+      return opened.failed;
     }
     this.#begin(opened.store, lostPower);
+    return null;
   }
 
   #lifeOptions() {
@@ -103,7 +154,6 @@ export class SimServer implements Receiver {
     }, lostPower);
     watchStore(store, this.serverId, ghost, () => this.driver?.core.role === 'primary');
     this.driver = new CopyDriver(this.#world.volumeId, this.serverId, store, this.#beacons as BeaconTable, this.#prng.fork(), this.#port());
-    this.openFailure = null;
     this.driver.receive({ kind: 'started' });
     this.#want();
   }
@@ -112,6 +162,9 @@ export class SimServer implements Receiver {
   ended(): void {
     this.#collect();
     this.driver = null;
+    this.#supervisor = null;
+    this.#faulted = null;
+    this.#lastReport = null;
     this.#beacons = null;
     this.#sessions = new SessionKeys();
     this.#greeted = false;
@@ -127,16 +180,17 @@ export class SimServer implements Receiver {
     this.driver?.close(true);
   }
 
-  /** Only the copy's actor crashed: its supervisor opens it again in the same process. */
-  restartCopy(crashed: boolean): void {
+  /** Only the copy's actor crashed: its supervisor opens it again in the same process, unless that was too often. */
+  crashCopy(): void {
     if (this.driver === null) return;
     this.#collect();
+    this.#lastReport = this.driver.report();
     this.driver = null;
     this.#sessions = new SessionKeys();
     this.#timers.delete('tick');
     this.medium.processEnded();
-    this.#world.copyEnded(this, crashed);
-    if (this.medium.holdsCopy) this.#open();
+    this.#world.copyCrashed(this);
+    this.#tellSupervisor({ kind: 'child-exited', id: 'copy', reason: 'crashed', error: CRASH });
   }
 
   #collect(): void {
@@ -195,7 +249,7 @@ export class SimServer implements Receiver {
     if (this.driver === null) return this.#answer(key, { kind: 'refused', sessionId: key, epoch: 0, reason: 'not-primary' });
     // One attachment has one session at a time.
     if (message.kind === 'open') for (const other of this.#sessions.ofAddress(from)) if (other !== key) this.#sessionGone(other);
-    if (message.kind === 'requests' && this.#world.isPoisoned(message.frame)) return this.restartCopy(true);
+    if (message.kind === 'requests' && this.#world.isPoisoned(message.frame)) return this.crashCopy();
     this.#input({ kind: 'session', key, message });
     if (message.kind === 'close') this.#sessions.delete(key);
   }
@@ -232,13 +286,14 @@ export class SimServer implements Receiver {
       incarnation: founding ? FOUNDING_INCARNATION : this.#prng.between(2 ** 20, 2 ** 30),
       state: newCopyState(configuration, founding),
     });
-    this.#begin(store, false);
+    this.#created = store;
+    this.#supervise();
   }
 
   #discard(epoch: number): void {
     const volumeId: VolumeId = this.#world.volumeId;
+    if ((this.driver?.state.durable ?? this.#lastReport ?? UNOPENED).promisedEpoch > epoch) return;
     if (this.driver !== null) {
-      if (this.driver.state.durable.promisedEpoch > epoch) return;
       this.#collect();
       this.driver.remove();
       this.driver = null;
@@ -246,8 +301,10 @@ export class SimServer implements Receiver {
     if (this.medium.holdsCopy) {
       this.#world.ghost.wiped(this.serverId);
       this.medium.wipe();
-      this.openFailure = null;
     }
+    this.#supervisor = null;
+    this.#faulted = null;
+    this.#lastReport = null;
     this.#tellManager({ kind: 'from-copy', from: this.serverId, message: { kind: 'discarded', volumeId, epoch } });
   }
 
@@ -286,7 +343,8 @@ export class SimServer implements Receiver {
 
   #work(): void {
     this.#workDue = false;
-    if (this.driver?.work(this.#prng.chance(0.3)) === 'more') this.#want();
+    const outcome = this.driver?.work(this.#prng.chance(0.3));
+    if (outcome === 'more' || outcome === 'errands') this.#want();
   }
 
   /** The store says that what it waited for may go on; never inside of its own call. */
@@ -310,6 +368,7 @@ export class SimServer implements Receiver {
       tell: (message) => this.#tellManager({ kind: 'from-copy', from: this.serverId, message }),
       setTimer: (name, atMs) => this.#setTimer(name, atMs),
       wantWork: () => this.#want(),
+      traffic: () => 0,
       event: (name, detail) => world.event(this.serverId, name, detail),
     };
   }

@@ -80,6 +80,11 @@ export class SimClient implements Receiver, AttachmentClient {
       firstSector -= firstSector % SECTORS_PER_TILE;
       sectors = SECTORS_PER_TILE * this.#prng.between(1, 2);
     }
+    if ((kind === 'trim' || kind === 'zero') && this.#prng.chance(0.0015)) {
+      // As mkfs does: nearly all of the device at once.
+      firstSector = this.#prng.below(2 * SECTORS_PER_BLOCK);
+      sectors = sectorsMax - firstSector - this.#prng.below(2 * SECTORS_PER_BLOCK);
+    }
     if (firstSector + sectors > sectorsMax) firstSector = sectorsMax - sectors;
     const fua = kind === 'write' && this.#prng.chance(0.05);
     return clients.call(this.name, kind, firstSector, sectors, fua, scheduler.nowMs);

@@ -1,3 +1,4 @@
+import type { Backing } from '@ashlar/store';
 import { BLOCK_BYTES, Prng, SECTOR_BYTES } from '@ashlar/words';
 
 /**
@@ -13,6 +14,8 @@ export const SECTORS_PER_BLOCK = BLOCK_BYTES / SECTOR_BYTES;
 
 /** What a sector holds that nobody wrote, or that was trimmed or zeroed. */
 export const ZERO_VALUE = 0;
+/** What every sector of a stand-in backing holds, until it is written, zeroed or trimmed. */
+export const BACKING_VALUE = 0x7ffffffe;
 /** What a sector holds that is no value at all. */
 export const GARBAGE = -1;
 
@@ -42,6 +45,14 @@ export function stampValue(bytes: Uint8Array, firstSector: number, value: number
     view.setUint32(at + 12, MAGIC, true);
   }
 }
+
+/** A disk that a volume is laid over: no block of it is zeros, so that none can pass for trimmed. */
+export const STAND_IN_BACKING: Backing = {
+  readBlock: (block, into) => {
+    stampValue(into, block * SECTORS_PER_BLOCK, BACKING_VALUE);
+    return true;
+  },
+};
 
 /** The value that one sector holds. */
 export function valueOf(bytes: Uint8Array, at: number, sector: number): number {

@@ -22,7 +22,7 @@ import { ProcessEnds } from './medium-faults.ts';
 import { SimHost } from './sim-host.ts';
 import { SimManager } from './sim-manager.ts';
 import { SimServer } from './server.ts';
-import { GARBAGE, valueOf, ZERO_VALUE } from './values.ts';
+import { BACKING_VALUE, GARBAGE, STAND_IN_BACKING, valueOf, ZERO_VALUE } from './values.ts';
 
 type AnySim = SimServer | SimHost | SimManager;
 
@@ -88,6 +88,7 @@ export class World {
         if (former !== null && put.value.configuration.epoch > former.epoch) this.atDecision?.('decided', subjectOf(former, put.value.configuration));
       }
     });
+    if (plan.backed) this.ghost.history.untouched = BACKING_VALUE;
     this.ghost.verifyContent = (id) => this.contentDiffers(id);
     this.manager = this.#makeSims(processes);
     const blocks = new Prng(streams.clients);
@@ -247,11 +248,11 @@ export class World {
     }
   }
 
-  /** A copy's actor ended, and its supervisor starts it again. */
-  copyEnded(server: SimServer, crashed: boolean): void {
-    this.note(server.name, 'copy restarts', '');
+  /** A copy's actor crashed: whoever has a session with it hears of it. */
+  copyCrashed(server: SimServer): void {
+    this.note(server.name, 'copy crashed', '');
     for (const host of this.hosts) {
-      const mail: HostMail = { kind: 'link', node: server.name, up: false, crashed };
+      const mail: HostMail = { kind: 'link', node: server.name, up: false, crashed: true };
       if (host.process.up && this.links.isUp(server.process, host.process)) this.network.send(server.process, server.name, host.process, host, mail, false);
     }
   }
@@ -264,7 +265,7 @@ export class World {
   }
 
   storeOptions(id: ServerId, bootId: number, wake: () => void): LifeOptions {
-    return { volumeId: this.volumeId, serverId: id, bootId: `boot-${bootId}`, wake };
+    return { volumeId: this.volumeId, serverId: id, bootId: `boot-${bootId}`, wake, ...(this.plan.backed ? { backing: STAND_IN_BACKING } : {}) };
   }
 
   // ------------------------------------------------------------------------------------------ messages

@@ -11,8 +11,9 @@ import { Content, Model, type FilledBlock } from './model.ts';
 export type Command =
   | { readonly kind: 'append'; readonly changes: readonly Change[] }
   | { readonly kind: 'fill'; readonly extent: number; readonly blocks: readonly number[]; readonly value: number; readonly age: number; readonly lag?: number }
-  | { readonly kind: 'sync' | 'commit' | 'deliver' | 'check' | 'scrub' | 'shrink' | 'process-crash' | 'clean-restart' | 'history' }
-  | { readonly kind: 'destage'; readonly steps: number; readonly eager: boolean }
+  | { readonly kind: 'sync' | 'commit' | 'deliver' | 'check' | 'scrub' | 'shrink' | 'process-crash' | 'clean-restart' | 'clean-reopen' | 'history' }
+  /** `held`: what it has to wait for first stays under way. */
+  | { readonly kind: 'destage'; readonly steps: number; readonly eager: boolean; readonly held?: boolean }
   | { readonly kind: 'truncate'; readonly back: number }
   | { readonly kind: 'restart-log'; readonly ahead: number; readonly common: 'none' | 'committed' | 'last'; readonly otherLineage: boolean }
   | { readonly kind: 'power-cut'; readonly seed: number }
@@ -51,11 +52,12 @@ export class Rig {
       case 'sync': return this.#sync();
       case 'commit': return this.store.commit(this.store.lastSeq);
       case 'deliver': return this.disk.deliver();
-      case 'destage': return this.#destage(command.steps, command.eager);
+      case 'destage': return this.#destage(command.steps, command.eager, command.held ?? false);
       case 'truncate': return this.#truncate(command.back);
       case 'restart-log': return this.#restartLog(command.ahead, command.common, command.otherLineage);
       case 'process-crash': return this.#reopen(() => this.disk.processCrash(), false, true);
-      case 'clean-restart': return this.#cleanRestart();
+      case 'clean-restart': return this.#cleanRestart(true);
+      case 'clean-reopen': return this.#cleanRestart(false);
       case 'power-cut': return this.#reopen(() => this.disk.powerCut(this.#random(command.seed)), true, false);
       case 'grow': return expectOk(this.store.grow(this.store.sizeBytes + command.blocks * BLOCK_BYTES));
       case 'save': return this.#save(command.epoch);
@@ -92,7 +94,7 @@ export class Rig {
     const bytes = Math.max(wanted, 256 * 1024);
     if (this.store.hasRoom(bytes)) return;
     this.store.commit(this.store.lastSeq);
-    this.#destage(100_000, true);
+    this.#destage(100_000, true, false);
     assert(this.store.hasRoom(bytes), 'destaging makes room');
   }
 
@@ -110,9 +112,10 @@ export class Rig {
     });
   }
 
-  #destage(steps: number, eager: boolean): void {
+  #destage(steps: number, eager: boolean, held: boolean): void {
     for (let k = 0; k < steps; k++) {
       const outcome = this.store.destageStep(64, eager);
+      if (outcome === 'waiting' && held) return;
       if (outcome === 'waiting') this.disk.deliver();
       if (outcome === 'idle') return;
     }
@@ -231,11 +234,12 @@ export class Rig {
     });
   }
 
-  #cleanRestart(): void {
+  /** Closed in order, and opened again: after a restart of the machine, or in the same boot. */
+  #cleanRestart(newBoot: boolean): void {
     this.disk.deliver();
     expectOk(this.store.close(true));
     this.model.durableEntries = this.model.entries.length;
-    this.#reopen(() => this.disk.powerCut(this.#random(1)), true, true);
+    this.#reopen(() => (newBoot ? this.disk.powerCut(this.#random(1)) : this.disk.processCrash()), newBoot, true);
   }
 
   /** `exact`: nothing may be missing. */

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { uptime } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { VolumeView } from '@ashlar/control';
 import type { Prng } from '@ashlar/words';
@@ -163,7 +164,9 @@ export class Episodes {
 
   /** What a machine that restarts without warning looks like to the store: another boot id, no clean close, and another clock. */
   async #restart(victims: readonly Victim[]): Promise<Done> {
-    const shifts = victims.map(() => this.#prng.below(2 * CLOCK_SHIFT_MS) - CLOCK_SHIFT_MS);
+    // A machine's monotonic clock begins at nothing, and never shows less.
+    const backMs = Math.min(CLOCK_SHIFT_MS, Math.floor(uptime() * 1000));
+    const shifts = victims.map(() => this.#prng.below(backMs + CLOCK_SHIFT_MS) - backMs);
     for (const [i, { party }] of victims.entries()) this.#arena.surround(party, { clockShiftMs: shifts[i] as number, bootId: randomUUID() });
     const done = await this.#kill(victims);
     return { ...done, what: `${done.what} with new boot ids, clocks by ${shifts.map((ms) => `${(ms / 3_600_000).toFixed(1)} h`).join(', ')}` };

@@ -41,6 +41,15 @@ const VOLUME_BLOCKS = 1536;
 /** Runs a drawn sequence of commands over a disk that records every change. */
 export function recordWorkload(seed: number, commandCount: number): Workload {
   const prng = new Prng(seed);
+  return record(seed, commandCount, (_, askedEpoch) => draw(prng, askedEpoch, seed % 2 === 0, (seed >> 1) % 2 === 0));
+}
+
+/** The same with these commands. */
+export function recordCommands(commands: readonly Command[]): Workload {
+  return record(0, commands.length, (k) => commands[k] as Command);
+}
+
+function record(seed: number, commandCount: number, next: (k: number, askedEpoch: number) => Command): Workload {
   const rig = new Rig((at) => new Prng(at), { sizeBytes: VOLUME_BLOCKS * BLOCK_BYTES, journalBytesMax: 640 * 1024 });
   const start = rig.disk.images();
   const recording: RecordedChange[] = [];
@@ -57,7 +66,7 @@ export function recordWorkload(seed: number, commandCount: number): Workload {
   rig.onPromise = note;
   note();
   for (let k = 0; k < commandCount; k++) {
-    const command = draw(prng, askedEpoch, seed % 2 === 0, (seed >> 1) % 2 === 0);
+    const command = next(k, askedEpoch);
     if (command.kind === 'save') askedEpoch = command.epoch;
     commands.push(command);
     try {
@@ -84,7 +93,8 @@ function draw(prng: Prng, askedEpoch: number, fills: boolean, tiles: boolean): C
   if (dice < 91) return { kind: 'truncate', back: prng.below(4) };
   if (dice < 92) return { kind: 'restart-log', ahead: prng.below(5), common: prng.pick(['none', 'committed', 'last']), otherLineage: prng.chance(0.3) };
   if (dice < 95 && fills) return { kind: 'fill', extent: prng.below(2), blocks: [prng.below(4), 254, 255], value: prng.below(250), age: prng.below(6) };
-  if (dice < 97) return { kind: 'process-crash' };
+  if (dice < 96) return { kind: 'process-crash' };
+  if (dice < 97) return { kind: 'clean-reopen' };
   if (dice < 98) return { kind: 'clean-restart' };
   if (dice < 99) return { kind: 'shrink' };
   return { kind: 'grow', blocks: 1 };

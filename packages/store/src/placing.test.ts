@@ -185,6 +185,20 @@ describe('the place of a tile', () => {
     }
   });
 
+  it('is not its home while the journal has older blocks of it, which are settled there', () => {
+    const disk = new MemoryDisk();
+    const store = must(createCopy(disk, options));
+    write(store, [3 * B, B, 1]);
+    sync(store, disk);
+    store.commit(store.lastSeq);
+    write(store, [0, C, 2]);
+    for (let outcome = store.destageStep(64, true); outcome !== 'idle'; outcome = store.destageStep(64, true)) disk.deliver();
+    expect(store.figures.destagedBlocks).toBe(1);
+    expectHolds(store, 0, C, 2);
+    expect(store.truncate(store.lastSeq - 1)).toBe('ok');
+    expectHolds(store, 3 * B, B, 1);
+  });
+
   it('is lost with its page, and what is written then takes nobody else’s', () => {
     const disk = new MemoryDisk();
     let store = must(createCopy(disk, options));

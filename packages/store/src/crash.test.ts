@@ -43,6 +43,15 @@ it('gives no place away before the superblock on the disk says that its tile has
   expect(statesFrom(commands, 4)).toBeGreaterThan(300);
 }, 60_000);
 
+/** The superblock is saved for another reason at each thing that a round waits for. */
+it('lets no round count before it is recorded', () => {
+  const write = (block: number, value: number): Command => ({ kind: 'append', changes: [{ op: Op.write, offset: block * 4096, length: 4096, value }] });
+  const settled: readonly Command[] = [{ kind: 'sync' }, { kind: 'deliver' }, { kind: 'commit' }];
+  const commands: Command[] = [write(0, 1), ...settled, { kind: 'destage', steps: 1000, eager: true }, write(0, 2), write(256, 3), ...settled];
+  for (let k = 0; k < 6; k++) commands.push({ kind: 'destage', steps: 100, eager: true, held: true }, { kind: 'save', epoch: 2 + k }, { kind: 'deliver' });
+  expect(statesFrom(commands, 0)).toBeGreaterThan(100);
+}, 60_000);
+
 /** Opens the copy on all states from the first held destaging on, and goes on with one in `goOnEvery`. The number of states. */
 function statesFrom(commands: readonly Command[], goOnEvery: number): number {
   const workload = recordCommands(commands);

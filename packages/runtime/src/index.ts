@@ -7,5 +7,6 @@ export { createRuntime } from './runtime.ts';
 export { createThreadPool } from './thread/thread-pool.ts';
 export { placeByAffinity } from './thread/placement.ts';
 export { createBulkPool, type BulkPool, type BulkPoolOptions } from './bulk/bulk-pool.ts';
+export { sealJson, unsealJson } from './sealed-json.ts';
 export { ControlClient, serveControl, type ControlClientOptions } from './thread/control-call.ts';
 export { writeAtOnce } from './write-at-once.ts';

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readFileSync, readdirSync, renameSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { sealJson, unsealJson } from '@ashlar/runtime';
 import { AshlarError, type ServerId, type VolumeId } from '@ashlar/words';
 
 const IDENTITY_FILE = 'server.json';
@@ -16,6 +17,8 @@ interface Identity {
   readonly index: number;
   readonly count: number;
 }
+
+const IDENTITY_KEYS = ['format', 'serverId', 'setId', 'index', 'count'] as const satisfies readonly (keyof Identity)[];
 
 /** The directories (one a disk) that hold a server's copies. */
 export class Directories {
@@ -102,12 +105,9 @@ function readIdentity(path: string): Identity | null {
     if (others.length > 0) throw new AshlarError('directory-foreign', `${path} holds other files (${others.slice(0, 3).join(', ')})`, { path });
     return null;
   }
-  let identity: Identity;
-  try {
-    identity = JSON.parse(readFileSync(file, 'utf8')) as Identity;
-  } catch (error) {
-    throw new AshlarError('directory-foreign', `${file} cannot be read`, { path, cause: error });
-  }
+  // What an intact file says was checked before it was written.
+  const identity = unsealJson(readFileSync(file, 'utf8'), IDENTITY_KEYS) as Identity | null;
+  if (identity === null) throw new AshlarError('directory-foreign', `${file} is damaged: it does not say any more whose directory this is`, { path });
   if (identity.format !== 1) throw new AshlarError('format-unsupported', `${file} has format ${String(identity.format)}; this version knows 1`, { path });
   return identity;
 }
@@ -116,7 +116,7 @@ function readIdentity(path: string): Identity | null {
 function claim(path: string, identity: Identity): void {
   mkdirSync(join(path, COPIES), { recursive: true, mode: 0o700 });
   const temporary = join(path, `${IDENTITY_FILE}.new`);
-  writeFileSync(temporary, `${JSON.stringify(identity)}\n`, { mode: 0o600, flush: true });
+  writeFileSync(temporary, sealJson(identity), { mode: 0o600, flush: true });
   renameSync(temporary, join(path, IDENTITY_FILE));
   syncDirectory(path);
 }

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { sealJson, unsealJson } from '@ashlar/runtime';
 import { AshlarError } from '@ashlar/words';
 import type { SiteLayout } from './layout.ts';
 
@@ -11,6 +12,8 @@ export interface SiteFile {
   /** The port of the API, kept so that clients find it again. 0: none yet. */
   readonly apiPort: number;
 }
+
+const SITE_KEYS = ['format', 'servers', 'disks', 'apiPort'] as const satisfies readonly (keyof SiteFile)[];
 
 export interface Asked {
   readonly servers?: number;
@@ -34,7 +37,7 @@ export function siteFor(layout: SiteLayout, asked: Asked): SiteFile {
 }
 
 export function saveSite(layout: SiteLayout, site: SiteFile): void {
-  replaceFile(layout.siteFile, `${JSON.stringify(site)}\n`);
+  replaceFile(layout.siteFile, sealJson(site));
 }
 
 /** The operator's token: made once, readable by the owner alone. */
@@ -51,12 +54,9 @@ export function replaceFile(path: string, text: string): void {
 
 function readSite({ siteFile }: SiteLayout): SiteFile | null {
   if (!existsSync(siteFile)) return null;
-  let site: SiteFile;
-  try {
-    site = JSON.parse(readFileSync(siteFile, 'utf8')) as SiteFile;
-  } catch (error) {
-    throw new AshlarError('corrupt', `${siteFile} cannot be read`, { path: siteFile, cause: error });
-  }
+  // What an intact file says was checked before it was written.
+  const site = unsealJson(readFileSync(siteFile, 'utf8'), SITE_KEYS) as SiteFile | null;
+  if (site === null) throw new AshlarError('corrupt', `${siteFile} is damaged: it does not say any more how many servers and disks this site has`, { path: siteFile });
   if (site.format !== 1) throw new AshlarError('format-unsupported', `${siteFile} has format ${String(site.format)}; this version knows 1`, { path: siteFile });
   return site;
 }

@@ -154,6 +154,7 @@ export class Ghost {
     const copy = this.copy(serverId);
     copy.promisedEpoch = Math.max(copy.promisedEpoch, promisedEpoch);
     copy.complete = complete;
+    this.#memberKeepsFlushed(copy);
   }
 
   /** This life of a server does what only the primary of `epoch` does. Invariant 1. */
@@ -273,11 +274,14 @@ export class Ghost {
       `${copy.serverId} is in sync in epoch ${this.configuration?.epoch} and lacks answered seq ${record.lastSeq}: its log ends at ${copy.log.lastSeq}, digest there ${chain?.toString(16) ?? 'none'}, answered ${record.chain.toString(16)}`);
   }
 
-  /** Invariant "flushed-survives": what a member could still lose was not flushed. */
+  /**
+   * Invariant "flushed-survives": what a member could still lose was not flushed. One that is compared with its primary, and has said so on its
+   * disk, is promoted by nobody before it is whole again; that must be true after a loss of power as well.
+   */
   #memberKeepsFlushed(copy: GhostCopy): void {
     const member = this.member(copy.serverId);
     const { history } = this;
-    if (member === undefined || this.lost(member) || history.flushedSeq === 0) return;
+    if (member === undefined || this.lost(member) || !copy.complete || history.flushedSeq === 0) return;
     check(copy.durableSeq >= history.flushedSeq, 'flushed-survives', () =>
       `${copy.serverId} is in sync in epoch ${this.configuration?.epoch} and would keep ${copy.durableSeq} if its power failed; ${history.flushedSeq} was flushed`);
   }

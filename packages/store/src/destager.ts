@@ -97,8 +97,9 @@ export class Round {
       case 'blocks': return this.#writeBlocks(budgetBlocks);
       case 'pages': return this.#writePages(budgetBlocks);
       case 'presence': {
-        this.#phase = 'record';
-        return this.#extents.savePresence(this.number) ?? 'sync';
+        const error = this.#extents.savePresence(this.number);
+        if (error === null) this.#phase = 'record';
+        return error ?? 'sync';
       }
       case 'record': return 'record';
     }

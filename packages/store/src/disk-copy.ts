@@ -540,7 +540,8 @@ export class DiskCopy implements CopyStore {
     body.destaged = this.#logAfter(last);
     body.newestSeq = Math.max(body.newestSeq, body.destaged.seq, round.newestSeq);
     body.round = round.number;
-    body.presenceGenerations = this.extents.presence.generations;
+    // As it is now: the next round changes the list before it counts, and the superblock may be saved in between for another reason.
+    body.presenceGenerations = [...this.extents.presence.generations];
     body.committedSeq = this.#committedSeq;
     body.durable = this.journal.durable;
   }

@@ -68,8 +68,9 @@ function tickPeer(c: Copy, leader: Leader, peer: Peer): void {
   } else if (peer.ackSeq < 0) {
     if (due) peer.phase = 'adopting'; // our order, or its first progress, was lost
   } else if (behind && !peer.historyBusy && c.nowMs - peer.lastProgressMs >= REPEAT_MS && due) {
-    // Records were lost with a link: go back to what it has.
+    // Records were lost with a link: go back to what it has. Or they wait for room in its journal, and so does the commit point that they bring.
     peer.lastOrderMs = c.nowMs;
+    c.leases.committed(c.volumeId, leader.epoch, leader.committedSeq);
     goBack(peer, peer.ackSeq);
     pump(c, leader, peer);
   } else pump(c, leader, peer);

@@ -112,6 +112,30 @@ describe('a journal without room', () => {
     expect(store.lastSeq).toBe(3);
     expect(answers.map(({ kind }) => kind)).toEqual(['opened', 'replies', 'replies']);
   });
+
+  test('a mirror that was restarted says where it stands, and takes records when it hears by beacon what is committed', () => {
+    const { store, driver, sent } = serving();
+    const followed = { ...CONFIGURATION, epoch: 2, members: [...CONFIGURATION.members].toReversed() };
+    store.lastSeq = 5;
+    store.roomForSeq = 5;
+    const from = (message: CopyMessage): void => driver.receive({ kind: 'peer', from: B, message });
+    const append = (seq: number): void => {
+      const frame = Frame.create(FrameKind.log, 1, 0);
+      Object.assign(frame, { epoch: 2, senderEpoch: 2, firstSeq: seq, committedSeq: seq - 1 });
+      from({ kind: 'append', frame });
+    };
+    from({ kind: 'adopt', epoch: 2, configuration: followed });
+    append(6);
+    expect(sent.filter(({ kind }) => kind === 'adopted')).toHaveLength(2);
+    const adopted = sent.findLast((message) => message.kind === 'adopted');
+    from({ kind: 'follow', epoch: 2, attempt: adopted?.attempt ?? 0, afterSeq: 5 });
+    append(6);
+    driver.work(false);
+    expect(store.lastSeq).toBe(5);
+    driver.receive({ kind: 'committed', from: B, epoch: 2, seq: 5 });
+    driver.work(false);
+    expect(store.lastSeq).toBe(6);
+  });
 });
 
 describe('an append that failed', () => {

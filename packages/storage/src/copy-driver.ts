@@ -139,9 +139,14 @@ export class CopyDriver implements Effects {
       this.#dropHeld(input.from);
       return false;
     }
-    if (this.#heldOf.has(sourceOf(input))) return true;
+    return this.#heldOf.has(sourceOf(input)) || this.#lacksRoom(input);
+  }
+
+  /** A copy that was restarted writes nothing before it follows again: its answer to a record is how its primary learns that it must be told to. */
+  #lacksRoom(input: CopyInput): boolean {
     const frame = frameOf(input);
-    return frame !== null && !this.store.fault && !this.store.hasRoom(frame.head.length + frame.payload.length + RECORD_SLACK_BYTES);
+    if (frame === null || this.store.fault || (!this.state.leader && !this.state.follower?.following)) return false;
+    return !this.store.hasRoom(frame.head.length + frame.payload.length + RECORD_SLACK_BYTES);
   }
 
   #hold(input: CopyInput): void {
@@ -159,8 +164,7 @@ export class CopyDriver implements Effects {
   #releaseHeld(): void {
     while (this.#held.length > 0 && !this.#closed) {
       const next = this.#held[0] as CopyInput;
-      const frame = frameOf(next);
-      if (frame && !this.store.fault && !this.store.hasRoom(frame.head.length + frame.payload.length + RECORD_SLACK_BYTES)) return;
+      if (this.#lacksRoom(next)) return;
       this.#held.shift();
       const source = sourceOf(next);
       const left = (this.#heldOf.get(source) ?? 1) - 1;

@@ -64,6 +64,22 @@ describe('a disk that fails', () => {
     expect(store.lastSeq).toBe(0);
   });
 
+  it('a round whose map of extents finds no room is not recorded before the map is on the disk', () => {
+    const { disk, store } = made();
+    const full = { for: 3 };
+    failing(disk, 'ENOSPC', (operation) => operation.kind === 'write' && operation.file === 'presence' && full.for-- > 0);
+    for (let k = 0; k < 3; k++) expect(put(store, k * 256, k + 1)).toBe('ok');
+    store.sync(() => undefined);
+    disk.deliver();
+    expect(destage(disk, store)).toBe('idle');
+    expect(full.for).toBeLessThan(0);
+    disk.powerCut(new Prng(7));
+    const again = must(openCopy(disk, smallCopy({ bootId: 'boot-2' })));
+    const into = new Uint8Array(3 * B);
+    for (let k = 0; k < 3; k++) expect(again.read(k * 256 * B, B, into, k * B), `block ${k * 256}`).toBe('ok');
+    expect([0, 1, 2].map((k) => into[k * B])).toEqual([1, 2, 3]);
+  });
+
   it('a full disk refuses records and gives history up first', () => {
     const { disk, store } = made({ journalBytesMax: 512 * 1024 });
     for (let k = 0; k < 20; k++) expect(put(store, k, k + 1)).toBe('ok');

@@ -281,9 +281,17 @@ export class Ghost {
   #memberKeepsFlushed(copy: GhostCopy): void {
     const member = this.member(copy.serverId);
     const { history } = this;
-    if (member === undefined || this.lost(member) || !copy.complete || history.flushedSeq === 0) return;
+    if (member === undefined || this.lost(member) || history.flushedSeq === 0) return;
+    if (!copy.complete) return this.#othersAreWhole(copy);
     check(copy.durableSeq >= history.flushedSeq, 'flushed-survives', () =>
       `${copy.serverId} is in sync in epoch ${this.configuration?.epoch} and would keep ${copy.durableSeq} if its power failed; ${history.flushedSeq} was flushed`);
+  }
+
+  /** While one member is compared, there is one that is whole; it is held to have all that was flushed. Unless one was lost: that is another failure. */
+  #othersAreWhole(copy: GhostCopy): void {
+    const { members = [], epoch } = this.configuration ?? {};
+    check(members.some((other) => this.lost(other) || this.copy(other.serverId).complete), 'flushed-survives', () =>
+      `${copy.serverId} is in the set of epoch ${epoch} and not whole, and no other member is`);
   }
 
   // ------------------------------------------------------------------------------------------ configurations

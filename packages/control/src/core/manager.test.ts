@@ -315,6 +315,13 @@ describe('attaching', () => {
     expect(world.volume(id)).toMatchObject({ state: 'available', attachments: [] });
   });
 
+  it('on a host that was restarted, though the end of its former life is heard of later', () => {
+    const world = new ModelWorld(2, FAST);
+    const id = world.create(1);
+    world.hostRestarted();
+    expect(world.ask({ kind: 'volume-attach', volumeId: id, hostId: world.host, readOnly: false, tcp: false })).toMatchObject({ ok: true });
+  });
+
   it('tells attached hosts of every change', () => {
     const world = new ModelWorld(3, FAST);
     const id = world.create(1);

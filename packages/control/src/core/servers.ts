@@ -104,7 +104,7 @@ export function onSupervisor(m: Manager, message: SupervisorMessage): void {
   if (message.code !== null) detail['code'] = message.code;
   const reason = message.signal !== null ? `ended by ${message.signal}` : `exited with ${message.code ?? 'no code'}`;
   if (server === undefined) {
-    onOtherEnded(m, message.name, reason, detail);
+    onOtherEnded(m, message.name, message.pid, reason, detail);
     return;
   }
   rememberEnded(server, message.pid);
@@ -127,9 +127,10 @@ function tellPrimaries(m: Manager, server: Server, instance: string): void {
   }
 }
 
-function onOtherEnded(m: Manager, name: string, reason: string, detail: EventDetail): void {
+/** Another life of a host may have said hello before the news that the former one has ended. */
+function onOtherEnded(m: Manager, name: string, pid: number, reason: string, detail: EventDetail): void {
   const host = [...m.hosts.values()].find((known) => known.hostId === name);
-  if (host?.record) host.record = { ...host.record, state: 'down' };
+  if (host?.record?.pid === pid) host.record = { ...host.record, state: 'down' };
   note(m, [eventOf(m, 'process-ended', name, reason, detail, 'supervisor')]);
 }
 

@@ -43,6 +43,7 @@ export class ModelWorld implements ManagerEffects {
   readonly store: MemoryStore;
   readonly servers: readonly ModelServer[];
   readonly host: HostId = hostId('host-1');
+  #hostPid = 7;
   readonly attached = new Map<VolumeId, Configuration>();
   readonly toHosts: HostCommand[] = [];
   readonly answers = new Map<number, ApiAnswer>();
@@ -157,6 +158,13 @@ export class ModelWorld implements ManagerEffects {
     return answer.value as VolumeView;
   }
 
+  /** The host's process ended and started anew; its supervisor's word of that end comes after the new one's hello. */
+  hostRestarted(): void {
+    const former = this.#hostPid++;
+    this.#hostHello();
+    this.#give({ kind: 'from-supervisor', message: { kind: 'process-ended', name: this.host, pid: former, signal: 'SIGKILL', code: null } });
+  }
+
   /** `reaped`: its supervisor saw it end. */
   kill(server: ModelServer, reaped = true): void {
     if (server.state === 'dead') return;
@@ -263,7 +271,7 @@ export class ModelWorld implements ManagerEffects {
 
   #hostHello(): void {
     this.#give({ kind: 'link', node: this.host, up: true });
-    this.#give({ kind: 'from-host', from: this.host, message: { kind: 'host-hello', hostId: this.host, pid: 7, attachments: [] } });
+    this.#give({ kind: 'from-host', from: this.host, message: { kind: 'host-hello', hostId: this.host, pid: this.#hostPid, attachments: [] } });
   }
 
   #tellSpace(server: ModelServer): void {

@@ -10,7 +10,7 @@ import { recordWorkload, type Workload } from './workload.ts';
  */
 const { values } = parseArgs({
   options: {
-    seconds: { type: 'string', default: '90' },
+    seconds: { type: 'string', default: '200' },
     states: { type: 'string', default: '100000' },
     seed: { type: 'string' },
     commands: { type: 'string', default: '36' },

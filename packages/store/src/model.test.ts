@@ -17,9 +17,11 @@ const change: fc.Arbitrary<Change> = fc.oneof(
   { weight: 2, arbitrary: fc.record({ op: fc.constantFrom(Op.zero, Op.trim), offset: fc.integer({ min: 0, max: 320 }).map((n) => n * 512), length: fc.integer({ min: 1, max: 60 }).map((n) => n * 512) }) },
   { weight: 1, arbitrary: fc.record({ op: fc.constantFrom(Op.zero, Op.trim), offset: block.map((b) => b * B), length: fc.integer({ min: 1000, max: 2048 }).map((n) => n * B) }) },
 );
+/** Blocks of an extent that are whole tiles, with what lies beside them. */
+const wholeTiles = fc.record({ first: fc.nat(60), count: fc.integer({ min: 16, max: 48 }) }).map(({ first, count }) => Array.from({ length: count }, (_, k) => first + k));
 const command: fc.Arbitrary<Command> = fc.oneof(
   { weight: 12, arbitrary: fc.record({ kind: fc.constant('append' as const), changes: fc.array(change, { minLength: 1, maxLength: 4 }) }) },
-  { weight: 2, arbitrary: fc.record({ kind: fc.constant('fill' as const), extent: fc.nat(7), blocks: fc.array(fc.nat(40), { minLength: 1, maxLength: 8 }), value: fc.nat(250), age: fc.nat(6), lag: fc.nat(2) }) },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant('fill' as const), extent: fc.nat(7), blocks: fc.oneof(fc.array(fc.nat(40), { minLength: 1, maxLength: 8 }), wholeTiles), value: fc.nat(250), age: fc.nat(6), lag: fc.nat(2) }) },
   { weight: 8, arbitrary: fc.record({ kind: fc.constantFrom('sync' as const, 'commit' as const, 'deliver' as const, 'check' as const, 'scrub' as const, 'shrink' as const, 'process-crash' as const, 'clean-restart' as const, 'clean-reopen' as const, 'history' as const) }) },
   { weight: 4, arbitrary: fc.record({ kind: fc.constant('destage' as const), steps: fc.integer({ min: 1, max: 60 }), eager: fc.boolean() }) },
   { weight: 2, arbitrary: fc.record({ kind: fc.constant('truncate' as const), back: fc.nat(5) }) },

@@ -3,6 +3,7 @@ import { checksum, Prng } from '@ashlar/words';
 import { describe, expect, it } from 'vitest';
 import { TILE_BYTES, createCopy, MemoryDisk, openCopy, type CopyStore, type CreateOptions, type DiskOperation } from './index.ts';
 import { fillBytes, logFrame, must, smallCopy, type Change } from './testing/frames.ts';
+import type { FilledBlock } from './testing/model.ts';
 import { fillFrame } from './testing/rig.ts';
 
 const B = 4096;
@@ -35,6 +36,11 @@ function expectHolds(store: CopyStore, offset: number, length: number, value: nu
   fillBytes(wanted, value, offset);
   expect(store.read(offset, length, got, 0)).toBe('ok');
   expect(Buffer.compare(got, wanted)).toBe(0);
+}
+function read(store: CopyStore, offset: number, length: number): Uint8Array {
+  const got = new Uint8Array(length);
+  expect(store.read(offset, length, got, 0)).toBe('ok');
+  return got;
 }
 /** Counts the bytes that reach files of one kind. */
 function counted(disk: MemoryDisk, prefix: string): () => number {
@@ -236,6 +242,46 @@ describe('the place of a tile', () => {
     expect(store.fault).toBe(null);
     round(3);
     for (let k = 0; k < 8; k++) expectHolds(store, k * C, C, 3);
+  });
+});
+
+describe('a fill of whole tiles', () => {
+  const blocks = (first: number, count: number, version: number, value: number): FilledBlock[] => Array.from({ length: count }, (_, k) => ({ block: first + k, version, value }));
+
+  it('is written once where nothing ever was, and block by block where something is or was sent apart', () => {
+    const disk = new MemoryDisk();
+    const store = must(createCopy(disk, options));
+    put(store, disk, [2 * C, B, 9]);
+    const data = counted(disk, 'data-');
+    // Two tiles and a half, of which the journal's log knows the second, and one with a hole.
+    write(store, [C + B, B, 8]);
+    const { lastSeq } = store;
+    expect(store.applyFill(fillFrame(store, [...blocks(0, 40, lastSeq, 3), ...blocks(64, 8, lastSeq, 4), ...blocks(73, 8, lastSeq, 4)], lastSeq), true)).toBe('ok');
+    expect(data()).toBe(C);
+    sync(store, disk);
+    settle(store, disk);
+    // The one block of the log, which is settled by itself; the rest of the fill.
+    expect(data()).toBe(C + B + (16 + 8 + 16) * B);
+    for (const copy of [store, reopened(store, disk)]) {
+      for (const [offset, length, value] of [[0, 40 * B, 3], [64 * B, 8 * B, 4], [73 * B, 8 * B, 4]] as const) expectHolds(copy, offset, length, value);
+      expect(Buffer.compare(read(copy, 72 * B, B), new Uint8Array(B))).toBe(0);
+    }
+  });
+
+  it('is not there after a power cut before it was synced, and hides nothing that the log wrote into it since', () => {
+    const disk = new MemoryDisk();
+    const store = must(createCopy(disk, options));
+    put(store, disk, [4 * C, B, 9]);
+    expect(store.applyFill(fillFrame(store, blocks(0, 16, store.lastSeq, 3), store.lastSeq), true)).toBe('ok');
+    disk.powerCut(new Prng(4));
+    const cut = must(openCopy(disk, { ...options, bootId: 'another' }));
+    expect(Buffer.compare(read(cut, 0, B), new Uint8Array(B))).toBe(0);
+    expect(cut.applyFill(fillFrame(cut, blocks(0, 16, cut.lastSeq, 3), cut.lastSeq), true)).toBe('ok');
+    write(cut, [5 * B, 2 * B, 7]);
+    settle(cut, disk);
+    expectHolds(cut, 0, 5 * B, 3);
+    expectHolds(cut, 5 * B, 2 * B, 7);
+    expectHolds(cut, 7 * B, 9 * B, 3);
   });
 });
 

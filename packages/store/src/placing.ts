@@ -29,13 +29,35 @@ function wholeTiles(frame: Frame): Whole[] {
   return found;
 }
 
+/** The same of a fill, each of whose operations is one block: neighbours in the volume that are neighbours in the payload. */
+function filledTiles(frame: Frame): Whole[] {
+  const found: Whole[] = [];
+  let run = 0;
+  let free = 0;
+  for (let i = 0; i < frame.count; i++) {
+    if (frame.op(i) !== Op.write) {
+      run = 0;
+      continue;
+    }
+    const offset = frame.offsetBytes(i);
+    const at = frame.payloadAt(i);
+    if (at < free) return [];
+    const follows = run > 0 && at === free && offset === frame.offsetBytes(i - 1) + BLOCK_BYTES;
+    free = at + BLOCK_BYTES;
+    run = offset % TILE_BYTES === 0 ? 1 : follows ? run + 1 : 0;
+    if (run === TILE_BLOCKS) found.push({ tile: Math.floor(offset / TILE_BYTES), position: free - TILE_BYTES });
+  }
+  return found;
+}
+
 /**
- * Writes the whole tiles of a log record to free places, before the record itself is appended. The table of what was written: nothing if the disk is
+ * Writes the whole tiles of a record to free places, before the record itself is appended. The table of what was written: nothing if the disk is
  * full, for the journal has files to use again. Or `busy` if it has no room for the record, or an error.
  */
 export function writeTiles(frame: Frame, live: LiveBlocks, extents: ExtentStore, journal: Journal): TileTable | 'busy' | DiskError {
-  if (frame.kind !== FrameKind.log || frame.payload.length < TILE_BYTES) return NO_TILES;
-  const whole = wholeTiles(frame);
+  if (frame.payload.length < TILE_BYTES) return NO_TILES;
+  // A fill may be older than what the tile holds, block by block: it is placed only where there is nothing, as in a copy that is built.
+  const whole = frame.kind === FrameKind.log ? wholeTiles(frame) : filledTiles(frame).filter(({ tile }) => isUntouched(tile, live, extents));
   if (whole.length === 0) return NO_TILES;
   if (!journal.takes(frame, whole.length)) return 'busy';
   const { oldestSerial } = journal;
@@ -53,16 +75,18 @@ export function writeTiles(frame: Frame, live: LiveBlocks, extents: ExtentStore,
 
 /**
  * A tile of which nothing was ever written goes to its home: so the data of a volume that is written once lies in the volume's order, and what
- * tiles leave has room on the disk already. Not if the journal has blocks of it: these may be settled there, in place, before this record is.
+ * tiles leave has room on the disk already.
  */
 function takePlace(tile: number, oldestSerial: number, live: LiveBlocks, extents: ExtentStore): number {
   const { places } = extents;
-  if (places.isHeld(tile) || !extents.isHomeUnused(tile) || hasBlocks(live, tile)) return places.take(oldestSerial);
+  if (!isUntouched(tile, live, extents)) return places.take(oldestSerial);
   places.takeHome(tile);
   return tile;
 }
 
-function hasBlocks(live: LiveBlocks, tile: number): boolean {
-  for (let k = 0; k < TILE_BLOCKS; k++) if (live.index.find(tile * TILE_BLOCKS + k) >= 0) return true;
-  return false;
+/** Nothing was ever written there. What the journal has of it counts: it may be settled at home, in place, before a record that comes now. */
+function isUntouched(tile: number, live: LiveBlocks, extents: ExtentStore): boolean {
+  if (extents.places.isHeld(tile) || !extents.isHomeUnused(tile)) return false;
+  for (let k = 0; k < TILE_BLOCKS; k++) if (live.index.find(tile * TILE_BLOCKS + k) >= 0) return false;
+  return true;
 }

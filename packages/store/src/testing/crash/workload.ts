@@ -1,6 +1,7 @@
 import { Op } from '@ashlar/protocol';
 import { BLOCK_BYTES, Prng } from '@ashlar/words';
 import { TILE_BYTES } from '../../limits.ts';
+import { TILE_BLOCKS } from '../../places.ts';
 import type { RecordedChange } from '../../memory-disk.ts';
 import type { CreateOptions } from '../../copy-store.ts';
 import type { Change } from '../frames.ts';
@@ -36,6 +37,7 @@ export interface Workload {
 const SPOTS = [0, 1, 2, 5, 254, 255, 256, 257, 300];
 /** Tiles that are written whole: few, so that they are overwritten and their places are used again. */
 const TILES = [0, 1, 15, 16];
+const FILLED_TILES = [2, 3, 4, 5];
 const VOLUME_BLOCKS = 1536;
 
 /** Runs a drawn sequence of commands over a disk that records every change. */
@@ -76,13 +78,14 @@ function record(seed: number, commandCount: number, next: (k: number, askedEpoch
     }
     note();
   }
-  return { seed, options: rig.options, start, recording, moments, commands, blocks: [...SPOTS, 3, 4, 6, 7, 12, 15, 16, 17, 24, 31, 32, 47, 128, 239, 240, 247, 258, 260, 271, 272, 280, 287, 288, 301, 511, 1023, 1279, 1535] };
+  return { seed, options: rig.options, start, recording, moments, commands, blocks: [...SPOTS, 3, 4, 6, 7, 12, 15, 16, 17, 24, 31, 32, 47, 48, 63, 64, 79, 95, 111, 128, 239, 240, 247, 258, 260, 271, 272, 280, 287, 288, 301, 303, 304, 319, 335, 351, 367, 511, 1023, 1279, 1535] };
 }
 
 /** `tiles`: with writes of whole tiles. `fills`: with fills, and without zeroing whole extents: whether a fill may change those depends on what is destaged, and a source that tells the truth never notices. */
 function draw(prng: Prng, askedEpoch: number, fills: boolean, tiles: boolean): Command {
   // History gives way, so that places are used again soon.
   if (tiles && prng.chance(0.1)) return { kind: 'shrink' };
+  if (tiles && fills && prng.chance(0.08)) return { kind: 'fill', extent: prng.below(2), blocks: drawFilledTiles(prng), value: 1 + prng.below(250), age: prng.below(6) };
   const dice = prng.below(100);
   if (dice < 34) return { kind: 'append', changes: Array.from({ length: 1 + prng.below(3) }, () => (tiles && prng.chance(0.4) ? drawTiles(prng) : drawChange(prng, !fills))) };
   if (dice < 46) return { kind: 'sync' };
@@ -110,6 +113,12 @@ function drawChange(prng: Prng, ranges: boolean): Change {
   if (dice < 17) return { op: Op.zero, offset: offset + 512 * prng.below(8), length: 512 * (1 + prng.below(9)) };
   if (dice < 19 || !ranges) return { op: prng.pick([Op.trim, Op.zero]), offset, length: BLOCK_BYTES * (1 + prng.below(2)) };
   return { op: Op.zero, offset: 0, length: 1100 * BLOCK_BYTES };
+}
+
+/** Of an extent: tiles that nobody wrote yet, as when a copy is built, often with blocks beside them. */
+function drawFilledTiles(prng: Prng): number[] {
+  const first = prng.pick(FILLED_TILES) * TILE_BLOCKS;
+  return Array.from({ length: prng.pick([TILE_BLOCKS, TILE_BLOCKS + 3, 2 * TILE_BLOCKS]) }, (_, k) => first + k);
 }
 
 /** Whole tiles, also within a write that begins or ends elsewhere. */

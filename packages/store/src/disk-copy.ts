@@ -205,7 +205,7 @@ export class DiskCopy implements CopyStore {
     this.journal.sync((error) => {
       if (this.#closed) return;
       this.#syncing = false;
-      if (error !== null) {
+      if (error !== null || this.#fault !== null) {
         // What the page cache holds after a failed sync cannot be told: nothing is retried, whoever waits is told so.
         this.#fault ??= 'sync-failed';
         for (const done of [...waiters, ...this.#syncWaiters.splice(0)]) done('sync-failed');
@@ -253,7 +253,8 @@ export class DiskCopy implements CopyStore {
     if (error !== null) return this.#cutFailed(error);
     const syncError = this.journal.syncNow();
     if (syncError !== null) return this.#diskFailed(syncError, 'sync-failed');
-    this.#durableSeq = this.tail.seq;
+    // A sync under way may have been told of an error that this one then was not.
+    if (!this.#syncing) this.#durableSeq = this.tail.seq;
     return this.replayLive();
   }
 

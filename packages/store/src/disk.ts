@@ -36,7 +36,10 @@ export interface DiskFile {
   /** `read` in the background, by the same rules. */
   readLater(into: Uint8Array, position: number, done: (error: DiskError | null) => void): void;
   truncate(sizeBytes: number): DiskError | null;
-  /** fdatasync, with the size: covers every write that returned before the call. */
+  /**
+   * fdatasync, with the size: covers every write that returned before the call. Once one of a file has failed, those that end later fail too: the
+   * system tells of a failed write once, and of a second sync that all is well.
+   */
   sync(done: (error: DiskError | null) => void): void;
   /** The same, blocking: at opening and closing, and where an order must be durable before the turn goes on. */
   syncNow(): DiskError | null;

@@ -260,7 +260,9 @@ export class ExtentStore {
       const end = this.fileEnd(place * TILE_BLOCKS);
       let next = from;
       const buffers: Uint8Array[] = [];
-      for (; next < tiles.length && tiles[next + 1] === place + (next - from) / 2 && (tiles[next + 1] as number) * TILE_BLOCKS < end; next += 2) {
+      // Room that the copy has already is no reason to say that a disk is full.
+      const fresh = this.places.isNew(place);
+      for (; next < tiles.length && this.places.isNew(tiles[next + 1] as number) === fresh && tiles[next + 1] === place + (next - from) / 2 && (tiles[next + 1] as number) * TILE_BLOCKS < end; next += 2) {
         const at = tiles[next] as number;
         const adjoins = next > from && at === (tiles[next - 2] as number) + TILE_BYTES;
         const first = adjoins ? (buffers.pop() as Uint8Array) : null;
@@ -268,7 +270,7 @@ export class ExtentStore {
       }
       const file = this.#openOrCreate(this.#dataName(place * TILE_BYTES));
       if ('code' in file) return file;
-      const error = file.write(buffers, (place * TILE_BYTES) % this.#dataFileBytes, false, true);
+      const error = file.write(buffers, (place * TILE_BYTES) % this.#dataFileBytes, false, fresh);
       if (error !== null) return error;
       this.#written(file);
       from = next;

@@ -219,9 +219,11 @@ export class MemoryDisk implements Disk {
   #handle(name: string, content: MemoryFileContent): DiskFile {
     const life = this.#life;
     const alive = (): boolean => life === this.#life;
+    let syncFailed: DiskError | null = null;
     const syncNow = (upTo: number, at: number): DiskError | null => {
+      if (syncFailed !== null) return syncFailed;
       const fault = this.faults?.({ kind: 'sync', file: name }) ?? null;
-      if (fault === 'EIO' || fault === 'ENOSPC') return failure(fault, `sync ${name}`);
+      if (fault === 'EIO' || fault === 'ENOSPC') return (syncFailed = failure(fault, `sync ${name}`));
       if (fault !== 'lost') content.stabilize(upTo);
       this.recording?.push({ kind: 'synced', file: name, begun: at });
       return null;

@@ -172,6 +172,30 @@ describe('a write of whole tiles', () => {
   });
 });
 
+it('is not called stable by a second sync of its file, when the first one was told that a write had failed', () => {
+  const disk = new MemoryDisk();
+  const store = must(createCopy(disk, options));
+  write(store, [0, B, 1]);
+  sync(store, disk);
+  store.commit(store.lastSeq);
+  // A round is about to sync the data file; then a tile is written into it.
+  let failed = false;
+  disk.faults = (operation) => {
+    if (operation.kind !== 'sync' || operation.file !== 'data-0000' || failed) return null;
+    failed = true;
+    return 'EIO';
+  };
+  write(store, [4 * C, C, 2]);
+  let flushed: unknown = 'nothing';
+  for (let k = 0; k < 40 && flushed === 'nothing'; k++) {
+    store.destageStep(64, true);
+    if (disk.pendingCompletions > 0 && failed) store.sync((error) => { flushed = error; });
+    disk.deliver(1);
+  }
+  disk.deliver();
+  expect([failed, flushed]).toEqual([true, 'sync-failed']);
+});
+
 describe('the place of a tile', () => {
   it('is kept when its extent is zeroed as a whole, and nobody else takes it', () => {
     const disk = new MemoryDisk();

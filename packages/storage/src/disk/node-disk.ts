@@ -140,8 +140,12 @@ class NodeFile implements DiskFile {
   readonly #space: Space;
   readonly #disk: NodeDisk;
   #sizeBytes: number;
-  /** Syncs in the thread pool: the descriptor must not be closed, and used again for another file, under them. */
-  #syncing = 0;
+  /** A sync in the thread pool: the descriptor must not be closed, and used again for another file, under it. */
+  #syncing = false;
+  /** For the next sync. Linux tells of a failed write once for each descriptor: of two syncs at a time one would be told that all is well. */
+  #syncWaiters: ((error: DiskError | null) => void)[] = [];
+  /** A sync failed: what the page cache holds since then is not to be trusted. */
+  #syncFailed: DiskError | null = null;
   #jobs = 0;
   #closed = false;
 
@@ -231,27 +235,43 @@ class NodeFile implements DiskFile {
   }
 
   sync(done: (error: DiskError | null) => void): void {
-    if (this.#closed) {
-      done({ code: 'EIO', message: `sync ${this.name}: closed` });
-      return;
-    }
-    this.#syncing += 1;
+    const error = this.#cannotSync();
+    if (error !== null) return done(error);
+    this.#syncWaiters.push(done);
+    if (!this.#syncing) this.#beginSync();
+  }
+
+  #beginSync(): void {
+    const waiters = this.#syncWaiters;
+    this.#syncWaiters = [];
+    this.#syncing = true;
     fdatasync(this.#fd, (error) => {
-      this.#syncing -= 1;
-      if (this.#closed && this.#syncing === 0) closeSync(this.#fd);
-      done(error ? diskError(error) : null);
+      this.#syncing = false;
+      if (error) this.#syncFailed ??= diskError(error);
+      if (this.#closed) closeSync(this.#fd);
+      for (const done of waiters) done(this.#syncFailed);
+      const failed = this.#cannotSync();
+      if (failed !== null) for (const done of this.#syncWaiters.splice(0)) done(failed);
+      else if (this.#syncWaiters.length > 0 && !this.#syncing) this.#beginSync();
     });
   }
 
   syncNow(): DiskError | null {
-    return this.#closed ? { code: 'EIO', message: `sync ${this.name}: closed` } : attempt(() => fdatasyncSync(this.#fd));
+    const error = this.#cannotSync();
+    if (error !== null) return error;
+    this.#syncFailed = attempt(() => fdatasyncSync(this.#fd));
+    return this.#syncFailed;
+  }
+
+  #cannotSync(): DiskError | null {
+    return this.#closed ? { code: 'EIO', message: `sync ${this.name}: closed` } : this.#syncFailed;
   }
 
   close(): void {
     if (this.#closed) return;
     assert(this.#jobs === 0, 'the disk was settled');
     this.#closed = true;
-    if (this.#syncing === 0) closeSync(this.#fd);
+    if (!this.#syncing) closeSync(this.#fd);
   }
 }
 

@@ -205,7 +205,7 @@ export class DiskCopy implements CopyStore {
     this.journal.sync((error) => {
       if (this.#closed) return;
       this.#syncing = false;
-      if (error !== null || this.#fault !== null) {
+      if (error !== null) {
         // What the page cache holds after a failed sync cannot be told: nothing is retried, whoever waits is told so.
         this.#fault ??= 'sync-failed';
         for (const done of [...waiters, ...this.#syncWaiters.splice(0)]) done('sync-failed');

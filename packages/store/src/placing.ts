@@ -56,7 +56,7 @@ function filledTiles(frame: Frame): Whole[] {
  */
 export function writeTiles(frame: Frame, live: LiveBlocks, extents: ExtentStore, journal: Journal): TileTable | 'busy' | DiskError {
   if (frame.payload.length < TILE_BYTES) return NO_TILES;
-  // A fill may be older than what the tile holds, block by block: it is placed only where there is nothing, as in a copy that is built.
+  // Of a fill the versions beyond a later cut of the log are dropped, and what was there before counts again: it is placed only where there was nothing.
   const whole = frame.kind === FrameKind.log ? wholeTiles(frame) : filledTiles(frame).filter(({ tile }) => isUntouched(tile, live, extents));
   if (whole.length === 0) return NO_TILES;
   if (!journal.takes(frame, whole.length)) return 'busy';

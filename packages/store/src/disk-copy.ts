@@ -74,7 +74,7 @@ export class DiskCopy implements CopyStore {
     });
     this.#buffer = options.destageBuffer ?? new DestageBuffer(Math.min(ROUND_BYTES, 2 * segmentBytes));
     this.extents = new ExtentStore(disk, this.#tag, body.dataFileBytes, options.pageCache ?? new PageCache(OWN_PAGES), body.round, body.presenceGenerations, body.restarts, () => { this.journal.directoryChanges += 1; });
-    this.extents.loadPlaces(body.placesGeneration ?? 0, body.sparePlaces ?? 0);
+    this.extents.loadPlaces(body.placesGeneration, body.sparePlaces);
     this.tail = new LogTail(body.destaged);
     this.live.index.destagedSerial = body.destagedSerial;
     this.#reader = new BlockReader(this.live, this.extents, this.journal, this.#options.backing ?? null);

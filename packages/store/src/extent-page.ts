@@ -10,7 +10,6 @@ import { EXTENT_TILES, NO_PLACE } from './places.ts';
  * Two slots on disk per extent are written in turn, so that a torn page never costs the older one. Byte by byte in docs/formats/extents.md.
  */
 export const PAGE_MAGIC = 0x50485341; // "ASHP"
-/** Of version 1 are pages from before tiles had places: zeros, which is home. */
 const VERSION = 2;
 const HIGH = 0x100000000;
 const STATES_AT = 64;
@@ -96,6 +95,6 @@ export class ExtentPage implements Cached {
 
   intact(tag: VolumeTag): boolean {
     const words = this.#words;
-    return words[0] === PAGE_MAGIC && (words[2] === 1 || words[2] === VERSION) && words[4] === tag.low && words[5] === tag.high && words[7] === this.extent && words[1] === checksum(this.bytes.subarray(8));
+    return words[0] === PAGE_MAGIC && words[2] === VERSION && words[4] === tag.low && words[5] === tag.high && words[7] === this.extent && words[1] === checksum(this.bytes.subarray(8));
   }
 }

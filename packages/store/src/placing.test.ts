@@ -1,5 +1,5 @@
 import { Op } from '@ashlar/protocol';
-import { checksum, Prng } from '@ashlar/words';
+import { Prng } from '@ashlar/words';
 import { describe, expect, it } from 'vitest';
 import { TILE_BYTES, createCopy, MemoryDisk, openCopy, type CopyStore, type CreateOptions, type DiskOperation } from './index.ts';
 import { fillBytes, logFrame, must, smallCopy, type Change } from './testing/frames.ts';
@@ -307,44 +307,4 @@ describe('a fill of whole tiles', () => {
     expectHolds(cut, 5 * B, 2 * B, 7);
     expectHolds(cut, 7 * B, 9 * B, 3);
   });
-});
-
-it('opens a copy of version 1, and goes on with it', () => {
-  const disk = new MemoryDisk();
-  let store = must(createCopy(disk, options));
-  for (let k = 0; k < 30; k++) write(store, [k * 5 * B, 3 * B, k + 1]);
-  expect(store.append(logFrame(store, [{ op: Op.zero, offset: 4 * 2 ** 20, length: 4 * 2 ** 20 }]))).toBe('ok');
-  settle(store, disk);
-  write(store, [0, B, 77]);
-  expect(store.close(true)).toBe('ok');
-  const images = disk.images();
-  /** As version 1 wrote it: small rounds have the same marks. */
-  const lower = (name: string, at: number, versionAt: number, end: number): void => {
-    const image = images.get(name);
-    if (image === undefined || image.sizeBytes <= at) return;
-    const bytes = new Uint8Array(end);
-    image.read(bytes, at);
-    const view = new DataView(bytes.buffer);
-    if (view.getUint32(0, true) === 0) return;
-    expect(view.getUint32(versionAt, true)).toBe(2);
-    view.setUint32(versionAt, 1, true);
-    view.setUint32(4, checksum(bytes.subarray(8, name === 'superblock' ? 32 + view.getUint32(12, true) : end)), true);
-    image.write(bytes, at);
-  };
-  for (let at = 0; at < 4; at++) lower('superblock', at * 65_536, 8, B);
-  for (let at = 0; at < 16; at++) lower('extents', at * B, 8, B);
-  for (let at = 0; at < 4; at++) lower('presence', at * B, 28, B);
-  const old = MemoryDisk.fromImages(images);
-  store = must(openCopy(old, options));
-  expect(store.fault).toBe(null);
-  expectHolds(store, 0, B, 77);
-  for (let k = 1; k < 30; k++) expectHolds(store, k * 5 * B, 3 * B, k + 1);
-  for (let round = 1; round < 6; round++) {
-    write(store, [0, 4 * C, round], [70 * C, C, round]);
-    settle(store, old);
-  }
-  store = reopened(store, old);
-  expectHolds(store, 0, 4 * C, 5);
-  expectHolds(store, 70 * C, C, 5);
-  expect(store.scrubStep(1e6).corrupt).toEqual([]);
 });

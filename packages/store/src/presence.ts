@@ -16,7 +16,6 @@ import { PAGE_BYTES } from './limits.ts';
 export const GENERATIONS = 84;
 export const Presence = { absent: 0, zero: 1, zeroBefore: 2, page: 4, zeroWithPage: 4 + GENERATIONS, zeroBeforeWithPage: 4 + 2 * GENERATIONS } as const;
 export const PRESENCE_MAGIC = 0x56485341; // "ASHV"
-/** Of version 1 are maps in which a page's byte is 4 + (generation mod 252), and what is zeroed as a whole has none. */
 const VERSION = 2;
 const HEADER_BYTES = 32;
 export const EXTENTS_PER_PRESENCE_PAGE = PAGE_BYTES - HEADER_BYTES;
@@ -158,8 +157,6 @@ export class PresenceMap {
       const bytes = new Uint8Array(PAGE_BYTES);
       if (file.read(bytes, index * 2 * SLOT_BYTES + at * PAGE_BYTES) !== null) continue;
       if (!intact(bytes, this.#tag, index, generation)) continue;
-      // 84 divides 252: the byte of a page in a map of version 1 tells what it is now.
-      if (new DataView(bytes.buffer).getUint32(28, true) === 1) for (let k = HEADER_BYTES; k < PAGE_BYTES; k++) bytes[k] = markOfPage(bytes[k] as number) || (bytes[k] as number);
       this.#demote(bytes);
       return { bytes, generation, slot: Math.floor(at / REPLICAS), changed: false };
     }
@@ -194,6 +191,6 @@ function seal(bytes: Uint8Array, tag: VolumeTag, index: number, restarts: number
 function intact(bytes: Uint8Array, tag: VolumeTag, index: number, generation: number): boolean {
   const view = new DataView(bytes.buffer);
   return view.getUint32(0, true) === PRESENCE_MAGIC && view.getUint32(8, true) === tag.low && view.getUint32(12, true) === tag.high
-    && view.getUint32(16, true) === index && view.getUint32(24, true) === generation && (view.getUint32(28, true) === 1 || view.getUint32(28, true) === VERSION)
+    && view.getUint32(16, true) === index && view.getUint32(24, true) === generation && view.getUint32(28, true) === VERSION
     && view.getUint32(4, true) === checksum(bytes.subarray(8));
 }

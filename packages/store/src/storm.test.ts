@@ -123,9 +123,13 @@ it('goes through all marks of generations', () => {
   }
 });
 
-it('refuses a format of a later version, and leaves it as it is', () => {
+it.each([1, 99])('refuses a copy of format %i, and leaves it as it is', (version) => {
   const disk = new MemoryDisk();
-  must(createCopy(disk, options)).close(true);
+  const store = must(createCopy(disk, options));
+  expect(store.append(logFrame(store, [{ op: Op.write, offset: 0, length: B, value: 1 }]))).toBe('ok');
+  store.commit(store.lastSeq);
+  for (let outcome = store.destageStep(64, true); outcome !== 'idle'; outcome = store.destageStep(64, true)) disk.deliver();
+  store.close(true);
   const images = disk.images();
   const superblock = images.get('superblock');
   if (superblock === undefined) throw new Error('the superblock is there');
@@ -133,14 +137,14 @@ it('refuses a format of a later version, and leaves it as it is', () => {
     const bytes = new Uint8Array(B);
     superblock.read(bytes, at * 65_536);
     const view = new DataView(bytes.buffer);
-    view.setUint32(8, 99, true);
+    view.setUint32(8, version, true);
     const length = view.getUint32(12, true);
     view.setUint32(4, checksum(bytes.subarray(8, 32 + length)), true);
     superblock.write(bytes, at * 65_536);
   }
-  const later = MemoryDisk.fromImages(images);
-  const before = later.fingerprint();
-  expect(openCopy(later, options)).toMatchObject({ failed: 'format-unsupported' });
-  expect(createCopy(later, options)).toMatchObject({ failed: 'already-exists' });
-  expect(later.fingerprint()).toBe(before);
+  const other = MemoryDisk.fromImages(images);
+  const before = other.fingerprint();
+  expect(openCopy(other, options)).toMatchObject({ failed: 'format-unsupported' });
+  expect(createCopy(other, options)).toMatchObject({ failed: 'already-exists' });
+  expect(other.fingerprint()).toBe(before);
 });

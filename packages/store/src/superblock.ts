@@ -13,7 +13,6 @@ import type { JournalMark } from './record.ts';
  */
 export const SUPERBLOCK_FILE = 'superblock';
 export const SUPERBLOCK_MAGIC = 0x53485341; // "ASHS"
-/** 1: before tiles had places (docs/adr/0012); opened, and written as 2 from then on. */
 export const SUPERBLOCK_VERSION = 2;
 const HEADER_BYTES = 32;
 /** The largest body: 4,128 presence generations and 128 epochs in JSON are 28 KiB. */
@@ -50,9 +49,9 @@ export interface SuperblockBody {
   /** The newest version that the extents may hold. */
   newestSeq: number;
   presenceGenerations: readonly number[];
-  /** Generation of the list of free places that belongs to the extents, and the spare places made until then. Not there in version 1. */
-  placesGeneration?: number;
-  sparePlaces?: number;
+  /** Generation of the list of free places that belongs to the extents, and the spare places made until then. */
+  placesGeneration: number;
+  sparePlaces: number;
 }
 
 export type SuperblockRead = { readonly superblock: Superblock } | { readonly failed: 'not-found' | 'format-unsupported' | 'foreign' | 'corrupt' | 'io-error'; readonly detail: string };
@@ -188,7 +187,7 @@ function readSlots(file: DiskFile): FoundSlot | { readonly failed: 'not-found' |
     }
     const found = decode(file, bytes, at);
     if (found === null) continue;
-    if (found === 'newer') return { failed: 'format-unsupported', detail: 'the superblock was written by a later version' };
+    if (found === 'other-format') return { failed: 'format-unsupported', detail: `the superblock is not of format ${SUPERBLOCK_VERSION}` };
     if (best === null || found.generation > best.generation) best = found;
   }
   if (best !== null) return { body: decodeJson(best.json) as SuperblockBody, slot: best.slot, generation: best.generation };
@@ -196,7 +195,7 @@ function readSlots(file: DiskFile): FoundSlot | { readonly failed: 'not-found' |
   return file.sizeBytes <= REPLICAS * REPLICA_BYTES ? { failed: 'not-found', detail: 'the copy was never completely made' } : { failed: 'corrupt', detail };
 }
 
-function decode(file: DiskFile, first: Uint8Array, at: number): IntactSlot | 'newer' | null {
+function decode(file: DiskFile, first: Uint8Array, at: number): IntactSlot | 'other-format' | null {
   const view = new DataView(first.buffer);
   const length = view.getUint32(12, true);
   if (view.getUint32(0, true) !== SUPERBLOCK_MAGIC || length > REPLICA_BYTES - HEADER_BYTES) return null;
@@ -206,7 +205,7 @@ function decode(file: DiskFile, first: Uint8Array, at: number): IntactSlot | 'ne
     if (file.read(bytes, at * REPLICA_BYTES) !== null) return null;
   }
   if (checksum(bytes.subarray(8, HEADER_BYTES + length)) !== view.getUint32(4, true)) return null;
-  if (view.getUint32(8, true) > SUPERBLOCK_VERSION) return 'newer';
+  if (view.getUint32(8, true) !== SUPERBLOCK_VERSION) return 'other-format';
   return { json: bytes.subarray(HEADER_BYTES, HEADER_BYTES + length), slot: Math.floor(at / REPLICAS), generation: view.getUint32(24, true) };
 }
 

@@ -11,7 +11,7 @@ export const ERROR_CODES = {
   'unauthorized': { effect: 'Nothing was changed.', action: 'Set ASHLAR_TOKEN to the token that `ashlar up` printed.' },
   'directory-locked': { effect: 'Nothing was changed.', action: 'Another process holds this directory; stop it or choose another directory.' },
   'directory-foreign': { effect: 'Nothing was changed.', action: 'This directory belongs to another server; give the right one.' },
-  'format-unsupported': { effect: 'The files were not touched.', action: 'Open them with the version that wrote them, or a later one.' },
+  'format-unsupported': { effect: 'The files were not touched.', action: 'Open them with the version that wrote them.' },
   'too-few-servers': { effect: 'Nothing was changed.', action: 'Add storage servers, or ask for fewer mirrors.' },
   'no-space': { effect: 'What was answered is safe; the request was not carried out.', action: 'Free space on the servers or add one.' },
   'busy': { effect: 'Nothing was changed.', action: 'Try again shortly.' },

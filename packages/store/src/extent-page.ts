@@ -29,6 +29,8 @@ export class ExtentPage implements Cached {
   used = true;
   /** Slot that holds this content on disk; -1: none does. */
   slot = -1;
+  /** Generation of the page in the other slot; 0: not known. */
+  otherGeneration = 0;
   /** What it says was not written to its slot yet, or not synced: the cache must keep it. */
   changed = false;
 

@@ -87,22 +87,24 @@ export class ExtentStore {
     if (!page.changed && this.#pages.get(page.extent) === page) this.#pages.delete(page.extent);
   };
 
-  /**
-   * The slot whose page belongs to the mark. A page of a round that did not come to its end may carry the same mark as a settled one
-   * 84 rounds older; the settled one counts (a round never gives a page the mark of the slot it leaves, see savePage).
-   */
+  /** The slot whose page bears the mark. That in the other slot bears another one (see sealPage), unless it is the same page. */
   #load(extent: number, mark: number): ExtentPage | null {
     const file = this.#open(PAGES_FILE);
     if (file === null || 'code' in file) return null;
-    let best: ExtentPage | null = null;
+    let found: ExtentPage | null = null;
+    let other = 0;
     for (let slot = 0; slot < 2; slot++) {
       const page = new ExtentPage(extent, this.#dropped);
-      if (file.read(page.bytes, (extent * 2 + slot) * PAGE_BYTES) !== null) continue;
-      if (!page.intact(this.#tag) || pageMark(page.generation) !== mark || (best !== null && best.generation < page.generation)) continue;
+      if (file.read(page.bytes, (extent * 2 + slot) * PAGE_BYTES) !== null || !page.intact(this.#tag)) continue;
+      if (pageMark(page.generation) !== mark) {
+        other = page.generation;
+        continue;
+      }
       page.slot = slot;
-      best = page;
+      found = page;
     }
-    return best;
+    if (found !== null) found.otherGeneration = other;
+    return found;
   }
 
   /**
@@ -157,7 +159,11 @@ export class ExtentStore {
    */
   sealPage(page: ExtentPage, lineage: number, round: number, memory: Uint8Array, at: number, table: number[]): number {
     const slot = page.slot === 0 ? 1 : 0;
-    const generation = page.generation !== 0 && pageMark(page.generation) === pageMark(round) ? round - 1 : round;
+    // Neither the page that stays nor the one that is overwritten has the new mark: a write that the disk loses must not go unnoticed.
+    const taken = [page.generation, page.otherGeneration].map((known) => (known === 0 ? 0 : pageMark(known)));
+    let generation = round;
+    while (taken.includes(pageMark(generation))) generation += 1;
+    page.otherGeneration = page.generation;
     page.seal(this.#tag, lineage, generation);
     memory.set(page.bytes, at);
     // A new page takes both slots: what an earlier life of the extent left in the other one could bear the same mark.

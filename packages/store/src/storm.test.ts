@@ -123,6 +123,28 @@ it('goes through all marks of generations', () => {
   }
 });
 
+it.each(['loaded', 'kept in memory'])('a write of a page that the disk lost is noticed, also when the slot has a page of 84 rounds ago (%s)', (how) => {
+  const disk = new MemoryDisk();
+  const before = new Uint8Array(B);
+  let store = must(createCopy(disk, options));
+  for (let round = 1; round <= 86; round++) {
+    if (round === 86 && how === 'loaded') {
+      store.close(true);
+      store = must(openCopy(disk, options));
+    }
+    // The first page takes both slots, then rounds 2, 3 and 86 write in turn.
+    const block = round <= 3 || round === 86 ? round : 256;
+    expect(store.append(logFrame(store, [{ op: Op.write, offset: block * B, length: B, value: 1 }]))).toBe('ok');
+    store.commit(store.lastSeq);
+    for (let outcome = store.destageStep(64, true); outcome !== 'idle'; outcome = store.destageStep(64, true)) disk.deliver();
+    if (round === 85) disk.images().get('extents')?.read(before, B);
+  }
+  store.close(true);
+  const images = disk.images();
+  images.get('extents')?.write(before, B);
+  expect(must(openCopy(MemoryDisk.fromImages(images), options)).read(86 * B, B, new Uint8Array(B), 0)).toEqual({ corrupt: [86] });
+});
+
 it.each([1, 99])('refuses a copy of format %i, and leaves it as it is', (version) => {
   const disk = new MemoryDisk();
   const store = must(createCopy(disk, options));

@@ -8,6 +8,7 @@ import { Round, type RoundStep } from './destager.ts';
 import type { Disk, DiskError } from './disk.ts';
 import { ExtentStore, extentCount } from './extents.ts';
 import { acceptedPart, fillWellFormed, makeFill, type FillRead } from './fills.ts';
+import { readHistory } from './history.ts';
 import { Journal } from './journal.ts';
 import { BACKLOG_PART, INDEX_ENTRIES_MAX, JOURNAL_BYTES_MAX, RANGES_MAX, ROUND_BYTES, SEGMENT_BYTES, TILE_BYTES, UNSYNCED_TILE_BYTES } from './limits.ts';
 import { LiveBlocks } from './live-blocks.ts';
@@ -368,31 +369,10 @@ export class DiskCopy implements CopyStore {
 
   history(afterSeq: number, recordsMax: number, bytesMax: number): readonly Frame[] | 'gone' {
     if (afterSeq < this.journalStartSeq) return 'gone';
-    const frames: Frame[] = [];
-    let bytes = 0;
-    let next = afterSeq + 1;
-    while (next <= this.tail.seq) {
-      const wanted = next;
-      const segment = this.journal.segments.find((candidate) => candidate.startSeq < wanted && wanted <= candidate.endSeq);
-      if (segment === undefined) return 'gone';
-      for (let position = segment.positionBefore(next - 1); position < segment.endPosition && next <= segment.endSeq;) {
-        const record = this.journal.read(segment, position, true);
-        if (record === null || 'code' in record || !payloadIntact(record.frame)) return this.#historyEnds(segment);
-        position = record.nextPosition;
-        if (record.frame.kind !== FrameKind.log || record.frame.lastSeq < next) continue;
-        if (frames.length === recordsMax || (frames.length > 0 && bytes + record.frame.payload.length > bytesMax)) return frames;
-        frames.push(record.frame);
-        bytes += record.frame.payload.length;
-        next = record.frame.lastSeq + 1;
-      }
-      if (next <= segment.endSeq) return this.#historyEnds(segment);
-    }
-    return frames;
-  }
-
-  /** A file that was being used again when power went away may still have its old head. What is announced from now on begins behind it. */
-  #historyEnds(segment: Segment): 'gone' {
-    this.#historyFloor = segment.endSeq;
+    const found = readHistory(this.journal, afterSeq, this.tail.seq, recordsMax, bytesMax);
+    if (typeof found !== 'number') return found;
+    // Blocks were settled in a record's tile, or a file that was used again when power went away has its old head. What is announced from now on begins behind it.
+    this.#historyFloor = found;
     return 'gone';
   }
 

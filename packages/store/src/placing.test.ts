@@ -101,6 +101,20 @@ describe('a write of whole tiles', () => {
     expect(store.journalStartSeq).toBeGreaterThan(0);
   });
 
+  it('goes to mirrors though small blocks were settled into tiles of a record before it, and of a fill', () => {
+    const disk = new MemoryDisk();
+    const store = must(createCopy(disk, smallCopy({ segmentBytes: 1024 * 1024, journalBytesMax: 4 * 1024 * 1024 })));
+    write(store, [0, C, 1]);
+    write(store, [C, C, 2]);
+    const fill = Array.from({ length: C / B }, (_, k): FilledBlock => ({ block: (2 * C) / B + k, version: 2, value: 4 }));
+    expect(store.applyFill(fillFrame(store, fill, store.lastSeq))).toBe('ok');
+    write(store, [0, B, 3], [2 * C, B, 3]);
+    settle(store, disk);
+    const frames = store.history(1, 100, 1e9);
+    expect(frames === 'gone' ? frames : frames.map((frame) => frame.firstSeq)).toEqual([2, 3]);
+    expect(store.history(0, 100, 1e9)).toBe('gone');
+  });
+
   it('takes no more room than the journal would, however often tiles are overwritten', () => {
     const disk = new MemoryDisk();
     let store = must(createCopy(disk, options));

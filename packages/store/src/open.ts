@@ -4,7 +4,7 @@ import type { CreateOptions, Opened, StoreOptions } from './copy-store.ts';
 import { DiskCopy } from './disk-copy.ts';
 import type { Disk, DiskError, DiskFile } from './disk.ts';
 import { isJournalName } from './journal.ts';
-import { DATA_FILE_BYTES, PAGE_BYTES } from './limits.ts';
+import { DATA_FILE_BYTES, PAGE_BYTES, TILE_BYTES } from './limits.ts';
 import { chainAfter, emptyLog } from './log-tail.ts';
 import { marksBefore, parseRecordHeader, payloadIntact, type JournalMark } from './record.ts';
 import { readSegmentHeader, Segment, SEGMENT_HEADER_BYTES, type SegmentHeader } from './segment.ts';
@@ -217,6 +217,9 @@ class Recovery {
       if (marksBefore(this.#durable, record.durable)) this.#durable = record.durable;
       if (!this.#body.clean) this.#store.extents.found(record.tiles);
       segment.endPosition = record.nextPosition;
+      segment.placedBytes += (record.tiles.length / 2) * TILE_BYTES;
+      // As it was begun: a record that is larger than a segment has one of its own, as long as the record with its tiles.
+      segment.capacityBytes = Math.max(segment.capacityBytes, segment.usedBytes);
       segment.endSeq = tail.seq;
     }
     return null;

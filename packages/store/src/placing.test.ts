@@ -115,6 +115,16 @@ describe('a write of whole tiles', () => {
     expect(store.history(0, 100, 1e9)).toBe('gone');
   });
 
+  it('counts as bytes of the journal also when the copy is opened again', () => {
+    const disk = new MemoryDisk();
+    const store = must(createCopy(disk, options));
+    write(store, [0, B, 1]);
+    write(store, [0, 3 * C, 2]);
+    const { backlogBytes, journalBytes } = store.figures;
+    expect(backlogBytes).toBeGreaterThan(3 * C);
+    expect(reopened(store, disk).figures).toMatchObject({ backlogBytes, journalBytes });
+  });
+
   it('takes no more room than the journal would, however often tiles are overwritten', () => {
     const disk = new MemoryDisk();
     let store = must(createCopy(disk, options));

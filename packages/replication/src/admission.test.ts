@@ -321,7 +321,7 @@ describe('how the copies stand', () => {
     p.progress(C);
     p.from(C, { kind: 'extents', epoch: 1, from: 0, extents: [], end: true });
     expect(stands(p)).toBe('a in-sync, b in-sync, c rebuilding (moved 0, remaining 2097152)');
-    p.do({ kind: 'extent-compared', to: C, extent: 1, differing: 4 });
+    p.do({ kind: 'extent-compared', to: C, extent: 1, differing: 4, pieces: 1 });
     expect(stands(p)).toBe('a in-sync, b in-sync, c rebuilding (moved 16384, remaining 2097152)');
     p.from(B, { kind: 'leaving', epoch: 1, fault: 'corrupt' });
     expect(stands(p)).toBe('a in-sync, b faulted, c rebuilding (moved 16384, remaining 2097152)');

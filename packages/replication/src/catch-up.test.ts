@@ -21,7 +21,8 @@ function listed(p: Alone, from: number, extents: readonly number[], end = true):
 function compared(p: Alone, extent: number, more: Partial<CopyMessage & { kind: 'compared' }> = {}): string[] {
   return p.from(C, { kind: 'compared', epoch: 1, attempt: 50, extent, seq: 1, blocks: BLOCKS, ...more });
 }
-function agreed(p: Alone, extent: number, differing = 0): string[] { return p.do({ kind: 'extent-compared', to: C, extent, differing }); }
+function agreed(p: Alone, extent: number, differing = 0, pieces = Math.min(differing, 1)): string[] { return p.do({ kind: 'extent-compared', to: C, extent, differing, pieces }); }
+function filled(p: Alone, extent: number): string[] { return p.from(C, { kind: 'filled', epoch: 1, extent }); }
 
 describe('a copy that is compared', () => {
   test('begins its log anew at our end, and is asked what it holds when it has', () => {
@@ -80,8 +81,8 @@ describe('a copy that is compared', () => {
     listed(p, 0, []);
     expect(compared(p, 2)).toEqual(['compare with c 1 2 1 3, bad blocks as lost']);
     expect(agreed(p, 2, 5)).toEqual([]);
-    expect(p.from(C, { kind: 'filled', epoch: 1, extent: 2 })).toEqual(['c < compare epoch=1 extent=2']);
-    expect(p.from(C, { kind: 'filled', epoch: 1, extent: 3 })).toEqual([]);
+    expect(filled(p, 2)).toEqual(['c < compare epoch=1 extent=2']);
+    expect(filled(p, 3)).toEqual([]);
     expect(compared(p, 2)).toEqual(['compare with c 1 2 1 3, bad blocks as lost']);
     expect(agreed(p, 2)).toEqual(['c < complete epoch=1 attempt=50']);
     expect(agreed(p, 2)).toEqual([]);
@@ -148,6 +149,101 @@ describe('a copy that is compared', () => {
   });
 });
 
+describe('an extent that is filled in pieces', () => {
+  const AGAIN = ['c < compare epoch=1 extent=2'];
+  function begun(): Alone {
+    const p = fills([2]);
+    p.progress(C, 1);
+    listed(p, 0, []);
+    compared(p, 2);
+    return p;
+  }
+
+  test('is compared again when all of them are in place', () => {
+    const p = begun();
+    expect(agreed(p, 2, 80, 3)).toEqual([]);
+    expect(filled(p, 2)).toEqual([]);
+    expect(filled(p, 2)).toEqual([]);
+    expect(filled(p, 2)).toEqual(AGAIN);
+    expect(p.core.state.leader?.peers.get(C)?.comparison).toMatchObject({ filledExtents: 1, filledBlocks: 80 });
+  });
+
+  test('is not compared before the last of them was sent, however many are in place', () => {
+    const p = begun();
+    for (let n = 0; n < 3; n++) expect(filled(p, 2)).toEqual([]);
+    expect(agreed(p, 2, 80, 3)).toEqual(AGAIN);
+    const q = begun();
+    filled(q, 2);
+    expect(agreed(q, 2, 80, 3)).toEqual([]);
+    filled(q, 2);
+    expect(filled(q, 2)).toEqual(AGAIN);
+  });
+
+  test('that were acknowledged twice: is compared early, and once for each time that it was asked for', () => {
+    const p = begun();
+    agreed(p, 2, 40, 2);
+    filled(p, 2);
+    expect(filled(p, 2)).toEqual(AGAIN);
+    expect(filled(p, 2)).toEqual([]);
+    expect(filled(p, 2)).toEqual([]);
+    compared(p, 2);
+    // What came before the answer is of the pieces before it.
+    expect(agreed(p, 2, 40, 2)).toEqual([]);
+    filled(p, 2);
+    expect(filled(p, 2)).toEqual(AGAIN);
+    compared(p, 2);
+    expect(agreed(p, 2)).toEqual(['c < complete epoch=1 attempt=50']);
+    expect(filled(p, 2)).toEqual([]);
+  });
+
+  test('of which one is lost: is asked for again after a while without any acknowledgement, and counted anew', () => {
+    const p = begun();
+    agreed(p, 2, 80, 3);
+    filled(p, 2);
+    p.nowMs += 5 * REPEAT_MS - 1;
+    expect(filled(p, 2)).toEqual([]);
+    expect(p.tick(5 * REPEAT_MS - 1)).not.toContain(AGAIN[0]);
+    expect(p.tick(1)).toContain(AGAIN[0]);
+    expect(filled(p, 2)).toEqual([]);
+    compared(p, 2);
+    agreed(p, 2, 40, 2);
+    expect(filled(p, 2)).toEqual([]);
+    expect(filled(p, 2)).toEqual(AGAIN);
+  });
+
+  test('of which the last was just sent is not asked for again, long as they took', () => {
+    const p = begun();
+    p.nowMs += 5 * REPEAT_MS - 1;
+    agreed(p, 2, 80, 3);
+    expect(p.tick(5 * REPEAT_MS - 1)).not.toContain(AGAIN[0]);
+    expect(p.tick(1)).toContain(AGAIN[0]);
+  });
+
+  test('of which none could be sent waits for its time: what is bad may be mended', () => {
+    const p = begun();
+    filled(p, 2);
+    expect(agreed(p, 2, 1, 0)).toEqual([]);
+    expect(filled(p, 2)).toEqual([]);
+    expect(p.tick(5 * REPEAT_MS)).toContain(AGAIN[0]);
+  });
+
+  test('is another for what sends them each time that it is asked for or answered', () => {
+    const p = begun();
+    const entry = (): unknown => p.core.state.leader?.peers.get(C)?.comparison?.open.get(2);
+    const first = entry();
+    agreed(p, 2, 80, 3);
+    filled(p, 2);
+    expect(entry()).toBe(first);
+    compared(p, 2);
+    const second = entry();
+    expect(second).not.toBe(first);
+    expect(second).toMatchObject({ pieces: 0, filled: 0, repeats: 0 });
+    p.tick(5 * REPEAT_MS);
+    expect(entry()).not.toBe(second);
+    expect(entry()).toMatchObject({ pieces: 0, filled: 0, repeats: 1 });
+  });
+});
+
 describe('what is lost on the way', () => {
   test('a list is asked for again', () => {
     const p = fills([]);
@@ -203,8 +299,8 @@ describe('what is lost on the way', () => {
     expect(compared(p, 2, { attempt: 49 })).toEqual([]);
     expect(compared(p, 2, { epoch: 2 })).toEqual([]);
     expect(compared(p, 7)).toEqual([]);
-    expect(p.do({ kind: 'extent-compared', to: B, extent: 2, differing: 0 })).toEqual([]);
-    expect(new Alone(A).do({ kind: 'extent-compared', to: C, extent: 2, differing: 0 })).toEqual([]);
+    expect(p.do({ kind: 'extent-compared', to: B, extent: 2, differing: 0, pieces: 0 })).toEqual([]);
+    expect(new Alone(A).do({ kind: 'extent-compared', to: C, extent: 2, differing: 0, pieces: 0 })).toEqual([]);
     expect(p.core.state.leader?.peers.get(C)?.comparison?.open.has(2)).toBe(true);
   });
 });

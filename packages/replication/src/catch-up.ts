@@ -44,8 +44,13 @@ export function stepComparison(c: Copy, leader: Leader, peer: Peer): void {
 }
 
 function ask(c: Copy, leader: Leader, peer: Peer, x: Comparison, extent: number): void {
-  x.open.set(extent, { atMs: c.nowMs, repeats: x.open.get(extent)?.repeats ?? 0 });
+  begin(c, x, extent);
   c.fx.send(peer.serverId, { kind: 'compare', epoch: leader.epoch, extent });
+}
+
+/** The driver drops what it has still to send for an answer before. Late acknowledgements of what it did send lead to an early comparison at worst. */
+function begin(c: Copy, x: Comparison, extent: number): void {
+  x.open.set(extent, { atMs: c.nowMs, repeats: x.open.get(extent)?.repeats ?? 0, pieces: 0, filled: 0 });
 }
 
 /** The next extent that either of the two holds. */
@@ -91,23 +96,26 @@ export function onCompared(c: Copy, from: ServerId, message: Of<'compared'>): vo
   const found = underWay(c, from, message.epoch);
   const under = found?.x.open.get(message.extent);
   if (!found || !under || found.peer.attempt !== message.attempt) return;
-  under.atMs = c.nowMs;
+  begin(c, found.x, message.extent);
   found.x.fillSeq = Math.max(found.x.fillSeq, message.seq);
   // One bad block that nobody can mend must not keep all the others from having a second copy.
   const mends = under.repeats < REPAIR_TRIES_MAX && found.leader.required.some((peer) => peer !== found.peer && peer.phase === 'following');
   c.fx.compareExtent(from, message.epoch, message.extent, message.seq, message.blocks, !mends);
 }
 
-/** How many blocks differed; those have been sent, and the extent is compared again once they are in place. */
-export function onExtentCompared(c: Copy, to: ServerId, extent: number, differing: number): void {
+/** How many blocks differed; those have been sent, in so many pieces, and the extent is compared again once they are in place. */
+export function onExtentCompared(c: Copy, to: ServerId, extent: number, differing: number, pieces: number): void {
   const peer = c.leader?.peers.get(to);
   const x = peer?.comparison;
-  if (!c.leader || !peer || !x?.open.has(extent)) return;
+  const under = x?.open.get(extent);
+  if (!c.leader || !peer || !x || !under) return;
   peer.lastHeardMs = c.nowMs;
   if (differing > 0) {
     x.filledExtents++;
     x.filledBlocks += differing;
-    return;
+    under.atMs = c.nowMs;
+    under.pieces = pieces;
+    return compareFilled(c, c.leader, peer, x, extent);
   }
   x.open.delete(extent);
   x.comparedExtents++;
@@ -116,7 +124,20 @@ export function onExtentCompared(c: Copy, to: ServerId, extent: number, differin
 
 export function onFilled(c: Copy, from: ServerId, message: Of<'filled'>): void {
   const found = underWay(c, from, message.epoch);
-  if (found?.x.open.has(message.extent)) ask(c, found.leader, found.peer, found.x, message.extent);
+  const under = found?.x.open.get(message.extent);
+  if (!found || !under) return;
+  under.atMs = c.nowMs;
+  under.filled += 1;
+  compareFilled(c, found.leader, found.peer, found.x, message.extent);
+}
+
+/**
+ * Only when all pieces were sent: the order to compare goes behind them, whatever was counted. An extent of which nothing could be sent, because all that
+ * differs is bad here, waits for its time: it may be mended meanwhile.
+ */
+function compareFilled(c: Copy, leader: Leader, peer: Peer, x: Comparison, extent: number): void {
+  const under = x.open.get(extent);
+  if (under && under.pieces > 0 && under.filled >= under.pieces) ask(c, leader, peer, x, extent);
 }
 
 export function onCompleted(c: Copy, from: ServerId, message: Of<'completed'>): void {

@@ -74,7 +74,7 @@ function dispatch(c: Copy, input: CopyInput): void {
       else follower.onStoreFailed(c, input.fault);
       return;
     case 'history-sent': return onHistorySent(c, input.to, input.throughSeq);
-    case 'extent-compared': return onExtentCompared(c, input.to, input.extent, input.differing);
+    case 'extent-compared': return onExtentCompared(c, input.to, input.extent, input.differing, input.pieces);
     case 'read-corrupt': return onReadCorrupt(c, input.read, input.extent);
     case 'corrupt-found': return follower.onCorruptFound(c, input.extent);
     case 'append-corrupt':

@@ -73,7 +73,8 @@ export interface Effects {
   /** Verifies an extent's blocks and sends `compared`. */
   sendCompared(to: ServerId, epoch: number, attempt: number, extent: number): void;
   /**
-   * Reads what the learner lacks of an extent and sends `fill`; compares its blocks with ours, ignoring blocks that ours changed after `learnerSeq`. Delivers `extent-compared`.
+   * Compares the learner's blocks of an extent with ours, ignoring blocks that ours changed after `learnerSeq`; reads what it lacks and sends it in pieces, each a
+   * `fill`. Delivers `extent-compared` when the last was sent; nothing more is sent or delivered once the extent's entry in `open` is another.
    * `spreadLost`: blocks that are bad here are sent as lost; otherwise a mirror is asked for them first.
    */
   compareExtent(to: ServerId, epoch: number, extent: number, learnerSeq: number, blocks: Uint8Array, spreadLost: boolean): void;

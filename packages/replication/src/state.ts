@@ -26,7 +26,8 @@ export type CopyInput =
   | { readonly kind: 'saved'; readonly token: number }
   | { readonly kind: 'store-failed'; readonly fault: CopyFault }
   | { readonly kind: 'history-sent'; readonly to: ServerId; readonly throughSeq: number }
-  | { readonly kind: 'extent-compared'; readonly to: ServerId; readonly extent: number; readonly differing: number }
+  /** `pieces`: fills in which the blocks that differ were sent. */
+  | { readonly kind: 'extent-compared'; readonly to: ServerId; readonly extent: number; readonly differing: number; readonly pieces: number }
   | { readonly kind: 'read-corrupt'; readonly read: GrantedRead; readonly extent: number }
   | { readonly kind: 'corrupt-found'; readonly extent: number }
   /** The last record could not be made: it writes a part of this block, and the rest of it is bad here. */
@@ -75,6 +76,18 @@ export interface Repair {
 
 export type PeerPhase = 'adopting' | 'following';
 
+/** An extent under comparison. Another object for each time it is asked for and each answer: by that the driver knows what it is still to send. */
+export interface OpenExtent {
+  /** When it was last asked for, answered, sent or acknowledged. */
+  atMs: number;
+  /** How often it was asked for without an end. */
+  repeats: number;
+  /** Fills that were sent for the answer; 0 until the last of them was. */
+  pieces: number;
+  /** Fills that are in place, perhaps of an answer before. */
+  filled: number;
+}
+
 /** Comparison of a learner's extents with ours. */
 export interface Comparison {
   /** Extents below this one have been sent for comparison. */
@@ -83,8 +96,7 @@ export interface Comparison {
   theirs: number[] | null;
   listedThrough: number;
   theirsEnd: boolean;
-  /** Extents under comparison: when they were last asked for, and how often without an end. */
-  readonly open: Map<number, { atMs: number; repeats: number }>;
+  readonly open: Map<number, OpenExtent>;
   /** The learner's position at the latest fill: it may call itself whole only once that much is committed. */
   fillSeq: number;
   comparedExtents: number;
@@ -245,6 +257,7 @@ export interface Counts {
   comparisons: number;
   /** Copies that were made from nothing, and are whole. */
   rebuilds: number;
+  /** Fills that this copy took; an extent comes in several. */
   filledExtents: number;
   deduplicatedRetries: number;
   refusedSessions: number;

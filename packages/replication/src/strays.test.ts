@@ -60,7 +60,7 @@ describe('messages that come late, twice, or from the wrong copy', () => {
     group.a.from(B, { kind: 'progress', epoch, attempt: 12345, seq: 10 ** 6, durableSeq: 10 ** 6, chain: 0 });
     group.a.from(B, { kind: 'gap', epoch, attempt: 12345, seq: 0 });
     group.a.from(B, { kind: 'fenced', epoch });
-    group.a.receive({ kind: 'extent-compared', to: B, extent: 0, differing: 0 });
+    group.a.receive({ kind: 'extent-compared', to: B, extent: 0, differing: 0, pieces: 0 });
     group.a.receive({ kind: 'history-sent', to: B, throughSeq: 10 ** 6 });
     group.a.receive({ kind: 'peer-silent', peer: C });
     group.a.receive({ kind: 'peer-up', peer: C });

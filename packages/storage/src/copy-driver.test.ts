@@ -1,13 +1,14 @@
 import { Frame, FrameKind, Op, Status, type Configuration, type CopyMessage, type SessionReply } from '@ashlar/protocol';
 import { BeaconTable } from '@ashlar/replication';
-import { EXTENT_ENTRIES_BYTES, type CopyStore, type StoreDone } from '@ashlar/store';
-import { BLOCK_BYTES, Prng, serverId, volumeId } from '@ashlar/words';
+import { BlockState, EXTENT_ENTRIES_BYTES, blockEntry, setBlockEntry, type CopyStore, type FillRead, type StoreDone } from '@ashlar/store';
+import { BLOCK_BYTES, EXTENT_BLOCKS, Prng, serverId, volumeId } from '@ashlar/words';
 import { describe, expect, test } from 'vitest';
 import { CopyDriver, type CopyPort } from './copy-driver.ts';
 
 const VOLUME = volumeId('vol-0123456789abcdef0');
 const A = serverId('server-a');
 const B = serverId('server-b');
+const C = serverId('server-c');
 const CONFIGURATION: Configuration = {
   volumeId: VOLUME, lineage: 1, epoch: 1, members: [{ serverId: A, incarnation: 1 }, { serverId: B, incarnation: 1 }], learners: [], attachNumber: 1,
   sizeBytes: 2 ** 30, minCopies: 2, copiesWanted: 2, durability: 'normal',
@@ -46,7 +47,19 @@ class Stub {
   saveState(_state: unknown, done: StoreDone): void { done(null); }
   commit(seq: number): void { this.committedSeq = seq; }
   listExtents(): unknown { return { extents: [], end: true }; }
-  extentBlocks(): Uint8Array { return new Uint8Array(EXTENT_ENTRIES_BYTES); }
+  /** Of every extent. */
+  readonly blocks = new Uint8Array(EXTENT_ENTRIES_BYTES);
+  readonly bytesBad = new Set<number>();
+  readonly backed = false;
+  holds(blocks: readonly number[], seq: number): void {
+    for (const i of blocks) setBlockEntry(this.blocks, i, BlockState.written, seq, 9);
+  }
+  extentBlocks(): Uint8Array { return this.blocks.slice(); }
+  readFill(extent: number, blocks: readonly number[]): FillRead {
+    const frame = Frame.create(FrameKind.fill, blocks.length, 0);
+    blocks.forEach((i, n) => { frame.setOperation(n, blockEntry(this.blocks, i).seq, this.bytesBad.has(i) ? Op.lost : Op.zero, 0, (extent * EXTENT_BLOCKS + i) * BLOCK_BYTES, BLOCK_BYTES, 0, 0); });
+    return { frame, corrupt: blocks.filter((i) => this.bytesBad.has(i)).map((i) => extent * EXTENT_BLOCKS + i) };
+  }
   /** One record at a time. */
   history(afterSeq: number): Frame[] {
     const frame = Frame.create(FrameKind.log, 1, 0);
@@ -60,7 +73,7 @@ class Stub {
   }
 }
 
-function serving(): { store: Stub; driver: CopyDriver; answers: SessionReply[]; sent: CopyMessage[]; timers: number[]; acknowledge: () => void; rest: () => void; request: (session: number, frame: number, ...ops: Op[]) => void } {
+function serving(configuration = CONFIGURATION): { store: Stub; driver: CopyDriver; answers: SessionReply[]; sent: CopyMessage[]; timers: number[]; acknowledge: () => void; rest: () => void; request: (session: number, frame: number, ...ops: Op[]) => void } {
   const store = new Stub();
   let nowMs = 1000;
   const sent: CopyMessage[] = [];
@@ -71,7 +84,7 @@ function serving(): { store: Stub; driver: CopyDriver; answers: SessionReply[]; 
   };
   const driver = new CopyDriver(VOLUME, A, store as unknown as CopyStore, new BeaconTable(1), new Prng(1), port);
   driver.receive({ kind: 'started' });
-  driver.receive({ kind: 'manager', command: { kind: 'configure', configuration: CONFIGURATION, predecessorEnded: false, founding: true } });
+  driver.receive({ kind: 'manager', command: { kind: 'configure', configuration, predecessorEnded: false, founding: true } });
   const from = (message: CopyMessage): void => driver.receive({ kind: 'peer', from: B, message });
   from({ kind: 'adopted', epoch: 1, attempt: 5, instance: 2, incarnation: 1, lineage: 1, lastSeq: 0, durableSeq: 0, epochStarts: [], complete: true });
   const acknowledge = (): void => from({ kind: 'progress', epoch: 1, attempt: 5, seq: store.lastSeq, durableSeq: store.lastSeq, chain: 7 });
@@ -236,5 +249,111 @@ describe('a copy that catches up', () => {
     driver.work(false);
     expect(driver.state.leader?.peers.get(B)?.comparison?.open.has(4)).toBe(false);
     expect(sent.at(-1)?.kind).toBe('complete');
+  });
+});
+
+describe('an extent that differs', () => {
+  const LEARNER_SEQ = 5;
+  const ALL = Array.from({ length: EXTENT_BLOCKS }, (_, i) => i);
+  const NOTHING = new Uint8Array(EXTENT_ENTRIES_BYTES);
+
+  /** A primary of two, whose mirror, or a third copy beside it, holds nothing, is to learn it all and was asked for extent 4. */
+  function learning(held: readonly number[], learner = B): ReturnType<typeof serving> & { from: (message: CopyMessage) => void; answers4: (theirs?: Uint8Array) => void; step: () => string[] } {
+    const all = serving({ ...CONFIGURATION, learners: learner === C ? [C] : [] });
+    const { store, driver, sent, rest } = all;
+    store.lastSeq = LEARNER_SEQ;
+    store.holds(held, LEARNER_SEQ);
+    const from = (message: CopyMessage): void => driver.receive({ kind: 'peer', from: learner, message });
+    from({ kind: 'adopted', epoch: 1, attempt: 6, instance: 2, incarnation: 1, lineage: 1, lastSeq: 0, durableSeq: 0, epochStarts: [], complete: false });
+    from({ kind: 'progress', epoch: 1, attempt: 6, seq: LEARNER_SEQ, durableSeq: LEARNER_SEQ, chain: 7 });
+    from({ kind: 'extents', epoch: 1, from: 0, extents: [4], end: true });
+    const answers4 = (theirs: Uint8Array = NOTHING): void => from({ kind: 'compared', epoch: 1, attempt: 6, extent: 4, seq: LEARNER_SEQ, blocks: theirs });
+    const step = (): string[] => {
+      const before = sent.length;
+      rest();
+      driver.work(false);
+      return sent.slice(before).map((message) => (message.kind === 'fill' ? `fill ${blocksOf(message.frame)}` : message.kind));
+    };
+    return { ...all, from, answers4, step };
+  }
+  /** First to last, and how many; those that are lost, by name. */
+  function blocksOf(frame: Frame): string {
+    const blocks = Array.from({ length: frame.count }, (_, i) => (frame.offsetBytes(i) / BLOCK_BYTES) % EXTENT_BLOCKS);
+    const lost = blocks.filter((_, i) => frame.op(i) === Op.lost);
+    return `${blocks[0]}-${blocks.at(-1)}: ${blocks.length}${lost.length > 0 ? `, lost ${lost.join(' ')}` : ''}`;
+  }
+  const open = (driver: CopyDriver): unknown => driver.state.leader?.peers.get(B)?.comparison?.open.get(4);
+
+  test('is sent in pieces of 32 blocks, one in a step of work, and compared again when all are in place', () => {
+    const { driver, from, answers4, step } = learning(ALL);
+    answers4();
+    expect(step()).toEqual([]);
+    for (let first = 0; first < EXTENT_BLOCKS; first += 32) {
+      expect(open(driver)).toMatchObject({ pieces: 0 });
+      expect(step()).toEqual([`fill ${first}-${first + 31}: 32`]);
+      if (first < 64) from({ kind: 'filled', epoch: 1, extent: 4 });
+    }
+    expect(open(driver)).toMatchObject({ pieces: 8, filled: 2 });
+    expect(step()).toEqual([]);
+  });
+
+  test('is not parted within a tile, and what lies apart comes together', () => {
+    const { answers4, step } = learning([...ALL.slice(3, 16), ...ALL.slice(16, 26), ...ALL.slice(38, 48), ...ALL.slice(48, 72), 100, 255]);
+    answers4();
+    step();
+    expect([step(), step(), step()]).toEqual([['fill 3-25: 23'], ['fill 38-63: 26'], ['fill 64-255: 10']]);
+    expect(step()).toEqual([]);
+  });
+
+  test('what changes meanwhile is left to the records, and does not differ when it is all', () => {
+    const { store, driver, sent, answers4, step } = learning(ALL.slice(0, 64));
+    answers4();
+    step();
+    store.holds(ALL.slice(8, 40), LEARNER_SEQ + 1);
+    expect([step(), step()]).toEqual([['fill 0-7: 8'], ['fill 40-63: 24']]);
+    expect(open(driver)).toMatchObject({ pieces: 2 });
+    const other = learning([1, 2]);
+    other.answers4();
+    other.step();
+    other.store.holds([1, 2], LEARNER_SEQ + 1);
+    expect(other.step()).toEqual(['complete']);
+    expect(open(other.driver)).toBeUndefined();
+    expect(sent.at(-1)?.kind).toBe('fill');
+  });
+
+  test('what is left of it is not sent when it was asked for again, answered again, or the learner began anew', () => {
+    const { driver, from, answers4, step } = learning(ALL.slice(0, 96));
+    answers4();
+    step();
+    expect(step()).toEqual(['fill 0-31: 32']);
+    answers4();
+    // The comparison of the newer answer, then all its pieces; none of the older one's.
+    expect(step()).toEqual([]);
+    expect([step(), step()]).toEqual([['fill 0-31: 32'], ['fill 32-63: 32']]);
+    const before = open(driver);
+    from({ kind: 'adopted', epoch: 1, attempt: 7, instance: 2, incarnation: 1, lineage: 1, lastSeq: 0, durableSeq: 0, epochStarts: [], complete: false });
+    expect(open(driver)).not.toBe(before);
+    expect(step()).toEqual([]);
+  });
+
+  test('of what nobody has good bytes, it is sent that it is lost; what is known there to be so does not differ', () => {
+    const { store, driver, answers4, step } = learning(ALL.slice(0, 64));
+    const theirs = NOTHING.slice();
+    for (const i of [2, 3, ...ALL.slice(32, 64)]) setBlockEntry(theirs, i, BlockState.corrupt, 0, 0);
+    for (const i of [1, 2, ...ALL.slice(32, 64)]) store.bytesBad.add(i);
+    answers4(theirs);
+    step();
+    expect([step(), step()]).toEqual([['fill 0-31: 31, lost 1'], []]);
+    expect(open(driver)).toMatchObject({ pieces: 1 });
+  });
+
+  test('what a mirror may mend is not sent, and the mirror is asked for it once', () => {
+    const { store, driver, answers4, step } = learning(ALL.slice(0, 96), C);
+    for (const i of [5, ...ALL.slice(32, 64), 65]) store.bytesBad.add(i);
+    answers4();
+    step();
+    expect([step(), step(), step()]).toEqual([['fill 0-31: 31'], [], ['fill 64-95: 31', 'repair']]);
+    expect(driver.state.leader?.peers.get(C)?.comparison?.open.get(4)).toMatchObject({ pieces: 2 });
+    expect(driver.state.leader?.peers.get(C)?.comparison).toMatchObject({ filledBlocks: 96 });
   });
 });

@@ -216,7 +216,7 @@ export class FakeCopy implements Effects {
   compareExtent(to: ServerId, epoch: number, extent: number, _learnerSeq: number, blocks: Uint8Array): void {
     const differing = this.log.extents.has(extent) && blocks[0] !== 1 ? 1 : 0;
     if (differing > 0) this.sendFill(to, epoch, extent);
-    this.later({ kind: 'extent-compared', to, extent, differing });
+    this.later({ kind: 'extent-compared', to, extent, differing, pieces: differing });
   }
 
   reply(key: number, epoch: number, frame: Frame, indexes: readonly number[], status: number): void {

@@ -1,10 +1,14 @@
 import { spawn, type ChildProcess } from 'node:child_process';
+import { setTimeout as delay } from 'node:timers/promises';
 
 /** The flags with which `test/e2e/nbd-interop.test.ts` shows fio to notice one dropped overwrite in 50. */
 const ARGS = ['--name=verify', '--ioengine=nbd', '--rw=randwrite', '--bs=4k', '--iodepth=32', '--norandommap', '--randrepeat=0',
   '--verify=crc32c', '--do_verify=1', '--verify_backlog=64', '--verify_fatal=1', '--verify_state_save=0'];
 /** Bytes written in one round to each byte of the region: only many overwrites of one block size let fio see a stale block. */
 const OVERWRITES = 6;
+/** Connections may be refused for so long: the time after which a volume's own requests fail. */
+const REFUSED_MS_MAX = 60_000;
+const REFUSED_REST_MS = 200;
 
 export interface FioOptions {
   readonly regionBytes: number;
@@ -53,6 +57,7 @@ export class FioVerifier {
   async #loop(): Promise<void> {
     const { regionBytes, rate } = this.#options;
     const args = [...ARGS, `--size=${regionBytes}`, `--io_size=${OVERWRITES * regionBytes}`, ...(rate === 0 ? [] : [`--rate_iops=${rate}`]), `--uri=${this.#uri}`];
+    let refusedSinceMs = Infinity;
     do {
       const child = spawn('fio', args, { stdio: ['ignore', 'pipe', 'pipe'] });
       this.#child = child;
@@ -64,6 +69,15 @@ export class FioVerifier {
         child.once('error', (error) => { take(error.message); resolve(127); });
         child.once('close', resolve);
       });
+      // What makes fio reconnect opens the volume anew for each connection, and tries that only once: the host may just be starting.
+      if (code !== 0 && output.includes('nbd_connect_uri')) {
+        refusedSinceMs = Math.min(refusedSinceMs, performance.now());
+        if (performance.now() - refusedSinceMs < REFUSED_MS_MAX) {
+          await delay(REFUSED_REST_MS);
+          continue;
+        }
+      }
+      refusedSinceMs = Infinity;
       if (code === 0) this.#rounds++;
       else this.#failure ??= `fio ended with ${code ?? 'a signal'}: ${output.trim()}`;
     } while (!this.#stopping && this.#failure === null);

@@ -170,3 +170,45 @@ it.each([1, 99])('refuses a copy of format %i, and leaves it as it is', (version
   expect(createCopy(other, options)).toMatchObject({ failed: 'already-exists' });
   expect(other.fingerprint()).toBe(before);
 });
+
+it('takes no record of an earlier life for its own, though it lies where the next one would, in the same file', () => {
+  const disk = new MemoryDisk();
+  let store = must(createCopy(disk, options));
+  const put = (block: number, value: number): void => { expect(store.append(logFrame(store, [{ op: Op.write, offset: block * B, length: B, value }]))).toBe('ok'); };
+  const reopen = (bootId: string): void => { store = must(openCopy(disk, { ...options, bootId })); };
+  const settle = (): void => {
+    store.sync(() => undefined);
+    disk.deliver();
+    store.commit(store.lastSeq);
+    while (store.destageStep(64, true) !== 'idle') disk.deliver();
+  };
+  // The journal reaches its bound: from now on files are used again.
+  for (let k = 0; k < 12; k++) {
+    for (let i = 0; i < 5; i++) put(i, k + 1);
+    settle();
+  }
+  // The header of the next segment is lost with the power, its records are not.
+  let lost = '';
+  disk.faults = (operation) => {
+    if (operation.kind !== 'write' || !operation.file.startsWith('journal-') || operation.position !== 0) return null;
+    lost = operation.file;
+    return 'lost';
+  };
+  put(7, 50);
+  expect(store.applyFill(fillFrame(store, [{ block: 9, version: store.lastSeq, value: 51 }], store.lastSeq), true)).toBe('ok');
+  disk.processCrash();
+  disk.faults = null;
+  reopen('boot-2');
+  let used = '';
+  disk.faults = (operation) => {
+    if (operation.kind === 'write' && operation.file.startsWith('journal-') && operation.position === 0) used = operation.file;
+    return null;
+  };
+  put(7, 60);
+  disk.processCrash();
+  disk.faults = null;
+  reopen('boot-2');
+  const into = new Uint8Array(B);
+  expect(store.read(9 * B, B, into, 0)).toBe('ok');
+  expect([used, into.every((byte) => byte === 0)]).toEqual([lost, true]);
+});

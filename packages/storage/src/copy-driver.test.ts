@@ -73,14 +73,15 @@ class Stub {
   }
 }
 
-function serving(configuration = CONFIGURATION): { store: Stub; driver: CopyDriver; answers: SessionReply[]; sent: CopyMessage[]; timers: number[]; acknowledge: () => void; rest: () => void; request: (session: number, frame: number, ...ops: Op[]) => void } {
+function serving(configuration = CONFIGURATION): { store: Stub; driver: CopyDriver; answers: SessionReply[]; sent: CopyMessage[]; timers: number[]; acknowledge: () => void; rest: () => void; wanted: () => number; request: (session: number, frame: number, ...ops: Op[]) => void } {
   const store = new Stub();
   let nowMs = 1000;
+  let wants = 0;
   const sent: CopyMessage[] = [];
   const answers: SessionReply[] = [];
   const timers: number[] = [];
   const port: CopyPort = {
-    nowMs: () => (nowMs += 1), send: (_to, message) => sent.push(message), answer: (_key, reply) => answers.push(reply), tell: () => {}, setTimer: (_name, atMs) => timers.push(atMs), wantWork: () => {}, traffic: () => sent.length, event: () => {},
+    nowMs: () => (nowMs += 1), send: (_to, message) => sent.push(message), answer: (_key, reply) => answers.push(reply), tell: () => {}, setTimer: (_name, atMs) => timers.push(atMs), wantWork: () => { wants += 1; }, traffic: () => sent.length, event: () => {},
   };
   const driver = new CopyDriver(VOLUME, A, store as unknown as CopyStore, new BeaconTable(1), new Prng(1), port);
   driver.receive({ kind: 'started' });
@@ -101,7 +102,7 @@ function serving(configuration = CONFIGURATION): { store: Stub; driver: CopyDriv
     driver.receive({ kind: 'session', key: session, message: { kind: 'requests', sessionId: session, frame } });
   };
   const rest = (): void => { nowMs = Math.max(nowMs, driver.errandDueMs); };
-  return { store, driver, answers, sent, timers, acknowledge, rest, request };
+  return { store, driver, answers, sent, timers, acknowledge, rest, wanted: () => wants, request };
 }
 
 function open(driver: CopyDriver, session: number): void {
@@ -231,6 +232,19 @@ describe('a copy that catches up', () => {
     expect(driver.state.leader?.peers.get(B)).toMatchObject({ sentSeq: 3, historyBusy: false });
   });
 
+  test('waits less for requests while there is no second copy in sync', () => {
+    const restAfterHistory = (configuration: Configuration): number => {
+      const { store, driver } = serving(configuration);
+      store.lastSeq = 3;
+      driver.receive({ kind: 'peer', from: B, message: adopted(6, true, 0) });
+      driver.work(false);
+      // The clock of the test moves on by 1 ms with each look at it.
+      return driver.errandDueMs;
+    };
+    const alone = { ...CONFIGURATION, members: CONFIGURATION.members.filter(({ serverId }) => serverId === A), learners: [B] };
+    expect(restAfterHistory(CONFIGURATION) - restAfterHistory(alone)).toBeGreaterThan(0);
+  });
+
   test('an extent that it held before it began anew is not compared any more', () => {
     const { driver, sent, rest } = serving();
     const from = (message: CopyMessage): void => driver.receive({ kind: 'peer', from: B, message });
@@ -258,8 +272,8 @@ describe('an extent that differs', () => {
   const NOTHING = new Uint8Array(EXTENT_ENTRIES_BYTES);
 
   /** A primary of two, whose mirror, or a third copy beside it, holds nothing, is to learn it all and was asked for extent 4. */
-  function learning(held: readonly number[], learner = B): ReturnType<typeof serving> & { from: (message: CopyMessage) => void; answers4: (theirs?: Uint8Array) => void; step: () => string[] } {
-    const all = serving({ ...CONFIGURATION, learners: learner === C ? [C] : [] });
+  function learning(held: readonly number[], learner = B, members = [A, B]): ReturnType<typeof serving> & { from: (message: CopyMessage) => void; answers4: (theirs?: Uint8Array) => void; step: () => string[] } {
+    const all = serving({ ...CONFIGURATION, members: CONFIGURATION.members.filter(({ serverId }) => members.includes(serverId)), learners: learner === C ? [C] : [] });
     const { store, driver, sent, rest } = all;
     store.lastSeq = LEARNER_SEQ;
     store.holds(held, LEARNER_SEQ);
@@ -291,18 +305,46 @@ describe('an extent that differs', () => {
     for (let first = 0; first < EXTENT_BLOCKS; first += 32) {
       expect(open(driver)).toMatchObject({ pieces: 0 });
       expect(step()).toEqual([`fill ${first}-${first + 31}: 32`]);
-      if (first < 64) from({ kind: 'filled', epoch: 1, extent: 4 });
+      if (first < 192) from({ kind: 'filled', epoch: 1, extent: 4 });
     }
-    expect(open(driver)).toMatchObject({ pieces: 8, filled: 2 });
+    expect(open(driver)).toMatchObject({ pieces: 8, filled: 6 });
     expect(step()).toEqual([]);
   });
 
-  test('is not parted within a tile, and what lies apart comes together', () => {
-    const { answers4, step } = learning([...ALL.slice(3, 16), ...ALL.slice(16, 26), ...ALL.slice(38, 48), ...ALL.slice(48, 72), 100, 255]);
+  test('has two pieces on their way at most, and more when there is no other copy in sync', () => {
+    const { driver, from, answers4, step, wanted } = learning(ALL);
     answers4();
     step();
-    expect([step(), step(), step()]).toEqual([['fill 3-25: 23'], ['fill 38-63: 26'], ['fill 64-255: 10']]);
-    expect(step()).toEqual([]);
+    expect([step(), step(), step()]).toEqual([['fill 0-31: 32'], ['fill 32-63: 32'], []]);
+    // There is nothing to come back for until one is in place.
+    expect(driver.work(false)).toBe('idle');
+    const before = wanted();
+    from({ kind: 'filled', epoch: 1, extent: 4 });
+    expect(wanted()).toBeGreaterThan(before);
+    expect([step(), step()]).toEqual([['fill 64-95: 32'], []]);
+    const alone = learning(ALL, C, [A]);
+    alone.answers4();
+    alone.step();
+    for (let first = 0; first < EXTENT_BLOCKS; first += 32) expect(alone.step()).toEqual([`fill ${first}-${first + 31}: 32`]);
+  });
+
+  test('that was asked for again has room for its pieces, whatever became of those of the answer before', () => {
+    const { answers4, step } = learning(ALL);
+    answers4();
+    step();
+    expect([step(), step(), step()]).toEqual([['fill 0-31: 32'], ['fill 32-63: 32'], []]);
+    answers4();
+    step();
+    expect([step(), step(), step()]).toEqual([['fill 0-31: 32'], ['fill 32-63: 32'], []]);
+  });
+
+  test('is not parted within a tile, and what lies apart comes together', () => {
+    const { from, answers4, step } = learning([...ALL.slice(3, 16), ...ALL.slice(16, 26), ...ALL.slice(38, 48), ...ALL.slice(48, 72), 100, 255]);
+    answers4();
+    step();
+    expect([step(), step()]).toEqual([['fill 3-25: 23'], ['fill 38-63: 26']]);
+    from({ kind: 'filled', epoch: 1, extent: 4 });
+    expect([step(), step()]).toEqual([['fill 64-255: 10'], []]);
   });
 
   test('what changes meanwhile is left to the records, and does not differ when it is all', () => {

@@ -32,6 +32,11 @@ const DESTAGE_BLOCKS = 128;
  * requests waited 2 ms behind it here and 4 ms there. Two of the store's tiles, each of which is written once if it comes whole.
  */
 const PIECE_BLOCKS = 32;
+/**
+ * Pieces on their way to a copy that is filled: whatever is asked of its server waits behind them, each for the third of a millisecond or more that it takes to write.
+ */
+const FILLS_MAX = 2;
+const FILLS_MAX_AT_RISK = 16;
 const TILE_BLOCKS = TILE_BYTES / BLOCK_BYTES;
 /** Inputs that may wait while the journal is full. The windows of all sessions and peers together stay far below it. */
 const HELD_MAX = 65_536;
@@ -52,6 +57,8 @@ export class CopyDriver implements Effects {
   /** Bytes that were read with records in them that are not committed yet. */
   #uncommitted: { readonly untilSeq: number; readonly key: number; readonly reply: Frame }[] = [];
   readonly #errands: Errands;
+  /** Answers of learners for which fills were sent. */
+  #filling: Answer[] = [];
   #running = false;
   /** Set by an effect that failed: the later ones of the same turn must not happen. */
   #failed = false;
@@ -82,6 +89,8 @@ export class CopyDriver implements Effects {
     }
     this.#inbox.push(input);
     this.#run();
+    // There is room for more.
+    if (input.kind === 'peer' && input.message.kind === 'filled') this.#port.wantWork();
   }
 
   /** Something that the store waited for has happened. */
@@ -99,7 +108,7 @@ export class CopyDriver implements Effects {
     if (this.#closed) return 'idle';
     const outcome = this.store.fault ? 'idle' : this.store.destageStep(DESTAGE_BLOCKS, idle || this.#held.length > 0);
     this.#releaseHeld();
-    this.#errands.step();
+    this.#errands.step(this.#atRisk);
     if (this.#errands.any) return outcome === 'more' ? 'more' : 'errands';
     if (outcome === 'idle' && this.#scrubbing) return this.#scrubStep();
     return outcome;
@@ -181,12 +190,12 @@ export class CopyDriver implements Effects {
     }
   }
 
-  #errand(to: ServerId, history: boolean, wanted: () => boolean, run: () => void): void {
+  #errand(to: ServerId, history: boolean, wanted: () => boolean, run: () => void, ready: () => boolean = () => true): void {
     const begin = (): void => {
       this.#failed = false;
       run();
     };
-    this.#errands.add({ to, history, wanted: () => !this.#closed && wanted(), run: begin });
+    this.#errands.add({ to, history, wanted: () => !this.#closed && wanted(), ready, run: begin });
     if (!this.#errands.running) this.#port.wantWork();
   }
 
@@ -317,15 +326,18 @@ export class CopyDriver implements Effects {
 
   compareExtent(to: ServerId, epoch: number, extent: number, learnerSeq: number, theirs: Uint8Array, spreadLost: boolean): void {
     if (this.#failed) return;
-    const answer: Answer = { to, epoch, extent, learnerSeq, theirs, spreadLost, differing: 0, pieces: 0, bad: [] };
+    const open = this.#openExtent(to, extent);
+    if (open === null) return;
+    const answer: Answer = { to, epoch, extent, open, learnerSeq, theirs, spreadLost, differing: 0, pieces: 0, bad: [] };
     this.#errandFor(answer, () => this.#compareExtent(answer));
   }
 
-  /** A learner that was asked again, or has begun anew, may hold less than what is compared here. */
-  #errandFor({ to, extent }: Answer, run: () => void): void {
-    const open = this.#openExtent(to, extent);
-    this.#errand(to, false, () => open !== null && this.#openExtent(to, extent) === open, run);
+  #errandFor(answer: Answer, run: () => void, ready?: () => boolean): void {
+    this.#errand(answer.to, false, () => this.#underWay(answer), run, ready);
   }
+
+  /** A learner that was asked again, or has begun anew, may hold less than what is compared here. */
+  #underWay({ to, extent, open }: Answer): boolean { return this.#openExtent(to, extent) === open; }
 
   #openExtent(to: ServerId, extent: number): OpenExtent | null { return this.state.leader?.peers.get(to)?.comparison?.open.get(extent) ?? null; }
 
@@ -333,13 +345,26 @@ export class CopyDriver implements Effects {
     const { extent, theirs, learnerSeq } = answer;
     const pieces = piecesOf(blocksToFill(this.store.extentBlocks(extent, false), theirs, learnerSeq, this.store.backed));
     if (pieces.length === 0) return this.#compared(answer);
-    pieces.forEach((blocks, k) => {
-      this.#errandFor(answer, () => {
-        answer.differing += this.#sendPiece(answer, blocks);
-        if (k === pieces.length - 1) this.#compared(answer);
-      });
-    });
+    this.#filling.push(answer);
+    this.#sendPieces(answer, pieces);
   }
+
+  #sendPieces(answer: Answer, [blocks = [], ...more]: readonly (readonly number[])[]): void {
+    this.#errandFor(answer, () => {
+      answer.differing += this.#sendPiece(answer, blocks);
+      if (more.length === 0) this.#compared(answer);
+      else this.#sendPieces(answer, more);
+    }, () => this.#roomFor(answer.to));
+  }
+
+  /** What a server is asked for meanwhile waits behind all the fills that are on their way to it. */
+  #roomFor(to: ServerId): boolean {
+    this.#filling = this.#filling.filter((answer) => this.#underWay(answer));
+    const sent = this.#filling.reduce((sum, answer) => sum + (answer.to === to ? Math.max(0, answer.pieces - answer.open.filled) : 0), 0);
+    return sent < (this.#atRisk ? FILLS_MAX_AT_RISK : FILLS_MAX);
+  }
+
+  get #atRisk(): boolean { return this.state.durable.configuration?.members.length === 1; }
 
   #compared({ to, extent, spreadLost, differing, pieces, bad }: Answer): void {
     if (bad.length > 0 && !spreadLost) this.#tellCorrupt(extent, bad);
@@ -489,6 +514,7 @@ interface Answer {
   readonly to: ServerId;
   readonly epoch: number;
   readonly extent: number;
+  readonly open: OpenExtent;
   readonly learnerSeq: number;
   readonly theirs: Uint8Array;
   readonly spreadLost: boolean;

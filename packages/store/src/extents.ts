@@ -177,7 +177,11 @@ export class ExtentStore {
   }
 
   writePages(pieces: Pieces, done: (error: DiskError | null) => void): DiskError | null {
-    return this.#writeLater(PAGES_FILE, pieces, done);
+    const file = this.#openOrCreate(PAGES_FILE);
+    if ('code' in file) return file;
+    this.#dirty.add(file);
+    file.writeLater(pieces, done);
+    return null;
   }
 
   savePresence(round: number): DiskError | null {
@@ -333,14 +337,6 @@ export class ExtentStore {
     if ('code' in file) return file;
     this.#dirty.add(file);
     return this.places.save(file, round, settled, released);
-  }
-
-  #writeLater(name: string, pieces: Pieces, done: (error: DiskError | null) => void): DiskError | null {
-    const file = this.#openOrCreate(name);
-    if ('code' in file) return file;
-    this.#dirty.add(file);
-    file.writeLater(pieces, done);
-    return null;
   }
 
   sync(done: (error: DiskError | null) => void): void {

@@ -111,6 +111,23 @@ describe('a copy that is compared', () => {
     expect(p.tick(1)).toEqual(['lease: committed 1 3', 'c < complete epoch=1 attempt=50', 'timer tick +50']);
   });
 
+  test('that is a member is asked again too, while nobody writes', () => {
+    const p = new Alone(A);
+    p.leads(configurationOf([A, B], { minCopies: 2 }));
+    p.adopted(B, { incarnation: 1, complete: false, lastSeq: 0, epochStarts: [] });
+    p.progress(B, 0);
+    p.from(B, { kind: 'extents', epoch: 1, from: 0, extents: [4], end: true });
+    expect(p.core.state.leader?.serving).toBe(true);
+    expect(p.core.state.leader?.peers.get(B)?.comparison?.open.size).toBe(1);
+    let asked = 0;
+    for (let ms = 0; ms < 6 * REPEAT_MS; ms += TICK_MS) {
+      const lines = p.tick(TICK_MS);
+      asked += lines.filter((line) => line === 'b < compare epoch=1 extent=4').length;
+      expect(lines).toContain('timer tick +50');
+    }
+    expect(asked).toBe(1);
+  });
+
   test('that is whole, for the answer that it was meant for, is let in', () => {
     const p = fills([2]);
     p.progress(C, 1);

@@ -53,6 +53,14 @@ function cameBack(c: Copy, from: ServerId, epoch: number): Follower | null {
   return followAgain(c, from, epoch);
 }
 
+/** Who is given an order that only a follower can carry out. One that does not follow says what it holds, and is told anew. */
+function following(c: Copy, from: ServerId, epoch: number): Follower | null {
+  const f = mine(c, from, epoch) ?? cameBack(c, from, epoch);
+  if (!f || c.durable.fault) return null;
+  if (!f.following && f.promised) sendAdopted(c, f);
+  return f.following ? f : null;
+}
+
 function newFollower(c: Copy, leader: ServerId, epoch: number): Follower {
   return { leader, epoch, attempt: c.prng.next32(), promised: false, following: false, syncing: false, syncAgain: false, wholeAfterSyncs: 0, unsyncedBytes: 0, committedSeq: 0 };
 }
@@ -140,9 +148,8 @@ export function onCommitted(c: Copy, from: ServerId, epoch: number, seq: number)
 
 export function onSync(c: Copy, from: ServerId, epoch: number): void {
   if (epoch < c.durable.promisedEpoch) return fenced(c, from);
-  const f = mine(c, from, epoch) ?? cameBack(c, from, epoch);
-  if (!f || c.durable.fault) return;
-  if (!f.following) return f.promised ? sendAdopted(c, f) : undefined;
+  const f = following(c, from, epoch);
+  if (!f) return;
   if (c.log.durableSeq >= c.log.lastSeq) return sendProgress(c, f);
   beginSync(c, f);
 }
@@ -197,15 +204,15 @@ export function onLeaving(c: Copy, from: ServerId, message: Of<'leaving'>): void
 }
 
 export function onListExtents(c: Copy, from: ServerId, message: Of<'list-extents'>): void {
-  const f = mine(c, from, message.epoch);
-  if (!f?.following) return;
+  const f = following(c, from, message.epoch);
+  if (!f) return;
   const { extents, end } = c.log.listExtents(message.from, EXTENT_LIST_MAX);
   c.fx.send(from, { kind: 'extents', epoch: f.epoch, from: message.from, extents, end });
 }
 
 export function onCompare(c: Copy, from: ServerId, message: Of<'compare'>): void {
-  const f = mine(c, from, message.epoch);
-  if (f?.following) c.fx.sendCompared(from, f.epoch, f.attempt, message.extent);
+  const f = following(c, from, message.epoch);
+  if (f) c.fx.sendCompared(from, f.epoch, f.attempt, message.extent);
 }
 
 export function onFill(c: Copy, from: ServerId, message: Of<'fill'>): void {
@@ -219,8 +226,8 @@ export function onFill(c: Copy, from: ServerId, message: Of<'fill'>): void {
 
 /** Every extent agreed. What was filled must be stable before the copy may call itself whole. */
 export function onComplete(c: Copy, from: ServerId, message: Of<'complete'>): void {
-  const f = mine(c, from, message.epoch);
-  if (!f?.following || message.attempt !== f.attempt) return;
+  const f = following(c, from, message.epoch);
+  if (!f || message.attempt !== f.attempt) return;
   if (c.savingWhole || f.wholeAfterSyncs > 0) return; // answered when it is stable
   if (c.durable.complete) return c.fx.send(from, { kind: 'completed', epoch: f.epoch, attempt: f.attempt });
   // One that is under way, of this role or a former one, began before the last fill, perhaps.

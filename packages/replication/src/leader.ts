@@ -219,6 +219,6 @@ export function failWrites(c: Copy, leader: Leader): void {
 /** True while something has to be looked at again; an idle healthy volume has no timer. */
 function unfinished(c: Copy, leader: Leader): boolean {
   if (!leader.serving || leader.proposal || leader.joiner || leader.flushes.length > 0 || leader.reads.length > 0 || leader.repairs.length > 0 || leader.opens.size > 0 || leader.pending.length > 0) return true;
-  for (const peer of leader.peers.values()) if (peer.phase !== 'following' || peer.ackSeq < c.log.lastSeq || peer.member === null || peer.leaving) return true;
+  for (const peer of leader.peers.values()) if (peer.phase !== 'following' || peer.ackSeq < c.log.lastSeq || peer.member === null || peer.leaving || peer.comparison !== null) return true;
   return false;
 }

@@ -115,7 +115,7 @@ describe('a copy that is adopted', () => {
     ]);
   });
 
-  test('after a restart records and orders to sync bring it back, if they are of the primary of its promise', () => {
+  test('after a restart records and orders bring it back, if they are of the primary of its promise', () => {
     const configuration = configurationOf([A, B]);
     const back = (more = {}): Alone => new Alone(B, { ...FRESH, promisedEpoch: 1, configuration, ...more });
     expect(back().from(A, record(1))).toEqual([
@@ -126,6 +126,15 @@ describe('a copy that is adopted', () => {
       'lease: promise 1 a',
       'a < adopted epoch=1 attempt=901 instance=7 incarnation=1 lineage=1 lastSeq=0 durableSeq=0 epochStarts=[] complete=true',
     ]);
+    // One that was being filled while nobody writes hears of nothing else.
+    for (const order of [{ kind: 'list-extents', epoch: 1, from: 0 }, { kind: 'compare', epoch: 1, extent: 5 }, { kind: 'complete', epoch: 1, attempt: 900 }] as const) {
+      expect(back({ complete: false }).from(A, order)).toEqual([
+        'lease: promise 1 a',
+        'a < adopted epoch=1 attempt=901 instance=7 incarnation=1 lineage=1 lastSeq=0 durableSeq=0 epochStarts=[] complete=false',
+      ]);
+      expect(back().from(C, order)).toEqual([]);
+      expect(back({ fault: 'corrupt' }).from(A, order)).toEqual(['lease: promise 1 a']);
+    }
     expect(back().from(C, record(1))).toEqual([]);
     expect(back().from(C, { kind: 'sync', epoch: 1 })).toEqual([]);
     expect(back({ configuration: null }).from(A, { kind: 'sync', epoch: 1 })).toEqual([]);
@@ -315,13 +324,14 @@ describe('orders', () => {
     for (let k = 0; k < 4; k++) expect(member.from(A, piece())).not.toContain('sync');
   });
 
-  test('of filling before it follows: not carried out', () => {
+  test('of filling before it follows: not carried out, answered with where it stands', () => {
     const p = new Alone(B);
     adopted(p, configurationOf([A, B]));
-    expect(p.from(A, { kind: 'list-extents', epoch: 1, from: 0 })).toEqual([]);
-    expect(p.from(A, { kind: 'compare', epoch: 1, extent: 5 })).toEqual([]);
+    const stands = ['a < adopted epoch=1 attempt=901 instance=7 incarnation=1 lineage=1 lastSeq=0 durableSeq=0 epochStarts=[] complete=true'];
+    expect(p.from(A, { kind: 'list-extents', epoch: 1, from: 0 })).toEqual(stands);
+    expect(p.from(A, { kind: 'compare', epoch: 1, extent: 5 })).toEqual(stands);
     expect(p.from(A, { kind: 'fill', epoch: 1, extent: 5, frame: Frame.create(FrameKind.fill, 1, 0) })).toEqual([]);
-    expect(p.from(A, { kind: 'complete', epoch: 1, attempt: p.core.state.follower?.attempt ?? 0 })).toEqual([]);
+    expect(p.from(A, { kind: 'complete', epoch: 1, attempt: p.core.state.follower?.attempt ?? 0 })).toEqual(stands);
     expect(new Alone(B).from(A, { kind: 'fill', epoch: 0, extent: 5, frame: Frame.create(FrameKind.fill, 1, 0) })).toEqual([]);
   });
 

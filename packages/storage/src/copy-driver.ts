@@ -70,7 +70,7 @@ export class CopyDriver implements Effects {
     this.volumeId = volumeId;
     this.store = store;
     this.#port = port;
-    this.#errands = new Errands(() => port.nowMs(), () => port.traffic());
+    this.#errands = new Errands(() => port.nowMs(), () => port.traffic(), (to) => this.#roomFor(to));
     this.#replies = replies;
     const durable: DurableState = store.fault && !store.state.fault ? { ...store.state, fault: store.fault } : store.state;
     this.core = new CopyCore(volumeId, self, store, durable, leases, prng);
@@ -190,12 +190,12 @@ export class CopyDriver implements Effects {
     }
   }
 
-  #errand(to: ServerId, history: boolean, wanted: () => boolean, run: () => void, ready: () => boolean = () => true): void {
+  #errand(to: ServerId, history: boolean, wanted: () => boolean, run: () => void, fills = false): void {
     const begin = (): void => {
       this.#failed = false;
       run();
     };
-    this.#errands.add({ to, history, wanted: () => !this.#closed && wanted(), ready, run: begin });
+    this.#errands.add({ to, history, wanted: () => !this.#closed && wanted(), fills, run: begin });
     if (!this.#errands.running) this.#port.wantWork();
   }
 
@@ -304,6 +304,7 @@ export class CopyDriver implements Effects {
   #sendFill(to: ServerId, epoch: number, extent: number, blocks: readonly number[]): void {
     const { frame, corrupt } = this.store.readFill(extent, blocks);
     if (corrupt.length === 0) return this.#port.send(to, { kind: 'fill', epoch, extent, frame });
+    frame.lease?.release();
     this.#tellCorrupt(extent, corrupt);
     const good = blocks.filter((i) => !corrupt.includes(extent * EXTENT_BLOCKS + i));
     if (good.length > 0) this.#sendFill(to, epoch, extent, good);
@@ -332,8 +333,8 @@ export class CopyDriver implements Effects {
     this.#errandFor(answer, () => this.#compareExtent(answer));
   }
 
-  #errandFor(answer: Answer, run: () => void, ready?: () => boolean): void {
-    this.#errand(answer.to, false, () => this.#underWay(answer), run, ready);
+  #errandFor(answer: Answer, run: () => void, fills = false): void {
+    this.#errand(answer.to, false, () => this.#underWay(answer), run, fills);
   }
 
   /** A learner that was asked again, or has begun anew, may hold less than what is compared here. */
@@ -354,7 +355,7 @@ export class CopyDriver implements Effects {
       answer.differing += this.#sendPiece(answer, blocks);
       if (more.length === 0) this.#compared(answer);
       else this.#sendPieces(answer, more);
-    }, () => this.#roomFor(answer.to));
+    }, true);
   }
 
   /** What a server is asked for meanwhile waits behind all the fills that are on their way to it. */
@@ -386,7 +387,10 @@ export class CopyDriver implements Effects {
     if (sent.length === blocks.length) {
       this.#port.send(to, { kind: 'fill', epoch, extent, frame });
       answer.pieces += 1;
-    } else if (sent.length > 0) this.#sendPiece(answer, sent);
+      return differing.length;
+    }
+    frame.lease?.release();
+    if (sent.length > 0) this.#sendPiece(answer, sent);
     return differing.length;
   }
 

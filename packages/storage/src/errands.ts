@@ -6,8 +6,8 @@ interface Errand {
   /** A piece of the journal: of those, what is asked for later takes the place of what waits. */
   readonly history: boolean;
   readonly wanted: () => boolean;
-  /** Those behind it may go first until then. */
-  readonly ready: () => boolean;
+  /** Waits for room at that copy; those behind it may go first until then. */
+  readonly fills: boolean;
   readonly run: () => void;
 }
 
@@ -23,6 +23,7 @@ const REST_AT_RISK = 1;
 export class Errands {
   readonly #nowMs: () => number;
   readonly #traffic: () => number;
+  readonly #roomFor: (to: ServerId) => boolean;
   #waiting: Errand[] = [];
   #trafficSeen = 0;
   /** When the next one is due. */
@@ -30,14 +31,25 @@ export class Errands {
   /** What is added meanwhile waits for the next step, which comes in any case. */
   running = false;
 
-  /** `traffic`: requests and records that the server was sent so far. */
-  constructor(nowMs: () => number, traffic: () => number) {
+  /** `traffic`: requests and records that the server was sent so far. `roomFor`: whether one more fill may be on its way to that copy. */
+  constructor(nowMs: () => number, traffic: () => number, roomFor: (to: ServerId) => boolean) {
     this.#nowMs = nowMs;
     this.#traffic = traffic;
+    this.#roomFor = roomFor;
   }
 
   /** Whether there is one that waits for nothing but its time. */
-  get any(): boolean { return this.#waiting.some(({ ready }) => ready()); }
+  get any(): boolean { return this.#next() >= 0; }
+
+  #next(): number {
+    const room = new Map<ServerId, boolean>();
+    return this.#waiting.findIndex(({ fills, to }) => {
+      if (!fills) return true;
+      const known = room.get(to) ?? this.#roomFor(to);
+      room.set(to, known);
+      return known;
+    });
+  }
 
   add(errand: Errand): void {
     if (errand.history) this.#waiting = this.#waiting.filter(({ history, to }) => !history || to !== errand.to);
@@ -49,7 +61,7 @@ export class Errands {
     const beganMs = this.#nowMs();
     if (beganMs < this.dueMs) return;
     this.#waiting = this.#waiting.filter(({ wanted }) => wanted());
-    const at = this.#waiting.findIndex(({ ready }) => ready());
+    const at = this.#next();
     if (at < 0) return;
     const [next] = this.#waiting.splice(at, 1) as [Errand];
     this.running = true;

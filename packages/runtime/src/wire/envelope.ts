@@ -63,8 +63,8 @@ export class WireEncoder {
   #next = 0;
 
   /**
-   * Appends the message's envelope to the target. The lease of a reply's or a fill's payload is released: it was copied, and goes to nobody else. (Sending
-   * large ones from where they lie was slower: memory that is free again at once is used again while it is in the processor's cache.)
+   * Appends the message's envelope to the target. The lease of a reply's payload is released: it was copied. (Sending large ones from where they lie
+   * was slower: memory that is free again at once is used again while it is in the processor's cache.)
    */
   encode(to: Address, from: Address, message: Message, target: BatchTarget): void {
     let toNumber = this.#numbers.get(to) ?? this.#introduce(to, target);
@@ -77,7 +77,7 @@ export class WireEncoder {
       this.#header(target, HOT_CODES[hot.kind], toNumber, fromNumber, length);
       encodeHot(hot, target.bytes, target.view, target.at);
       target.at += length;
-      if (hot.kind === 'replies' || hot.kind === 'fill') release(hot.frame);
+      if (hot.kind === 'replies') release(hot.frame);
       return;
     }
     const entry = COLD_BY_KIND.get(message.kind);

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { parseAddress, type Address, type Message } from '@ashlar/actor';
-import { Frame, FrameKind, Op, parseFrame, SlabPool } from '@ashlar/protocol';
+import { Frame, FrameKind, Op, parseFrame } from '@ashlar/protocol';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { COLD_BYTES_MAX, LINK_ADDRESSES_MAX, LIST_MAX, PLAIN_BYTES_MAX } from '../limits.ts';
@@ -125,19 +125,6 @@ describe('the wire', () => {
         expect(decoded(encoded([{ to: 'server-1/a', from: 'server-1/a', message }])).crossed[0]?.message).toEqual(message);
       }
     }
-  });
-
-  test('the memory of a read reply and of a fill is free when it was encoded; that of a record is not, it goes to others too', () => {
-    const pool = new SlabPool();
-    const leased = (kind: 'replies' | 'fill' | 'append'): boolean => {
-      const slab = pool.take(4096);
-      const frame = Frame.create(FrameKind.log, 1, 0, slab.bytes);
-      frame.lease = slab.lease();
-      const message = kind === 'replies' ? { kind, sessionId: 1, frame } : kind === 'fill' ? { kind, epoch: 1, extent: 1, frame } : { kind, frame };
-      new WireEncoder().encode('server-2/copy/x' as Address, 'server-1/copy/x' as Address, message as Message, new GrowingBatch());
-      return slab.leased;
-    };
-    expect({ replies: leased('replies'), fill: leased('fill'), append: leased('append') }).toEqual({ replies: false, fill: false, append: true });
   });
 
   test('any bytes are delivered or refused, nothing else', () => {

@@ -53,7 +53,7 @@ describe('configurations', () => {
     ]);
   });
 
-  test('proof that the one before has ended counts only for that one', () => {
+  test('proof that the one before has ended ends the leases of all before it', () => {
     const p = new Alone(A, { ...FRESH, promisedEpoch: 1, configuration: configurationOf([B, A]) });
     p.leases.given = { to: B, untilMs: p.nowMs + 500 };
     const configuration = configurationOf([A, C], { epoch: 2 });
@@ -63,12 +63,15 @@ describe('configurations', () => {
     expect(p.configure(configuration, false)).toEqual([]);
     expect(p.core.serving).toBe(false);
     expect(p.configure(configuration, true)[0]).toBe('event serving epoch=2 seq=0');
-    // Of an epoch further back nobody knows who led.
-    const q = new Alone(A, { ...FRESH, promisedEpoch: 1, configuration: configurationOf([B, A]) });
-    q.leases.given = { to: B, untilMs: q.nowMs + 500 };
-    q.configure(configurationOf([A], { epoch: 3 }), true);
-    q.saved();
-    expect(q.core.serving).toBe(false);
+    // Also when we never heard of its epoch, and after a restart, when we do not know to whom we gave one.
+    for (const proven of [true, false]) {
+      const q = new Alone(A, { ...FRESH, promisedEpoch: 1, configuration: configurationOf([B, A]) });
+      q.do({ kind: 'started' });
+      q.leases.given = { to: B, untilMs: q.nowMs + 500 };
+      q.configure(configurationOf([A], { epoch: 3 }), proven);
+      q.saved();
+      expect(q.core.serving).toBe(proven);
+    }
     // Nor is a primary that led itself gone by the end of its former life.
     const r = new Alone(A).serves(configurationOf([A, B]));
     expect(r.configure(configurationOf([A, B], { epoch: 2 }), true)).toContain('event stepped-down epoch=1 for=2');

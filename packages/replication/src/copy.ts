@@ -153,11 +153,14 @@ function onConfigure(c: Copy, configuration: Configuration, predecessorEnded: bo
   });
 }
 
-/** Its supervisor saw the process end: the lease that we gave it is nobody's any more. */
+/**
+ * Its supervisor saw the process end, and it had outlasted the leases of those before it: none that we gave is anybody's any more, nor one of our
+ * former life that we do not know of.
+ */
 function predecessorIsGone(c: Copy, predecessor: ServerId | null): void {
-  if (predecessor === null || predecessor === c.self) return;
-  c.grants.delete(predecessor);
+  c.grants.clear();
   if (!c.leader) return;
+  if (predecessor === null || predecessor === c.self) return advance(c, c.leader);
   // Whoever has answered us in this epoch is another life than the one that ended before it.
   if (c.leader.peers.get(predecessor)?.instance === 0) memberEnded(c, c.leader, predecessor);
   advance(c, c.leader);

@@ -127,7 +127,7 @@ describe('promotion', () => {
     group.restart(B);
     group.down.add(A);
     group.takesProposals = false;
-    group.change({ members: [{ serverId: B, incarnation: 1 }] }, true);
+    group.change({ members: [{ serverId: B, incarnation: 1 }] }, false);
     group.run(300);
     expect(group.b.core.serving).toBe(false);
     group.run(LEASE_MS);

@@ -29,6 +29,7 @@ const READY_TIMEOUT_MS = 60_000;
 const BUSY_TIMEOUT_MS = 60_000;
 const BUSY_PAUSE_MS = 200;
 const COMMAND_TIMEOUT_MS = 120_000;
+const SIGNALS = ['SIGINT', 'SIGTERM'] as const;
 
 /** A site started with `ashlar up`. Changed through the command line, as a user's script would; watched through its API, which costs the machine less. */
 export class Site {
@@ -50,6 +51,7 @@ export class Site {
     const args = ['up', '--json', '--servers', String(options.servers), '--dir', options.directory,
       ...(options.processes ? ['--processes'] : []), ...(options.hostIn === undefined ? [] : ['--host-in', options.hostIn]), ...(options.more ?? [])];
     const child = spawn(process.execPath, [MAIN, ...args], { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...options.env } });
+    endWithUs(child);
     const errors: string[] = [];
     createInterface({ input: child.stderr }).on('line', (line) => {
       errors.push(line);
@@ -143,6 +145,23 @@ export class Site {
     this.#client.close();
     return endProcess(this.#child);
   }
+}
+
+const running = new Set<ChildProcess>();
+
+/** A run that is cut off leaves no site behind. */
+function endWithUs(child: ChildProcess): void {
+  if (running.size === 0) for (const signal of SIGNALS) process.on(signal, cutOff);
+  running.add(child);
+  child.once('exit', () => {
+    running.delete(child);
+    if (running.size === 0) for (const signal of SIGNALS) process.off(signal, cutOff);
+  });
+}
+
+function cutOff(): never {
+  for (const child of running) child.kill('SIGTERM');
+  process.exit(130);
 }
 
 /** The server that holds the primary, by what the system manager says. */

@@ -135,17 +135,14 @@ export class HostNode implements AttachmentHouse, HostHouse {
   }
 
   setLimits(volumeId: VolumeId, limits: VolumeLimits): void {
-    for (const { name, spec } of this.#state.all()) {
-      if (spec.volumeId !== volumeId) continue;
+    for (const { name, spec } of this.#state.ofVolume(volumeId)) {
       this.#change(name, { spec: { ...spec, limits } });
       this.#toAttachment(name, { kind: 'limits', volumeId, limits });
     }
   }
 
   configure(configuration: Configuration): void {
-    for (const { name, spec } of this.#state.all()) {
-      if (spec.volumeId === configuration.volumeId) this.#toAttachment(name, { kind: 'configuration', configuration });
-    }
+    for (const { name } of this.#state.ofVolume(configuration.volumeId)) this.#toAttachment(name, { kind: 'configuration', configuration });
   }
 
   usages(): ReadonlyMap<VolumeId, Usage> {

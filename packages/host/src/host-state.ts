@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import { nextReservation, type Reservation } from '@ashlar/attachment';
 import type { AttachmentSpec, Configuration, Usage } from '@ashlar/protocol';
-import { assert, AshlarError } from '@ashlar/words';
+import { assert, AshlarError, type VolumeId } from '@ashlar/words';
 import { NO_USAGE } from './usage.ts';
 
 const FILE = 'host.sqlite';
@@ -27,6 +27,8 @@ export class HostState {
   readonly #path: string;
   readonly #database: DatabaseSync;
   readonly #saved = new Map<string, SavedAttachment>();
+  /** Names of a volume's attachments. */
+  readonly #ofVolume = new Map<VolumeId, Set<string>>();
   readonly #dirty = new Set<string>();
   /** Numbers for their next life are reserved already. */
   readonly #begun = new Set<string>();
@@ -48,7 +50,7 @@ export class HostState {
     `);
     for (const row of database.prepare('SELECT * FROM attachment ORDER BY name').all()) {
       const saved = fromRow(row as unknown as Row);
-      this.#saved.set(saved.name, saved);
+      this.#keep(saved);
     }
   }
 
@@ -69,6 +71,7 @@ export class HostState {
 
   all(): readonly SavedAttachment[] { return [...this.#saved.values()]; }
   get(name: string): SavedAttachment | undefined { return this.#saved.get(name); }
+  ofVolume(volumeId: VolumeId): readonly SavedAttachment[] { return [...(this.#ofVolume.get(volumeId) ?? [])].map((name) => this.#known(name)); }
 
   /** A new attachment, or the same again with other limits, with numbers for its next life. Stable when it returns. */
   attach(name: string, spec: AttachmentSpec, configuration: Configuration): void {
@@ -98,9 +101,21 @@ export class HostState {
   /** Stable when it returns. */
   detach(name: string): void {
     this.#change(() => this.#database.prepare('DELETE FROM attachment WHERE name = ?').run(name));
+    const { volumeId } = this.#known(name).spec;
     this.#saved.delete(name);
+    const names = this.#ofVolume.get(volumeId);
+    names?.delete(name);
+    if (names?.size === 0) this.#ofVolume.delete(volumeId);
     this.#dirty.delete(name);
     this.#begun.delete(name);
+  }
+
+  #keep(saved: SavedAttachment): void {
+    const { volumeId } = saved.spec;
+    this.#saved.set(saved.name, saved);
+    const names = this.#ofVolume.get(volumeId);
+    if (names) names.add(saved.name);
+    else this.#ofVolume.set(volumeId, new Set([saved.name]));
   }
 
   /** Kept in memory until `saveLater`. */
@@ -165,7 +180,7 @@ export class HostState {
   }
 
   #remember(saved: SavedAttachment): SavedAttachment {
-    this.#saved.set(saved.name, saved);
+    this.#keep(saved);
     this.#dirty.delete(saved.name);
     return saved;
   }

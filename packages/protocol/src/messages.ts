@@ -163,7 +163,7 @@ export interface CopyStatus {
 /** System manager → storage server. */
 export type ManagerCommand =
   /**
-   * The store's configuration. `predecessorEnded`: the primary before this one is proven to be gone, so its lease need not be waited for.
+   * The store's configuration. `predecessorEnded`: every primary of an earlier epoch is proven to be gone, so no lease that was given to one need be waited for.
    * `founding`: the volume is being created, nothing was ever written to it: a member without files makes its founding copy.
    */
   | { readonly kind: 'configure'; readonly configuration: Configuration; readonly predecessorEnded: boolean; readonly founding: boolean }

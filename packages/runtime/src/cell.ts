@@ -25,7 +25,8 @@ export class Cell implements ActorContext {
   readonly self: Address;
   readonly path: string;
   readonly mailboxMax: number;
-  readonly monitors = new Set<{ readonly down: (reason: 'stopped' | 'crashed') => void }>();
+  /** Who is told of its end: a life of an actor here, or the address of one elsewhere; each once, however often it asks. */
+  readonly monitors = new Map<Cell | Address, (reason: 'stopped' | 'crashed') => void>();
   readonly watched = new Set<Party>();
   readonly #host: CellHost;
   readonly #timers = new Map<string, Timer>();

@@ -23,8 +23,8 @@ interface Hello {
 
 const PARTY = /^[a-z0-9-]{1,63}$/;
 /**
- * Memory of batches that one link keeps for reuse. By bytes: while a copy is filled, dozens of batches wait for the socket. With four kept, two thirds of
- * the processor time of a server that fills another were garbage collection, which batches' memory brings on long before the heap has grown.
+ * Memory of batches that one link keeps for reuse. By bytes: while a copy is filled, dozens of batches wait for the socket. With four kept, about half of
+ * the processor time of a server that fills another was garbage collection, which batches' memory brings on long before the heap has grown.
  */
 const SPARE_BYTES_MAX = 8 * 2 ** 20;
 

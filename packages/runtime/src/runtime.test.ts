@@ -85,6 +85,8 @@ describe('in one thread', () => {
     const a = recorder(rt, 'one/a');
     const b = recorder(rt, 'one/b');
     b.last.context.monitor('one/a');
+    // Asked twice, told once.
+    b.last.context.monitor('one/a');
     b.last.context.monitor('one/none');
     a.last.on = (message) => { if (message.kind === 'die') throw new Error('on purpose'); };
     rt.turn(() => { rt.send('one/a', { kind: 'die' }); rt.send('one/a', { kind: 'lost' }); });
@@ -188,6 +190,7 @@ describe('between processes', () => {
     await a.links.waitUntilUp('server-2', 5000);
     rb.last.context.watch('server-1');
     rb.last.context.monitor('server-1/x');
+    rb.last.context.monitor('server-1/x');
     rb.last.context.monitor('server-1/none');
     await rb.last.until('down');
     ra.last.on = () => { throw new Error('on purpose'); };
@@ -196,6 +199,7 @@ describe('between processes', () => {
     await a.shutdown();
     runtimes.splice(runtimes.indexOf(a), 1);
     await rb.last.until('link-down');
+    expect(rb.last.got.filter(({ message }) => message.kind === 'down')).toHaveLength(2);
     expect(b.send('server-1/x', { kind: 'sync', epoch: 1 } as Message)).toBe('unreachable');
   });
 

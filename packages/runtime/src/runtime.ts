@@ -13,11 +13,6 @@ import type { KernelMessage } from './wire/messages.ts';
 const ROOT_INTENSITY = 10;
 const ROOT_PERIOD_MS = 60_000;
 
-interface RemoteMonitor {
-  readonly cell: Cell;
-  readonly address: Address;
-}
-
 export function createRuntime(options: RuntimeOptions): Runtime {
   return new ThreadRuntime(options);
 }
@@ -36,7 +31,8 @@ export class ThreadRuntime implements Runtime, CellHost, TreeHost {
   readonly #branchOf = new WeakMap<Cell, Branch>();
   readonly #timers: Timers;
   readonly #watchers = new Map<Party, Set<Cell>>();
-  readonly #remoteMonitors = new Map<Party, RemoteMonitor[]>();
+  /** By party and watched address: the actors here that are to hear of its end. A life that asks again waits for the same answer. */
+  readonly #remoteMonitors = new Map<Party, Map<Address, Set<Cell>>>();
   readonly #listeners = new Set<(notice: LinkNotice) => void>();
   /** What is to be delivered, in three columns: an object for each would be most of what a message costs. */
   readonly #cellsDue: Cell[] = [];
@@ -250,16 +246,18 @@ export class ThreadRuntime implements Runtime, CellHost, TreeHost {
   monitor(cell: Cell, address: Address): void {
     const target = this.#cells.get(address);
     if (target) {
-      target.monitors.add({ down: (reason) => this.#tellDown(cell, address, reason) });
+      target.monitors.set(cell, (reason) => this.#tellDown(cell, address, reason));
       return;
     }
     const party = partyOf(address);
     if (this.#parties.has(party)) return this.#tellDown(cell, address, 'no-such-actor');
+    const monitors = this.#remoteMonitors.get(party) ?? new Map<Address, Set<Cell>>();
+    const watchers = monitors.get(address) ?? new Set<Cell>();
+    if (watchers.has(cell)) return;
     const request: KernelMessage = { kind: 'monitor' };
     if (this.#sendAway(party, address, cell.self, request) !== 'ok') return this.#tellDown(cell, address, 'unreachable');
-    const monitors = (this.#remoteMonitors.get(party) ?? []).filter((monitor) => monitor.cell.alive);
-    monitors.push({ cell, address });
-    this.#remoteMonitors.set(party, monitors);
+    for (const other of watchers) if (!other.alive) watchers.delete(other);
+    this.#remoteMonitors.set(party, monitors.set(address, watchers.add(cell)));
   }
 
   #tellDown(cell: Cell, address: Address, reason: DownReason): void {
@@ -273,16 +271,16 @@ export class ThreadRuntime implements Runtime, CellHost, TreeHost {
       this.#sendAway(partyOf(watcher), watcher, address, down);
     };
     if (cell && cell.monitors.size >= REMOTE_MONITORS_MAX) tell('unreachable');
-    else if (cell) cell.monitors.add({ down: tell });
+    else if (cell) cell.monitors.set(watcher, tell);
     else tell('no-such-actor');
   }
 
   /** One `down` answers one `monitor`. False if none was asked for, by this life. */
   #forgetRemote(cell: Cell, address: Address): boolean {
     const monitors = this.#remoteMonitors.get(partyOf(address));
-    const index = monitors?.findIndex((monitor) => monitor.cell === cell && monitor.address === address) ?? -1;
-    if (index < 0) return false;
-    monitors?.splice(index, 1);
+    const watchers = monitors?.get(address);
+    if (!watchers?.delete(cell)) return false;
+    if (watchers.size === 0) monitors?.delete(address);
     return true;
   }
 
@@ -306,9 +304,9 @@ export class ThreadRuntime implements Runtime, CellHost, TreeHost {
     this.turn(() => {
       for (const cell of this.#watchers.get(party) ?? []) if (cell.alive) this.deliver(cell, { kind, party, incarnation }, KERNEL);
       if (kind === 'link-down') {
-        const monitors = this.#remoteMonitors.get(party) ?? [];
+        const monitors = this.#remoteMonitors.get(party) ?? new Map<Address, Set<Cell>>();
         this.#remoteMonitors.delete(party);
-        for (const { cell, address } of monitors) this.#tellDown(cell, address, reason);
+        for (const [address, watchers] of monitors) for (const cell of watchers) this.#tellDown(cell, address, reason);
       }
     });
     for (const listener of this.#listeners) listener(notice);
@@ -385,7 +383,7 @@ export class ThreadRuntime implements Runtime, CellHost, TreeHost {
       cell.onStopped = null;
       if (!cell.alive) return;
       this.#forget(cell);
-      for (const monitor of cell.monitors) monitor.down('stopped');
+      for (const down of cell.monitors.values()) down('stopped');
       ended();
     };
     let answer: 'stopping' | void = undefined;
@@ -408,7 +406,7 @@ export class ThreadRuntime implements Runtime, CellHost, TreeHost {
     if (cell.crashedAtStart) return cell.crashedAtStart(error);
     this.#forget(cell);
     this.#cleanUp(cell);
-    for (const monitor of cell.monitors) monitor.down('crashed');
+    for (const down of cell.monitors.values()) down('crashed');
     this.#branchOf.get(cell)?.crashed(cell, error);
   }
 

@@ -141,7 +141,7 @@ async function usable(manager: ManagerNode, names: readonly string[]): Promise<v
   for (;;) {
     const servers = await manager.ask<readonly ServerView[]>({ kind: 'server-list' });
     const hosts = await manager.ask<readonly HostView[]>({ kind: 'host-list' });
-    const missing = names.filter((name) => !servers?.some((server) => server.serverId === name && server.state !== 'down' && server.capacityBytes > 0));
+    const missing = names.filter((name) => !servers?.some((server) => server.serverId === name && (server.state === 'up' || server.state === 'draining') && server.capacityBytes > 0));
     if (!hosts?.some((host) => host.hostId === HOST && host.state === 'up')) missing.push(HOST);
     if (missing.length === 0) return;
     if (performance.now() >= deadlineMs) throw new AshlarError('timeout', `not up after ${READY_TIMEOUT_MS / 1000} s: ${missing.join(', ')}; see the logs`, { retry: 'later' });

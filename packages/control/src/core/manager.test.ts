@@ -199,6 +199,27 @@ describe('losing the primary', () => {
   });
 });
 
+describe('servers that are there, and too busy for anything', () => {
+  it('are given fewer and fewer promotions, not more, and serve when they come to it', () => {
+    const world = new ModelWorld(2);
+    const id = world.create(1);
+    for (const server of world.servers) server.busy = true;
+    world.command({ kind: 'volume-failover', volumeId: id });
+    const before = world.volume(id).configuration.epoch;
+    world.run(150_000);
+    const promotions = world.volume(id).configuration.epoch - before;
+    expect(promotions).toBeGreaterThan(2);
+    expect(promotions).toBeLessThan(7);
+    for (const server of world.servers) world.relieve(server);
+    expect(world.until(() => isHealthy(world, id), 10_000)).toBe(true);
+    // Whoever served has all of the patience again.
+    for (const server of world.servers) server.busy = true;
+    const { epoch } = world.volume(id).configuration;
+    world.command({ kind: 'volume-failover', volumeId: id });
+    expect(world.until(() => world.volume(id).configuration.epoch >= epoch + 2, 7000)).toBe(true);
+  });
+});
+
 describe('keeping copies', () => {
   it('lets a mirror that comes back soon catch up, without a new copy', () => {
     const world = new ModelWorld(3, FAST);

@@ -1,4 +1,4 @@
-import { unreachable, type Prng } from '@ashlar/words';
+import { unreachable, type Prng, type VolumeId } from '@ashlar/words';
 import { saveUsage } from './attachments.ts';
 import type { ManagerEffects, ManagerInput, ManagerOptions } from './manager-messages.ts';
 import type { StoreSnapshot } from './metadata-store.ts';
@@ -7,6 +7,7 @@ import { onCopyMessage, onHostMessage } from './observations.ts';
 import { reconcile } from './reconcile.ts';
 import { onLink, onServerMessage, onSupervisor, watchServers } from './servers.ts';
 import { takeSnapshot, type Manager } from './state.ts';
+import { Unsettled } from './unsettled.ts';
 
 /** Time that the manager itself was not running is not counted beyond so many ticks. */
 const ATTENTIVE_TICKS = 3;
@@ -23,7 +24,7 @@ export class ManagerCore {
     this.#m = {
       options, prng, fx: undefined as unknown as ManagerEffects, nowMs, wallOffsetMs: 0, attentiveMs: 0, startedMs: nowMs, loaded: false, loadAskedMs: -Infinity, token: 0,
       transactions: new Map(), afterLoad: [], servers: new Map(), hosts: new Map(), volumes: new Map(), creations: new Map(), creating: new Map(), waitingCreations: [], usage: new Map(), usageRunning: new Map(), usageSavedMs: nowMs,
-      usageDirty: new Set(), unsettled: new Set(),
+      usageDirty: new Set(), unsettled: new Unsettled(),
     };
   }
 
@@ -49,15 +50,15 @@ export class ManagerCore {
       case 'tick': return this.#tick(input.wallMs);
       case 'from-server':
         onServerMessage(m, input.from, input.message);
-        return this.#reconcileUnsettled();
+        return this.#reconcileHeard();
       case 'from-copy': return onCopyMessage(m, input.from, input.message);
       case 'from-host': return onHostMessage(m, input.from, input.message);
       case 'from-supervisor':
         onSupervisor(m, input.message);
-        return this.#reconcileUnsettled();
+        return this.#reconcileHeard();
       case 'link':
         onLink(m, input.node, input.up);
-        return this.#reconcileUnsettled();
+        return this.#reconcileHeard();
       case 'command': return onCommand(m, input.requestId, input.principal, input.command);
       default: unreachable(input);
     }
@@ -85,14 +86,14 @@ export class ManagerCore {
     m.loaded = true;
     for (const then of m.afterLoad.splice(0)) then();
     if (first) for (const input of this.#early.splice(0)) this.receive(m.nowMs, input, m.fx);
-    this.#reconcileUnsettled();
+    this.#reconcileHeard();
   }
 
   #stored({ token, outcome }: ManagerInput & { readonly kind: 'stored' }): void {
     const then = this.#m.transactions.get(token);
     this.#m.transactions.delete(token);
     then?.(outcome);
-    this.#reconcileUnsettled();
+    this.#reconcileHeard();
   }
 
   #tick(wallMs: number): void {
@@ -104,13 +105,15 @@ export class ManagerCore {
     if ((!m.loaded || m.afterLoad.length > 0) && m.nowMs - m.loadAskedMs >= m.options.repeatMs) this.#load();
     if (!m.loaded) return;
     watchServers(m);
-    this.#reconcileUnsettled();
+    this.#reconcile([...m.unsettled]);
     saveUsage(m);
   }
 
-  #reconcileUnsettled(): void {
+  #reconcileHeard(): void { this.#reconcile(this.#m.unsettled.heard()); }
+
+  #reconcile(ids: readonly VolumeId[]): void {
     const m = this.#m;
-    for (const id of Array.from(m.unsettled)) {
+    for (const id of ids) {
       const v = m.volumes.get(id);
       if (v) reconcile(m, v);
       else m.unsettled.delete(id);

@@ -55,7 +55,10 @@ function onStatus(m: Manager, v: Volume, from: ServerId, status: ManagerMessage 
   if (v.status?.epoch === status.epoch && v.status.number > status.number) return;
   v.status = { from, epoch: status.epoch, number: status.number, serving: status.serving, copies: status.copies };
   v.reportedMs = null;
-  if (status.serving) v.served = true;
+  if (status.serving) {
+    v.served = true;
+    v.unconfirmed = 0;
+  }
 }
 
 function onSuspect(m: Manager, v: Volume, from: ServerId, message: ManagerMessage & { readonly kind: 'suspect' }): void {

@@ -7,6 +7,8 @@ import { serverOf, type Manager, type Volume } from './state.ts';
 export interface PromotionNeed {
   readonly reason: string;
   readonly exclude: boolean;
+  /** Nothing is known against it but that it does not say that it leads. */
+  readonly unconfirmed?: true;
 }
 
 export function reportOf(m: Manager, v: Volume, id: ServerId): CopyReport | undefined {
@@ -48,7 +50,7 @@ export function promotionNeed(m: Manager, v: Volume): PromotionNeed | null {
   if (server.record.instance !== primaryInstance) return { reason: 'its process was restarted', exclude: false };
   if (v.reportedMs !== null && m.nowMs - v.reportedMs >= m.options.confirmMs) return { reason: 'its copy was restarted', exclude: false };
   // A copy that was restarted while no manager ran waits for a new epoch: where nobody else can take over, it gets one.
-  if (neverConfirmed(m, v)) return { reason: 'it does not take its role', exclude: candidate(m, v, member.serverId) !== null };
+  if (neverConfirmed(m, v)) return { reason: 'it does not take its role', exclude: candidate(m, v, member.serverId) !== null, unconfirmed: true };
   return null;
 }
 
@@ -59,9 +61,14 @@ function complainedLong(m: Manager, v: Volume): boolean {
   return m.nowMs - complaint.lastMs <= m.options.complaintMs && complaint.lastMs - complaint.sinceMs >= m.options.complaintBelievedMs;
 }
 
-/** Ten pushes of the configuration without a word of it. */
+/** Pushes of the configuration without a word of it; twice as many after each promotion that came to nothing, up to this many times. */
+const PUSHES_MAX = 10;
+const DOUBLINGS_MAX = 5;
+
+/** A server that is slow because two thousand volumes start at once must not be given two thousand more promotions for it. */
 function neverConfirmed(m: Manager, v: Volume): boolean {
-  return v.status?.epoch !== v.record.configuration.epoch && m.nowMs - v.firstPushedMs >= 10 * m.options.repeatMs;
+  const patienceMs = PUSHES_MAX * m.options.repeatMs * 2 ** Math.min(v.unconfirmed, DOUBLINGS_MAX);
+  return v.status?.epoch !== v.record.configuration.epoch && m.nowMs - v.firstPushedMs >= patienceMs;
 }
 
 /** The first in-sync member, in the order of the configuration, that may be promoted; one that has not reported only if none has. */

@@ -16,6 +16,7 @@ import { eventOf, serverOf, type Manager, type Volume } from './state.ts';
  * manager that was ended at any point goes on where it was. At most one change is under way at a time; its outcome brings us here again.
  */
 export function reconcile(m: Manager, v: Volume): void {
+  m.unsettled.look(v.volumeId);
   answerWaiters(m, v);
   if (v.pending || v.gone || m.nowMs < v.retryAtMs) return;
   if (v.record.state === 'deleting') return driveDeletion(m, v);
@@ -70,6 +71,7 @@ function drivePromotion(m: Manager, v: Volume): boolean {
   const before = primaryOf(v.record.configuration);
   const next = candidate(m, v, need.exclude ? before : null);
   if (next !== null) {
+    if (need.unconfirmed) v.unconfirmed++;
     promote(m, v, next.serverId, need.reason, 'manager');
     return true;
   }

@@ -3,6 +3,7 @@ import { hostId, serverId, volumeId, type HostId, type Prng, type ServerId, type
 import type { ApiAnswer } from './commands.ts';
 import type { ManagerEffects, ManagerOptions } from './manager-messages.ts';
 import type { AnyStored, StoreSnapshot, TransactionOutcome } from './metadata-store.ts';
+import type { Unsettled } from './unsettled.ts';
 import type { HostRecord, NewEvent, ServerRecord, UsageRecord, VolumeRecord } from './records.ts';
 
 export const NO_USAGE: Usage = { readBytes: 0, writeBytes: 0, readRequests: 0, writeRequests: 0, flushRequests: 0, failedRequests: 0, longestStallMs: 0 };
@@ -83,6 +84,8 @@ export interface Volume {
   pushedMs: number;
   /** Since when the current configuration has been pushed. */
   firstPushedMs: number;
+  /** Promotions in a row that came to nothing: the one promoted did not say that it leads. */
+  unconfirmed: number;
   deficitSinceMs: number | null;
   readonly unreachableSinceMs: Map<ServerId, number>;
   /** Members whose acknowledgements are slow, and when their primary last said so. */
@@ -135,7 +138,7 @@ export interface Manager {
   usageSavedMs: number;
   readonly usageDirty: Set<VolumeId>;
   /** Volumes with something left to do. A settled volume costs nothing. */
-  readonly unsettled: Set<VolumeId>;
+  readonly unsettled: Unsettled;
 }
 
 function newServer(m: Manager, id: ServerId): Server {
@@ -162,7 +165,7 @@ export function hostOf(m: Manager, id: HostId): Host {
 function newVolume(id: VolumeId, record: VolumeRecord, revision: number): Volume {
   return {
     volumeId: id, record, revision, gone: false, pending: false, retryAtMs: -Infinity, status: null, served: false, reportedMs: null, complaint: null, pushedMs: -Infinity,
-    firstPushedMs: -Infinity, deficitSinceMs: null, unreachableSinceMs: new Map(), slow: new Map(), discardedMs: -Infinity, nudgedMs: -Infinity, hostToldMs: -Infinity, behindTold: false, stuckTold: false, recovery: null, waiters: [],
+    firstPushedMs: -Infinity, unconfirmed: 0, deficitSinceMs: null, unreachableSinceMs: new Map(), slow: new Map(), discardedMs: -Infinity, nudgedMs: -Infinity, hostToldMs: -Infinity, behindTold: false, stuckTold: false, recovery: null, waiters: [],
   };
 }
 

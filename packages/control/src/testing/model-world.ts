@@ -29,7 +29,9 @@ export class ModelServer {
   pid = 100;
   instance = '';
   downAtMs = 0;
-  /** Frozen: what waits in its sockets. */
+  /** It says that it is there, and does nothing else. */
+  busy = false;
+  /** Frozen or busy: what waits in its sockets. */
   readonly held: ManagerCommand[] = [];
   /** The life of the manager that it has greeted. */
   greeted = 0;
@@ -84,7 +86,7 @@ export class ModelWorld implements ManagerEffects {
 
   toServer(to: ServerId, command: ManagerCommand): void {
     const server = this.server(to);
-    if (server.state === 'frozen') server.held.push(command);
+    if (server.state === 'frozen' || (server.busy && server.state === 'up')) server.held.push(command);
     else if (server.state === 'up') this.#queue.push(() => this.#onCommand(server, command));
   }
 
@@ -194,6 +196,13 @@ export class ModelWorld implements ManagerEffects {
   }
 
   tellFault(server: ModelServer, volumeId: VolumeId): void { this.#report(server, volumeId, server.copies.get(volumeId) as Copy); }
+
+  /** What it was told is done now. */
+  relieve(server: ModelServer): void {
+    server.busy = false;
+    for (const command of server.held.splice(0)) this.#onCommand(server, command);
+    this.#drain();
+  }
 
   endManager(): void { this.managerUp = false; }
 
@@ -325,7 +334,7 @@ export class ModelWorld implements ManagerEffects {
     }
     server.leading.set(volumeId, epoch);
     // Members hear of the epoch from their primary as well.
-    for (const other of this.servers) if (other !== server && other.state === 'up') this.#onCommand(other, command);
+    for (const other of this.servers) if (other !== server && other.state === 'up' && !other.busy) this.#onCommand(other, command);
     this.#tellStatus(server, volumeId);
   }
 

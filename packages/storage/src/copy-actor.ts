@@ -28,8 +28,13 @@ export interface CopySurroundings {
   readonly hosts: (serverId: ServerId) => boolean;
 }
 
-/** Without a write for so long, what the journal still holds is moved to the extents, so that a restart has little to do. */
+/** When its server was asked nothing for so long, what the journal still holds is moved to the extents, so that a restart has little to do. */
 const IDLE_MS = 1000;
+/**
+ * Beside other volumes at work, what was written is moved after so long: a round costs several syncs, and a thousand volumes with a write now and then
+ * would make one for each write. It also bounds what the journals of all of them hold, and with it the memory of their indexes.
+ */
+const AGE_MS = 30_000;
 /** A reply that did not fit into a full link breaks its session; how soon the host is told. */
 const BROKEN_RETRY_MS = 50;
 
@@ -50,8 +55,14 @@ export class CopyActor implements Actor<CopyActorMessage>, CopyPort {
   readonly #broken = new Map<number, { readonly to: Address; readonly sessionId: number }>();
   #workWanted = false;
   #idleTimer = false;
-  #lastWriteMs = 0;
   #lastAppended = 0;
+  /** Since when the journal holds something that was not moved; null: nothing. */
+  #heldSinceMs: number | null = null;
+  /** Rounds of moving when the age of what is held asked for one more; null: it does not. */
+  #roundsAtAge: number | null = null;
+  /** The traffic of the server as it was last seen, and when that changed. */
+  #trafficSeen = 0;
+  #trafficMs = 0;
 
   constructor(context: ActorContext, volumeId: VolumeId, store: CopyStore, surroundings: CopySurroundings) {
     this.#context = context;
@@ -213,26 +224,44 @@ export class CopyActor implements Actor<CopyActorMessage>, CopyPort {
     if (name === 'work') return this.#work(false);
     if (name === 'broken') return this.#tellBroken();
     this.#idleTimer = false;
-    const idleAtMs = this.#lastWriteMs + IDLE_MS;
-    if (idleAtMs > this.#context.nowMs()) this.#setIdleTimer(idleAtMs);
-    else this.#work(true);
+    this.#work(true);
   }
 
-  #work(idle: boolean): void {
-    const { appendedBytes } = this.driver.store.figures;
+  /** `look`: it is time to look whether what the journal holds is to be moved. */
+  #work(look: boolean): void {
+    const nowMs = this.#context.nowMs();
+    const { appendedBytes, backlogBytes, rounds } = this.driver.store.figures;
     if (appendedBytes !== this.#lastAppended) {
       this.#lastAppended = appendedBytes;
-      this.#lastWriteMs = this.#context.nowMs();
-      this.#setIdleTimer(this.#lastWriteMs + IDLE_MS);
+      this.#heldSinceMs ??= nowMs;
+      this.#setIdleTimer(nowMs + IDLE_MS);
     }
-    // Woken while idle, by a sync or a commit that eager destaging waited for: it goes on as such.
-    const eager = idle || this.#context.nowMs() - this.#lastWriteMs >= IDLE_MS;
+    // Woken by a sync or a commit that moving waited for: it goes on as it began.
+    const eager = this.#isQuiet(nowMs) || this.#isAged(nowMs, rounds);
     const outcome = this.driver.work(eager);
+    if (backlogBytes === 0) this.#heldSinceMs = null;
+    else if (look) this.#setIdleTimer(nowMs + IDLE_MS);
     if (outcome === 'errands') return this.#context.setTimer('work', this.driver.errandDueMs);
-    if (outcome !== 'more') return;
     // Through a timer, so that what came in meanwhile goes first.
-    if (eager) this.#setIdleTimer(this.#context.nowMs());
-    else this.#context.setTimer('work', this.#context.nowMs());
+    if (outcome === 'more') this.#context.setTimer('work', nowMs);
+  }
+
+  #isQuiet(nowMs: number): boolean {
+    const { messages } = this.#surroundings.traffic;
+    if (messages === this.#trafficSeen) return nowMs - this.#trafficMs >= IDLE_MS;
+    this.#trafficSeen = messages;
+    this.#trafficMs = nowMs;
+    return false;
+  }
+
+  /** One round, which takes all that there is of a volume with little to do. */
+  #isAged(nowMs: number, rounds: number): boolean {
+    if (this.#heldSinceMs === null || nowMs - this.#heldSinceMs < AGE_MS) return false;
+    this.#roundsAtAge ??= rounds;
+    if (rounds === this.#roundsAtAge) return true;
+    this.#roundsAtAge = null;
+    this.#heldSinceMs = nowMs;
+    return false;
   }
 
   #setIdleTimer(atMs: number): void {

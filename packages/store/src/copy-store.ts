@@ -87,6 +87,8 @@ export interface ScrubResult {
 export interface StoreFigures {
   readonly appendedBytes: number;
   readonly destagedBlocks: number;
+  /** Rounds of destaging that are done. */
+  readonly rounds: number;
   /** Blocks that were overwritten in the journal before they had to be destaged. */
   readonly coalescedBlocks: number;
   readonly journalBytes: number;

@@ -59,7 +59,7 @@ export class DiskCopy implements CopyStore {
   #scrubAt = 0;
   /** Records up to here turned out to be unreadable: history begins behind them. */
   #historyFloor = 0;
-  readonly #counts = { appendedBytes: 0, destagedBlocks: 0, coalescedBlocks: 0, syncs: 0 };
+  readonly #counts = { appendedBytes: 0, destagedBlocks: 0, rounds: 0, coalescedBlocks: 0, syncs: 0 };
 
   constructor(disk: Disk, options: StoreOptions, superblock: Superblock) {
     const { body } = superblock;
@@ -562,6 +562,7 @@ export class DiskCopy implements CopyStore {
     this.live.destaged(round.lastSerial);
     this.extents.settled(round.number);
     this.extents.places.settled(round.settledPlaces, round.releasedPlaces);
+    this.#counts.rounds++;
     this.#counts.destagedBlocks += round.destagedBlocks;
     this.#counts.coalescedBlocks += round.coalescedBlocks;
     this.#round = null;

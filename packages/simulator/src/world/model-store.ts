@@ -26,7 +26,7 @@ export class ModelStore implements CopyStore {
   committedSeq = 0;
   durableSeq = 0;
   sizeBytes: number;
-  readonly figures: StoreFigures = { appendedBytes: 0, destagedBlocks: 0, coalescedBlocks: 0, journalBytes: 0, backlogBytes: 0, indexEntries: 0, syncs: 0 };
+  readonly figures: StoreFigures = { appendedBytes: 0, destagedBlocks: 0, rounds: 0, coalescedBlocks: 0, journalBytes: 0, backlogBytes: 0, indexEntries: 0, syncs: 0 };
 
   /** The log below its records. */
   #base: { position: LogPosition; epochStarts: readonly EpochStart[]; session: SessionMark };

@@ -14,6 +14,8 @@ const PIECE_BYTES = 128 * 1024;
 const IDLE_MS = 20_000;
 /** After the last write its copies still destage what the journals hold. */
 const SETTLE_MS = 15_000;
+/** Attachments are asked for less and less: after a minute without a request as seldom as ever. */
+const IDLE_SETTLE_MS = 75_000;
 const START_GOAL_S = 10;
 const ANSWER_GOAL_S = 30;
 const MEMORY_GOAL_MIB = 1024;
@@ -129,10 +131,10 @@ async function answers(site: DemoSite, startedMs: number): Promise<number> {
 }
 
 async function idle(processes: Awaited<ReturnType<typeof processesOf>>, figures: Figures): Promise<void> {
-  await delay(SETTLE_MS);
+  await delay(IDLE_SETTLE_MS);
   const before = processes.map(({ pid }) => processorSeconds(pid));
   await delay(IDLE_MS);
   const used = processes.map(({ name, pid }, i) => ({ name, percent: ((processorSeconds(pid) - (before[i] as number)) / (IDLE_MS / 1000)) * 100 }));
   const sum = used.reduce((total, { percent }) => total + percent, 0);
-  figures.add(`all idle for ${IDLE_MS / 1000} s: processor time of all processes`, `${sum.toFixed(1)} % of a core (${used.map(({ name, percent }) => `${name} ${percent.toFixed(1)}`).join(', ')})`, `${IDLE_GOAL_PERCENT} %`, sum < IDLE_GOAL_PERCENT);
+  figures.add(`all idle for more than a minute, over ${IDLE_MS / 1000} s: processor time of all processes`, `${sum.toFixed(1)} % of a core (${used.map(({ name, percent }) => `${name} ${percent.toFixed(1)}`).join(', ')})`, `${IDLE_GOAL_PERCENT} %`, sum < IDLE_GOAL_PERCENT);
 }

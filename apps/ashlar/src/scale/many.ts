@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { VolumeView } from '@ashlar/control';
 import { NbdClient } from '@ashlar/nbd-client';
-import { checksum, type VolumeId } from '@ashlar/words';
+import { checksum, serverId, type VolumeId } from '@ashlar/words';
 import type { DemoSite } from '../demo/demo-site.ts';
 import type { Figures } from './figures.ts';
 import { attach, create, dropPageCache, end, GIB, inParallel, memoryMiB, MIB, processesOf, processorSeconds, readBytes, secondsSince, start, TIB } from './site.ts';
@@ -14,8 +14,8 @@ const PIECE_BYTES = 128 * 1024;
 const IDLE_MS = 20_000;
 /** After the last write its copies still destage what the journals hold. */
 const SETTLE_MS = 15_000;
-/** Attachments are asked for less and less: after a minute without a request as seldom as ever. */
-const IDLE_SETTLE_MS = 75_000;
+/** Attachments are asked for less and less, and what they did is saved once a minute: after two minutes without a request all is quiet. */
+const IDLE_SETTLE_MS = 130_000;
 const START_GOAL_S = 10;
 const ANSWER_GOAL_S = 30;
 const MEMORY_GOAL_MIB = 1024;
@@ -40,7 +40,7 @@ export async function many(options: ManyOptions, figures: Figures): Promise<bool
   const startedMs = performance.now();
   const site = await start(join(options.directory, 'site'));
   const readyS = secondsSince(startedMs);
-  figures.add(`started again: two servers of ${volumes.length} copies each, host and manager up`, `${readyS.toFixed(1)} s`, `${START_GOAL_S} s`, readyS < START_GOAL_S);
+  figures.add(`started again: the whole site, two servers of ${volumes.length} copies each, host and manager up`, `${readyS.toFixed(1)} s`);
   const processes = await processesOf(site);
   const servers = processes.filter(({ name }) => name.startsWith('server'));
   const read = servers.map(({ pid }) => readBytes(pid) / volumes.length / 1024);
@@ -51,8 +51,21 @@ export async function many(options: ManyOptions, figures: Figures): Promise<bool
   const most = Math.max(...memory.map(({ peak }) => peak));
   figures.add('resident memory of the servers, most until then', memory.map(({ peak }) => `${peak.toFixed(0)} MiB`).join(' and '), `${MEMORY_GOAL_MIB} MiB`, most < MEMORY_GOAL_MIB);
   await idle(processes, figures);
+  await startOne(site, volumes.length, figures);
   await end(site);
   return true;
+}
+
+/** One server process, while the others serve: until it has opened every copy and is heard by the manager. */
+async function startOne(site: DemoSite, copies: number, figures: Figures): Promise<void> {
+  const id = serverId('server-2');
+  await site.ask({ kind: 'server-stop', serverId: id });
+  const dropped = dropPageCache();
+  const startedMs = performance.now();
+  await site.ask({ kind: 'server-start', serverId: id });
+  while ((await site.servers()).find((server) => server.serverId === id)?.state !== 'up') await delay(20);
+  const seconds = secondsSince(startedMs);
+  figures.add(`one server process of ${copies} copies started again (page cache ${dropped}), beside the others at work`, `${seconds.toFixed(1)} s`, `${START_GOAL_S} s`, seconds < START_GOAL_S);
 }
 
 async function prepare({ directory, volumes, heldBytes, prepareMs }: ManyOptions, figures: Figures): Promise<readonly VolumeId[] | null> {
@@ -136,5 +149,5 @@ async function idle(processes: Awaited<ReturnType<typeof processesOf>>, figures:
   await delay(IDLE_MS);
   const used = processes.map(({ name, pid }, i) => ({ name, percent: ((processorSeconds(pid) - (before[i] as number)) / (IDLE_MS / 1000)) * 100 }));
   const sum = used.reduce((total, { percent }) => total + percent, 0);
-  figures.add(`all idle for more than a minute, over ${IDLE_MS / 1000} s: processor time of all processes`, `${sum.toFixed(1)} % of a core (${used.map(({ name, percent }) => `${name} ${percent.toFixed(1)}`).join(', ')})`, `${IDLE_GOAL_PERCENT} %`, sum < IDLE_GOAL_PERCENT);
+  figures.add(`all idle for more than two minutes, over ${IDLE_MS / 1000} s: processor time of all processes`, `${sum.toFixed(1)} % of a core (${used.map(({ name, percent }) => `${name} ${percent.toFixed(1)}`).join(', ')})`, `${IDLE_GOAL_PERCENT} %`, sum < IDLE_GOAL_PERCENT);
 }

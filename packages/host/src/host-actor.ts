@@ -2,7 +2,7 @@ import { partyOf, type Actor, type ActorContext, type Address, type Signal, type
 import type { AttachmentSpec, Configuration, HostCommand, HostMessage, Usage, VolumeLimits } from '@ashlar/protocol';
 import { errorCode, unreachable, type HostId, type VolumeId } from '@ashlar/words';
 import { exportName } from './export-name.ts';
-import { USAGE_INTERVAL_MS } from './limits.ts';
+import { USAGE_IDLE_INTERVAL_MS, USAGE_INTERVAL_MS } from './limits.ts';
 import { sameUsage } from './usage.ts';
 
 /** What the host actor asks of the host that owns the attachments. */
@@ -29,6 +29,9 @@ export class HostActor implements Actor<HostCommand> {
   readonly #manager: Address;
   readonly #house: HostHouse;
   readonly #told = new Map<VolumeId, Usage>();
+  /** When figures are looked at next, and how long after the last time. */
+  #usageAtMs = 0;
+  #usageEveryMs = USAGE_INTERVAL_MS;
   /** The manager has been greeted in its present life. */
   #greeted = false;
 
@@ -104,15 +107,22 @@ export class HostActor implements Actor<HostCommand> {
   #tick(): void {
     this.#context.setTimer(TIMER, this.#context.nowMs() + USAGE_INTERVAL_MS);
     if (!this.#greeted) this.#greet();
-    if (this.#greeted) this.#tellUsage();
+    const nowMs = this.#context.nowMs();
+    if (!this.#greeted || nowMs < this.#usageAtMs) return;
+    this.#usageEveryMs = this.#tellUsage() ? USAGE_INTERVAL_MS : Math.min(this.#usageEveryMs * 2, USAGE_IDLE_INTERVAL_MS);
+    this.#usageAtMs = nowMs + this.#usageEveryMs;
   }
 
-  #tellUsage(): void {
+  /** True if there was something to tell. */
+  #tellUsage(): boolean {
+    let changed = false;
     for (const [volumeId, usage] of this.#house.usages()) {
       const told = this.#told.get(volumeId);
       if (told !== undefined && sameUsage(told, usage)) continue;
+      changed = true;
       if (this.#tell({ kind: 'usage', volumeId, usage })) this.#told.set(volumeId, usage);
     }
+    return changed;
   }
 
   /** First who we are, then where each attachment is found: it may be another port than before our restart. */

@@ -1,5 +1,7 @@
 /** How often the system manager is told the figures of attachments that did something, and is greeted again if it was away. */
 export const USAGE_INTERVAL_MS = 1000;
+/** While none did anything, their figures are looked at less and less often: to look at two thousand costs some milliseconds. */
+export const USAGE_IDLE_INTERVAL_MS = 10_000;
 /** What need not be stable at once (newer configurations, figures) is saved this long after it changed: one durable write for all attachments. */
 export const SAVE_DELAY_MS = 1000;
 /** More restarts of one attachment in this time are too many: it stays down, and the manager is told. */

@@ -85,6 +85,8 @@ export class HostActor implements Actor<HostCommand> {
   }
 
   async #attach(spec: AttachmentSpec, configuration: Configuration): Promise<void> {
+    this.#usageEveryMs = USAGE_INTERVAL_MS;
+    this.#usageAtMs = 0;
     try {
       const nbd = await this.#house.attach(spec, configuration);
       this.#tell({ kind: 'attached', spec, nbd });
@@ -95,6 +97,8 @@ export class HostActor implements Actor<HostCommand> {
   }
 
   async #detach({ volumeId, readOnly, copy }: HostCommand & { readonly kind: 'detach' }): Promise<void> {
+    // What it did since its figures were looked at; afterwards it is not among them.
+    if (this.#greeted) this.#tellUsage();
     try {
       await this.#house.detach(exportName({ volumeId, readOnly, copy }));
       this.#tell({ kind: 'detached', volumeId, readOnly, copy });

@@ -79,6 +79,8 @@ export interface RuntimeView {
   readonly links: readonly LinkView[];
   readonly turns: number;
   readonly messages: number;
+  /** Ends of actors elsewhere that actors here wait for. */
+  readonly monitors: number;
 }
 
 export interface ActorView {

@@ -28,6 +28,8 @@ export class Cell implements ActorContext {
   /** Who is told of its end: a life of an actor here, or the address of one elsewhere; each once, however often it asks. */
   readonly monitors = new Map<Cell | Address, (reason: 'stopped' | 'crashed') => void>();
   readonly watched = new Set<Party>();
+  /** Of whose end it is to be told: forgotten with it. */
+  readonly monitored = new Set<Address>();
   readonly #host: CellHost;
   readonly #timers = new Map<string, Timer>();
   actor: Actor | null = null;

@@ -203,6 +203,15 @@ describe('between processes', () => {
     expect(b.send('server-1/x', { kind: 'sync', epoch: 1 } as Message)).toBe('unreachable');
   });
 
+  test('who waits for an end elsewhere and ends first is forgotten', async () => {
+    const { b, rb } = await pair();
+    await b.links.waitUntilUp('server-1', 5000);
+    for (let i = 0; i < 3; i++) rb.last.context.monitor('server-1/x');
+    expect(b.inspect().monitors).toBe(1);
+    await b.stop('server-2/x');
+    expect(b.inspect().monitors).toBe(0);
+  });
+
   test('a wrong token gets no link', async () => {
     const { a, b } = await pair('guess');
     await expect(b.links.waitUntilUp('server-1', 300)).rejects.toThrow('no link');

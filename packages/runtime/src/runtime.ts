@@ -244,6 +244,7 @@ export class ThreadRuntime implements Runtime, CellHost, TreeHost {
   // ---- monitors and links
 
   monitor(cell: Cell, address: Address): void {
+    cell.monitored.add(address);
     const target = this.#cells.get(address);
     if (target) {
       target.monitors.set(cell, (reason) => this.#tellDown(cell, address, reason));
@@ -256,11 +257,11 @@ export class ThreadRuntime implements Runtime, CellHost, TreeHost {
     if (watchers.has(cell)) return;
     const request: KernelMessage = { kind: 'monitor' };
     if (this.#sendAway(party, address, cell.self, request) !== 'ok') return this.#tellDown(cell, address, 'unreachable');
-    for (const other of watchers) if (!other.alive) watchers.delete(other);
     this.#remoteMonitors.set(party, monitors.set(address, watchers.add(cell)));
   }
 
   #tellDown(cell: Cell, address: Address, reason: DownReason): void {
+    cell.monitored.delete(address);
     if (cell.alive) this.deliver(cell, { kind: 'down', address, reason }, KERNEL);
   }
 
@@ -273,6 +274,12 @@ export class ThreadRuntime implements Runtime, CellHost, TreeHost {
     if (cell && cell.monitors.size >= REMOTE_MONITORS_MAX) tell('unreachable');
     else if (cell) cell.monitors.set(watcher, tell);
     else tell('no-such-actor');
+  }
+
+  #monitorCount(): number {
+    let count = 0;
+    for (const monitors of this.#remoteMonitors.values()) for (const watchers of monitors.values()) count += watchers.size;
+    return count;
   }
 
   /** One `down` answers one `monitor`. False if none was asked for, by this life. */
@@ -423,6 +430,10 @@ export class ThreadRuntime implements Runtime, CellHost, TreeHost {
     cell.end();
     if (this.#cells.get(cell.self) === cell) this.#cells.delete(cell.self);
     for (const party of cell.watched) this.#watchers.get(party)?.delete(cell);
+    for (const address of cell.monitored) {
+      this.#cells.get(address)?.monitors.delete(cell);
+      this.#forgetRemote(cell, address);
+    }
   }
 
   spawn(cell: Cell, spec: ChildSpec): SpawnOutcome { return this.#branchOf.get(cell)?.add(spec) ?? 'failed'; }
@@ -442,7 +453,7 @@ export class ThreadRuntime implements Runtime, CellHost, TreeHost {
         });
       }
     }
-    return { name: this.name, parties: [...this.#parties], actors, links: [...this.links.inspect(), ...this.threads.inspect()], turns: this.#turns, messages: this.#messages };
+    return { name: this.name, parties: [...this.#parties], actors, links: [...this.links.inspect(), ...this.threads.inspect()], turns: this.#turns, messages: this.#messages, monitors: this.#monitorCount() };
   }
 
   async shutdown(): Promise<void> {

@@ -31,10 +31,12 @@ export interface CopySurroundings {
 /** When its server was asked nothing for so long, what the journal still holds is moved to the extents, so that a restart has little to do. */
 const IDLE_MS = 1000;
 /**
- * Beside other volumes at work, what was written is moved after so long: a round costs several syncs, and a thousand volumes with a write now and then
+ * Beside other volumes at work, what was written is moved after about so long: a round costs several syncs, and a thousand volumes with a write now and then
  * would make one for each write. It also bounds what the journals of all of them hold, and with it the memory of their indexes.
  */
 const AGE_MS = 30_000;
+/** Less than this waits for its age even then: two thousand sessions that are opened leave two thousand records. */
+const LITTLE_BYTES = 16 * 1024;
 /** A reply that did not fit into a full link breaks its session; how soon the host is told. */
 const BROKEN_RETRY_MS = 50;
 
@@ -58,19 +60,26 @@ export class CopyActor implements Actor<CopyActorMessage>, CopyPort {
   #lastAppended = 0;
   /** Since when the journal holds something that was not moved; null: nothing. */
   #heldSinceMs: number | null = null;
+  /** Not the same for all: a thousand that began to be written at one time are not moved at one time. */
+  readonly #ageMs: number;
   /** Rounds of moving when the age of what is held asked for one more; null: it does not. */
   #roundsAtAge: number | null = null;
   /** The traffic of the server as it was last seen, and when that changed. */
-  #trafficSeen = 0;
-  #trafficMs = 0;
+  #trafficSeen: number;
+  #trafficMs: number;
 
   constructor(context: ActorContext, volumeId: VolumeId, store: CopyStore, surroundings: CopySurroundings) {
     this.#context = context;
     this.#volumeId = volumeId;
     this.#surroundings = surroundings;
+    this.#trafficSeen = surroundings.traffic.messages;
+    this.#trafficMs = context.nowMs();
+    this.#ageMs = AGE_MS * (0.75 + surroundings.prng.fraction() / 2);
     this.driver = new CopyDriver(volumeId, surroundings.serverId, store, surroundings.leases, surroundings.prng, this, surroundings.replies);
     this.driver.receive({ kind: 'started' });
     this.#watchPeers();
+    // What an earlier life left in the journal.
+    if (store.figures.backlogBytes > 0) this.wantWork();
   }
 
   receive(message: CopyActorMessage | Signal, from: Address): void {
@@ -232,18 +241,29 @@ export class CopyActor implements Actor<CopyActorMessage>, CopyPort {
     const nowMs = this.#context.nowMs();
     const { appendedBytes, backlogBytes, rounds } = this.driver.store.figures;
     if (appendedBytes !== this.#lastAppended) {
+      // Also what a copy is filled with, which is no traffic of its server: it is not idle.
       this.#lastAppended = appendedBytes;
-      this.#heldSinceMs ??= nowMs;
-      this.#setIdleTimer(nowMs + IDLE_MS);
+      this.#trafficMs = nowMs;
     }
     // Woken by a sync or a commit that moving waited for: it goes on as it began.
-    const eager = this.#isQuiet(nowMs) || this.#isAged(nowMs, rounds);
+    const quiet = this.#isQuiet(nowMs);
+    const eager = (quiet && backlogBytes >= LITTLE_BYTES) || this.#isAged(nowMs, rounds);
     const outcome = this.driver.work(eager);
-    if (backlogBytes === 0) this.#heldSinceMs = null;
-    else if (look) this.#setIdleTimer(nowMs + IDLE_MS);
+    this.#holds(backlogBytes > 0 && this.driver.store.fault === null, nowMs, look);
     if (outcome === 'errands') return this.#context.setTimer('work', this.driver.errandDueMs);
     // Through a timer, so that what came in meanwhile goes first.
     if (outcome === 'more') this.#context.setTimer('work', nowMs);
+  }
+
+  /** As long as the journal holds something it is looked at now and then, whatever it is: records without bytes, and what an earlier life left, too. */
+  #holds(something: boolean, nowMs: number, looked: boolean): void {
+    if (!something) {
+      this.#heldSinceMs = null;
+      this.#roundsAtAge = null;
+      return;
+    }
+    if (this.#heldSinceMs === null || looked) this.#setIdleTimer(nowMs + IDLE_MS);
+    this.#heldSinceMs ??= nowMs;
   }
 
   #isQuiet(nowMs: number): boolean {
@@ -256,7 +276,7 @@ export class CopyActor implements Actor<CopyActorMessage>, CopyPort {
 
   /** One round, which takes all that there is of a volume with little to do. */
   #isAged(nowMs: number, rounds: number): boolean {
-    if (this.#heldSinceMs === null || nowMs - this.#heldSinceMs < AGE_MS) return false;
+    if (this.#heldSinceMs === null || nowMs - this.#heldSinceMs < this.#ageMs) return false;
     this.#roundsAtAge ??= rounds;
     if (rounds === this.#roundsAtAge) return true;
     this.#roundsAtAge = null;

@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import net from 'node:net';
 import type { ActorLog } from '@ashlar/actor';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { WebSocket } from 'ws';
@@ -31,6 +32,31 @@ describe('the API', () => {
 
   it('refuses a wrong token, and none', async () => {
     for (const token of ['', 'a-token-for-test', 'A-token-for-tests']) await expect(ApiClient.connect(endpoint, token)).rejects.toMatchObject({ code: 'unauthorized' });
+  });
+
+  it('outlives a refused client that resets its connection, and does not keep one that stays', async () => {
+    const { hostname, port } = new URL(endpoint);
+    const upgrade = 'GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n';
+    for (let i = 0; i < 50; i++) {
+      const socket = net.connect({ host: hostname, port: Number(port) });
+      socket.on('error', () => {});
+      await once(socket, 'connect');
+      socket.write(upgrade);
+      if (i % 2 === 0) await once(socket, 'data');
+      socket.resetAndDestroy();
+    }
+    // It never ends its own side.
+    const stays = net.connect({ host: hostname, port: Number(port), allowHalfOpen: true });
+    stays.on('error', () => {});
+    stays.write(upgrade);
+    stays.resume();
+    await once(stays, 'end');
+    const closed = new Promise((resolve) => { stays.once('close', resolve); });
+    // Answered with a reset by a machine that has no such connection any more.
+    const writing = setInterval(() => stays.write('x'), 5);
+    await closed;
+    clearInterval(writing);
+    await expect(connect()).resolves.toBeDefined();
   });
 
   it('refuses pages of other sites', async () => {

@@ -63,16 +63,14 @@ export class ApiServer {
   }
 
   #accept(request: IncomingMessage, socket: Duplex, head: Buffer): void {
+    // From here on Node leaves the socket to us: a refused client that resets its connection must not end this process, nor stay half open.
+    socket.on('error', (error) => this.#options.log.debug({ error: error.message }, 'an API connection failed'));
     const refused = this.#acceptor.clients.size >= CONNECTIONS_MAX ? '503 Service Unavailable' : this.#knows(request.headers.authorization) ? null : '401 Unauthorized';
-    if (refused !== null) {
-      socket.end(`HTTP/1.1 ${refused}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
-      return;
-    }
+    if (refused !== null) return refuse(socket, refused);
     // A browser sends an origin; pages of other sites may not drive this API with a user's rights.
     const { origin } = request.headers;
     if (origin !== undefined && origin !== `http://${request.headers.host ?? ''}`) {
-      socket.end('HTTP/1.1 403 Forbidden\r\nConnection: close\r\nContent-Length: 0\r\n\r\n');
-      return;
+      return refuse(socket, '403 Forbidden');
     }
     this.#acceptor.handleUpgrade(request, socket, head, (client) => this.#serve(client));
   }
@@ -129,6 +127,11 @@ export class ApiServer {
       ends.push(this.#options.store.watch((change) => change.events.forEach(emit)));
     });
   }
+}
+
+function refuse(socket: Duplex, status: string): void {
+  socket.once('finish', () => socket.destroy());
+  socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
 }
 
 function parseRequest(text: string): ApiRequest {

@@ -276,7 +276,7 @@ export class DiskCopy implements CopyStore {
     if (segment === undefined) return null;
     const tail = new LogTail(segment.header.start);
     for (let position = SEGMENT_HEADER_BYTES; tail.seq < seq && position < segment.endPosition;) {
-      const record = this.journal.read(segment, position, false);
+      const record = this.journal.read(segment, position, 'none');
       if (record === null || 'code' in record) return null;
       if (record.frame.kind === FrameKind.log) tail.advance(record.frame, record.frame.chain);
       position = record.nextPosition;
@@ -289,7 +289,7 @@ export class DiskCopy implements CopyStore {
     this.live.clear();
     for (const segment of this.journal.live) {
       for (let position = SEGMENT_HEADER_BYTES; position < segment.endPosition;) {
-        const record = this.journal.read(segment, position, false);
+        const record = this.journal.read(segment, position, 'none');
         if (record === null || 'code' in record) return this.#diskFailed({ code: 'EIO', message: `journal segment ${segment.serial} at ${position}` }, 'corrupt');
         this.live.apply(record.frame, segment.serial, record.payloadPosition, record.tiles, segment.endSeq);
         this.extents.places.hold(record.tiles);

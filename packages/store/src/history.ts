@@ -13,7 +13,7 @@ export function readHistory(journal: Journal, afterSeq: number, lastSeq: number,
     const segment = journal.segments.find((candidate) => candidate.startSeq < wanted && wanted <= candidate.endSeq);
     if (segment === undefined) return afterSeq;
     for (let position = positionOf(journal, segment, next); position < segment.endPosition && next <= segment.endSeq;) {
-      const record = journal.read(segment, position, true);
+      const record = journal.read(segment, position, 'whole');
       if (record === null || 'code' in record) return segment.endSeq;
       position = record.nextPosition;
       // Nobody needs the bytes of fills either.
@@ -35,7 +35,7 @@ export function readHistory(journal: Journal, afterSeq: number, lastSeq: number,
  */
 function positionOf(journal: Journal, segment: Segment, seq: number): number {
   for (let position = segment.positionBefore(seq - 1); position < segment.endPosition;) {
-    const record = journal.read(segment, position, false);
+    const record = journal.read(segment, position, 'none');
     if (record === null || 'code' in record) break;
     if (record.frame.kind === FrameKind.log && record.frame.lastSeq >= seq) return position;
     position = record.nextPosition;

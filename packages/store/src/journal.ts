@@ -266,16 +266,16 @@ export class Journal {
     this.durable = { serial, position: 0 };
   }
 
-  /** The record at this place, or null if none is. */
-  read(segment: Segment, position: number, withPayload: boolean): StoredRecord | DiskError | null {
-    const start = withPayload ? recordStart : recordStart.subarray(0, PAGE_BYTES);
+  /** The record at this place, or null if none is. `stored`: its payload without what lies in tiles. */
+  read(segment: Segment, position: number, payload: 'whole' | 'stored' | 'none'): StoredRecord | DiskError | null {
+    const start = payload !== 'none' ? recordStart : recordStart.subarray(0, PAGE_BYTES);
     const error = segment.file.read(start, position);
     if (error !== null) return error;
     const header = parseRecordHeader(start, 0, { serial: segment.serial, position, life: segment.header.life });
     if (header === null) return null;
     const prefix = prefixBytes(header.tiles);
     const stored = header.payloadBytes - header.tiles * TILE_BYTES;
-    const wanted = prefix - RECORD_HEADER_BYTES + header.headBytes + (withPayload ? stored : 0);
+    const wanted = prefix - RECORD_HEADER_BYTES + header.headBytes + (payload !== 'none' ? stored : 0);
     const bytes = new Uint8Array(RECORD_HEADER_BYTES + wanted);
     const inStart = Math.min(bytes.length, start.length);
     bytes.set(start.subarray(0, inStart));
@@ -287,7 +287,7 @@ export class Journal {
     const payloadAt = prefix + header.headBytes;
     const frame = new Frame(bytes.subarray(prefix, payloadAt), bytes.subarray(payloadAt));
     if (tiles === null || !headMatches(frame, header)) return null;
-    const failed = withPayload && tiles.length > 0 ? this.#join(frame, tiles) : null;
+    const failed = payload === 'whole' && tiles.length > 0 ? this.#join(frame, tiles) : null;
     if (failed !== null) return failed.code === 'ENOENT' ? null : failed;
     return {
       frame, tiles, position, payloadPosition: position + payloadAt,

@@ -6,7 +6,7 @@ import type { Disk, DiskError, DiskFile } from './disk.ts';
 import { isJournalName } from './journal.ts';
 import { DATA_FILE_BYTES, PAGE_BYTES, TILE_BYTES } from './limits.ts';
 import { chainAfter, emptyLog } from './log-tail.ts';
-import { marksBefore, parseRecordHeader, payloadIntact, type JournalMark } from './record.ts';
+import { marksBefore, NO_TILES, parseRecordHeader, payloadIntact, type JournalMark } from './record.ts';
 import { readSegmentHeader, Segment, SEGMENT_HEADER_BYTES, type SegmentHeader } from './segment.ts';
 import { removeFiles, Superblock, type SuperblockBody } from './superblock.ts';
 
@@ -204,11 +204,13 @@ class Recovery {
     const limit = end ?? (segment.serial === opened.serial ? opened.position : segment.file.sizeBytes);
     while (segment.endPosition < limit) {
       const position = segment.endPosition;
-      // Blocks that were written later may lie in the tiles of a record that was durable.
+      // Blocks that were written later may lie in the tiles of a record that was durable. Where no cache was lost tiles are there whenever their record is: what
+      // does not match is the disk's fault, and a block to be mended, not the end of the log.
       const bound = marksBefore({ serial: segment.serial, position }, this.#durable);
-      const record = journal.read(segment, position, !bound);
+      const record = journal.read(segment, position, bound ? 'none' : this.#cacheKept ? 'stored' : 'whole');
       if (record !== null && 'code' in record) return record;
-      if (record === null || record.nextPosition > (end ?? Infinity) || (!bound && !payloadIntact(record.frame))) return this.#torn(segment, end);
+      const isWhole = record !== null && record.nextPosition <= (end ?? Infinity) && (bound || payloadIntact(record.frame, this.#cacheKept ? record.tiles : NO_TILES));
+      if (!isWhole) return this.#torn(segment, end);
       const { frame } = record;
       if (frame.kind === FrameKind.log) {
         if (frame.firstSeq !== tail.seq + 1 || chainAfter(tail.chain, frame) !== frame.chain) return this.#torn(segment, end);

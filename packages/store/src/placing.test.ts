@@ -174,6 +174,24 @@ describe('a write of whole tiles', () => {
     }
   });
 
+  it('is a block to be mended, not the end of the log, when the disk lied and only the process ended', () => {
+    for (const fault of ['lost', 'misdirected'] as const) {
+      const disk = new MemoryDisk();
+      const store = must(createCopy(disk, options));
+      write(store, [0, C, 1], [2 * C - B, B, 1]);
+      sync(store, disk);
+      disk.faults = (operation) => (operation.kind === 'write' && operation.file.startsWith('data') ? fault : null);
+      write(store, [0, C, 2], [2 * C - B, B, 2]);
+      disk.faults = null;
+      disk.processCrash();
+      const found = must(openCopy(disk, options));
+      expect(found.fault).toBe(null);
+      expect(found.lastSeq).toBe(4);
+      expectHolds(found, 2 * C - B, B, 2);
+      expect(found.read(0, B, new Uint8Array(B), 0)).toEqual({ corrupt: [0] });
+    }
+  });
+
   it('finds room on a disk that is full of history', () => {
     const disk = new MemoryDisk();
     const store = must(createCopy(disk, options));

@@ -154,8 +154,8 @@ export function edgeBlocks(offsetBytes: number, lengthBytes: number): number[] {
   return edges;
 }
 
-/** True if every byte that the frame's operations carry matches its checksum. */
-export function payloadIntact(frame: Frame): boolean {
+/** True if every byte that the frame's operations carry matches its checksum; of a payload without its `leftOut` tiles, every byte that is left. */
+export function payloadIntact(frame: Frame, leftOut: TileTable = NO_TILES): boolean {
   for (let i = 0; i < frame.count; i++) {
     const op = frame.op(i);
     const blocks = checksummedBlocks(frame, i);
@@ -163,9 +163,13 @@ export function payloadIntact(frame: Frame): boolean {
     const end = offset + (op === Op.write ? frame.lengthBytes(i) : blocks * BLOCK_BYTES);
     let at = frame.payloadAt(i);
     let from = offset;
+    let tile = 0;
     for (let k = 0; k < blocks; k++) {
       const until = Math.min(end, (Math.floor(from / BLOCK_BYTES) + 1) * BLOCK_BYTES);
-      if (checksum(frame.payload.subarray(at, at + until - from)) !== frame.crc(frame.crcIndex(i) + k)) return false;
+      while (tile < leftOut.length && (leftOut[tile] as number) + TILE_BYTES <= at) tile += 2;
+      const stored = at - (tile / 2) * TILE_BYTES;
+      const isLeftOut = tile < leftOut.length && (leftOut[tile] as number) <= at;
+      if (!isLeftOut && checksum(frame.payload.subarray(stored, stored + until - from)) !== frame.crc(frame.crcIndex(i) + k)) return false;
       at += until - from;
       from = until;
     }

@@ -9,7 +9,7 @@ export interface Module {
 }
 
 /**
- * The layer of each package: 0 words, 1 cores without I/O, 2 actors, 3 runtime and drivers, 4 roles, 5 load on volumes, 6 what drives whole sites.
+ * The layer of each package: 0 words, 1 cores without I/O, 2 actors, 3 runtime and drivers, 4 roles, 5 whole sites and load on volumes, 6 what drives them.
  * Imports point downward only. Packages of layer 1 and above do not see others of their own layer.
  */
 const LAYERS: Readonly<Record<string, number>> = {
@@ -18,7 +18,7 @@ const LAYERS: Readonly<Record<string, number>> = {
   actor: 2,
   runtime: 3, 'nbd-client': 3,
   storage: 4, host: 4, control: 4,
-  load: 5, bench: 6,
+  load: 5, site: 5, bench: 6,
 };
 
 /** Development packages: they may see everything below the apps, and nothing that ships may see them. */

@@ -1,7 +1,7 @@
 import { ApiClient, type ApiCommand } from '@ashlar/control';
 import { AshlarError, ERROR_CODES, errorCode } from '@ashlar/words';
 import type { Command } from 'commander';
-import { defaultSite } from '../daemon/layout.ts';
+import { defaultSite } from '@ashlar/site';
 
 export interface GlobalOptions {
   readonly json?: boolean;

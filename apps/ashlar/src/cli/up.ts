@@ -1,7 +1,6 @@
 import { AshlarError } from '@ashlar/words';
 import type { Command } from 'commander';
-import { defaultRoot } from '../daemon/layout.ts';
-import { Site } from '../daemon/site.ts';
+import { defaultRoot, Site } from '@ashlar/site';
 import type { Cli } from './cli.ts';
 import { parseCount, parseDuration } from './sizes.ts';
 

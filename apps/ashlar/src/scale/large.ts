@@ -6,7 +6,7 @@ import { Directories, NodeDisk } from '@ashlar/storage';
 import { openCopy } from '@ashlar/store';
 import { BLOCK_BYTES, Prng, serverId, volumeId as asVolumeId, VOLUME_BYTES_MAX, type VolumeId } from '@ashlar/words';
 import type { Figures } from './figures.ts';
-import { siteLayout } from '../daemon/layout.ts';
+import { siteLayout } from '@ashlar/site';
 import { attach, create, dropPageCache, end, GIB, processesOf, processorSeconds, readBytes, secondsSince, start, TIB } from './site.ts';
 
 const DEPTH = 64;

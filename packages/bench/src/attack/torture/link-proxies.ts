@@ -115,7 +115,7 @@ export function socketPath(folder: string, from: string, to: string): string {
   return join(folder, `${from}.${to}`);
 }
 
-/** Where `ashlar up` has its sockets (apps/ashlar/src/daemon/layout.ts). */
+/** Where `ashlar up` has its sockets (packages/site/src/layout.ts). */
 export function linkSockets(siteDirectory: string): string {
   return join(tmpdir(), `ashlar-${userInfo().uid}`, createHash('sha256').update(resolve(siteDirectory)).digest('hex').slice(0, 12));
 }

@@ -27,6 +27,8 @@ export interface SiteOptions {
   readonly rebuildDelayMs: number;
   /** Of the API on loopback; 0: the one used before, or any. */
   readonly apiPort: number;
+  /** Figures for Prometheus on a port of their own on loopback; without it: on the API's only. */
+  readonly metricsPort?: number | undefined;
 }
 
 const HOST = 'host-1';
@@ -39,6 +41,7 @@ const READY_TIMEOUT_MS = 60_000;
 export class Site {
   readonly endpoint: string;
   readonly token: string;
+  readonly metricsUrl: string | null;
   readonly #manager: ManagerNode;
   readonly #runtime: Runtime;
   readonly #workers: Workers;
@@ -47,6 +50,7 @@ export class Site {
   private constructor(manager: ManagerNode, token: string, runtime: Runtime, workers: Workers, lock: DirectoryLock) {
     this.endpoint = manager.endpoint;
     this.token = token;
+    this.metricsUrl = manager.metricsUrl;
     this.#manager = manager;
     this.#runtime = runtime;
     this.#workers = workers;
@@ -88,7 +92,7 @@ export class Site {
       const started = options.processes ? processes() : new PooledWorkers({ runtime, linkToken, log: { file: join(layout.log, `${BLOCK_THREAD}.log`) } });
       workers = started;
       const apiPort = options.apiPort === 0 ? site.apiPort : options.apiPort;
-      manager = await ManagerNode.start({ runtime, directory: layout.manager, token, apiPort, timings: { rebuildDelayMs: options.rebuildDelayMs }, processes: started });
+      manager = await ManagerNode.start({ runtime, directory: layout.manager, token, apiPort, metricsPort: options.metricsPort, timings: { rebuildDelayMs: options.rebuildDelayMs }, processes: started });
       saveSite(layout, { ...site, apiPort: Number(new URL(manager.endpoint).port) });
       await Promise.all(argumentsOf(layout, site, options, linkToken).map((argument) => started.start(argument)));
       await usable(manager, names);

@@ -4,6 +4,7 @@ import type { Leases, TimerName } from '@ashlar/replication';
 import type { CopyStore } from '@ashlar/store';
 import type { Prng, ServerId, VolumeId } from '@ashlar/words';
 import { CopyDriver, type CopyPort } from './copy-driver.ts';
+import type { CopyTotals } from './figures.ts';
 import type { ReplyMemory } from './reply-memory.ts';
 import { SessionKeys } from './session-keys.ts';
 
@@ -23,6 +24,7 @@ export interface CopySurroundings {
   readonly leases: Leases;
   readonly replies: ReplyMemory;
   readonly traffic: { messages: number };
+  readonly totals: CopyTotals;
   readonly prng: Prng;
   /** True if that server lives in this thread. */
   readonly hosts: (serverId: ServerId) => boolean;
@@ -80,6 +82,7 @@ export class CopyActor implements Actor<CopyActorMessage>, CopyPort {
     this.#watchPeers();
     // What an earlier life left in the journal.
     if (store.figures.backlogBytes > 0) this.wantWork();
+    surroundings.totals.began(this.driver);
   }
 
   receive(message: CopyActorMessage | Signal, from: Address): void {
@@ -128,6 +131,7 @@ export class CopyActor implements Actor<CopyActorMessage>, CopyPort {
 
   stop(reason: StopReason): void {
     this.#context.log.info({ volumeId: this.#volumeId, reason, ...this.driver.store.figures }, 'a copy is closed');
+    this.#surroundings.totals.ended(this.driver);
     this.driver.close(reason === 'shutdown');
   }
 

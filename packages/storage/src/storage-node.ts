@@ -3,12 +3,13 @@ import { readFileSync } from 'node:fs';
 import type { ActorContext, Address, ChildSpec } from '@ashlar/actor';
 import { FOUNDING_INCARNATION, memberOf, type Configuration, type CopyFault, type CopyReport, type ManagerCommand, type ManagerMessage } from '@ashlar/protocol';
 import { BeaconTable, newCopyState, type Leases } from '@ashlar/replication';
-import type { Runtime } from '@ashlar/runtime';
+import { figuresAddress, startFigures, type Runtime } from '@ashlar/runtime';
 import { createCopy, openCopy, DestageBuffer, PageCache, type CopyStore, type OpenFailure, type StoreOptions } from '@ashlar/store';
 import { AshlarError, Defect, Prng, type ServerId, type VolumeId } from '@ashlar/words';
 import { BeaconActor, beaconAddress } from './beacon-actor.ts';
 import { CopyActor, copyAddress, type CopySurroundings } from './copy-actor.ts';
 import { Directories } from './directories.ts';
+import { CopyTotals } from './figures.ts';
 import { NodeDisk } from './disk/node-disk.ts';
 import { ReplyMemory } from './reply-memory.ts';
 import { ServerActor, type CopyHouse } from './server-actor.ts';
@@ -57,7 +58,7 @@ export class StorageNode implements CopyHouse {
     const instance = randomInt(1, 2 ** 47);
     this.#beacons = new BeaconTable(instance, () => runtime.send(beaconAddress(serverId), { kind: 'beacon-wanted' } as const));
     const leases: Leases = this.#beacons;
-    this.#surroundings = { serverId, managerAddress: options.managerAddress, leases, replies: new ReplyMemory(), traffic: { messages: 0 }, prng: new Prng(instance), hosts: (other) => runtime.hosts(other) };
+    this.#surroundings = { serverId, managerAddress: options.managerAddress, leases, replies: new ReplyMemory(), traffic: { messages: 0 }, totals: new CopyTotals(), prng: new Prng(instance), hosts: (other) => runtime.hosts(other) };
     this.#storeOptions = {
       serverId, bootId: options.bootId ?? bootId(), pageCache: new PageCache(PAGES_MAX), destageBuffer: new DestageBuffer(DESTAGE_BUFFER_BYTES),
     };
@@ -75,11 +76,14 @@ export class StorageNode implements CopyHouse {
     for (const volumeId of node.#directories.volumeIds()) node.#start(volumeId);
     const identity = { serverId, instance: node.#beacons.instance.toString(36), address: options.address, pid: process.pid };
     node.#startActor('server', `${serverId}/server`, (context) => new ServerActor(context, identity, options.managerAddress, node));
+    const { totals } = node.#surroundings;
+    startFigures(runtime, serverId, options.managerAddress, (samples) => totals.collect(samples, serverId, node.#faulted.size, runtime.nowMs()));
     return node;
   }
 
   /** Says goodbye, closes every copy cleanly. */
   async stop(): Promise<void> {
+    await this.#runtime.stop(figuresAddress(this.serverId));
     await this.#runtime.stop(`${this.serverId}/server`);
     for (const volumeId of this.#running) await this.#runtime.stop(this.#childId(volumeId));
     await this.#runtime.stop(`${this.serverId}/beacon`);

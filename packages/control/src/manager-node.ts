@@ -1,10 +1,10 @@
 import { randomInt } from 'node:crypto';
 import { join } from 'node:path';
-import type { SupervisorMessage } from '@ashlar/protocol';
+import type { ApiAnswer, ApiCommand, SupervisorMessage } from '@ashlar/protocol';
 import type { Runtime } from '@ashlar/runtime';
 import { AshlarError, errorCode } from '@ashlar/words';
 import { ApiServer } from './api-server.ts';
-import { authorize, MANAGER_DEFAULTS, type ApiAnswer, type ApiCommand, type ManagerOptions, type Principal } from './core/index.ts';
+import { authorize, MANAGER_DEFAULTS, type ManagerOptions, type Principal } from './core/index.ts';
 import { MANAGER_ADDRESS, MANAGER_PARTY, ManagerActor, type CommandMessage } from './manager-actor.ts';
 import { SqliteStore } from './sqlite-store.ts';
 

@@ -2,15 +2,17 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { MANAGER_ADDRESS, MANAGER_PARTY, ManagerNode, type HostView, type ServerView } from '@ashlar/control';
-import { createLog, createRuntime, DirectoryLock, newLinkToken, type Runtime } from '@ashlar/runtime';
-import { AshlarError } from '@ashlar/words';
+import { ApiClient, type HostView, type ServerView } from '@ashlar/client';
+import { MANAGER_ADDRESS, MANAGER_PARTY, ManagerNode } from '@ashlar/control';
+import { controlAt, NodeManager, siteLinksFile, type AttachOptions, type Volume } from '@ashlar/node-manager';
+import { createLog, createRuntime, DirectoryLock, type Runtime } from '@ashlar/runtime';
+import { AshlarError, hostId } from '@ashlar/words';
 import type { ChildArgument } from './child-messages.ts';
 import { ChildProcesses } from './child-processes.ts';
 import { siteLayout, type SiteLayout } from './layout.ts';
 import type { PartiesArgument } from './parties.ts';
 import { PooledWorkers } from './pooled-workers.ts';
-import { operatorToken, replaceFile, saveSite, siteFor, type SiteFile } from './site-file.ts';
+import { linkTokenOf, operatorToken, replaceFile, saveSite, siteFor, type SiteFile } from './site-file.ts';
 import type { Workers } from './workers.ts';
 
 export interface SiteOptions {
@@ -19,23 +21,33 @@ export interface SiteOptions {
   readonly servers?: number;
   /** Directories per server; as before if it is left out, 1 in a new site. */
   readonly disks?: number;
-  /** Each server and the host in a process of its own; else all of them in one thread of this process. */
-  readonly processes: boolean;
+  /** Each server and the host in a process of its own. Default: all of them in one thread of this process. */
+  readonly processes?: boolean;
   /** The node managers run inside this server's process. */
-  readonly hostIn: string | null;
-  readonly frozenKillAfterMs: number;
-  readonly rebuildDelayMs: number;
-  /** Of the API on loopback; 0: the one used before, or any. */
-  readonly apiPort: number;
+  readonly hostIn?: string | null;
+  /** A process that answers nothing for so long is killed and replaced (default 30 s; 0: never). */
+  readonly frozenKillAfterMs?: number;
+  /** A copy that is away for so long is built elsewhere (default 30 s). */
+  readonly rebuildDelayMs?: number;
+  /** Of the API on loopback. Default, and 0: the one used before, or any. */
+  readonly apiPort?: number;
 }
+
+const DEFAULTS = { processes: false, hostIn: null, frozenKillAfterMs: 30_000, rebuildDelayMs: 30_000, apiPort: 0 } as const satisfies Partial<SiteOptions>;
+type Settled = SiteOptions & Required<Pick<SiteOptions, keyof typeof DEFAULTS>>;
 
 const HOST = 'host-1';
 const BLOCK_THREAD = 'block';
+/** The node manager of the program in which the site runs. */
+const PROGRAM = hostId('program');
 const CHILD_MODULE = fileURLToPath(new URL('./child.ts', import.meta.url));
 /** Opening 2,000 copies takes seconds; a start that takes longer than this will not end well. */
 const READY_TIMEOUT_MS = 60_000;
 
-/** A whole site on this machine: the system manager in this thread, servers and hosts in the workers. */
+/**
+ * A whole site on this machine: the system manager in this thread, servers and hosts in the workers. All copies of a volume are on one machine
+ * then, and share its power and its disk.
+ */
 export class Site {
   readonly endpoint: string;
   readonly token: string;
@@ -43,28 +55,32 @@ export class Site {
   readonly #runtime: Runtime;
   readonly #workers: Workers;
   readonly #lock: DirectoryLock;
+  readonly #layout: SiteLayout;
+  #nodeManager: Promise<NodeManager> | null = null;
+  #client: Promise<ApiClient> | null = null;
 
-  private constructor(manager: ManagerNode, token: string, runtime: Runtime, workers: Workers, lock: DirectoryLock) {
+  private constructor(manager: ManagerNode, token: string, runtime: Runtime, workers: Workers, lock: DirectoryLock, layout: SiteLayout) {
     this.endpoint = manager.endpoint;
     this.token = token;
     this.#manager = manager;
     this.#runtime = runtime;
     this.#workers = workers;
     this.#lock = lock;
+    this.#layout = layout;
   }
 
   /** Starts everything, and resolves when servers and host are up. Throws `directory-locked` and what directories refuse; nothing runs then. */
   static async start(options: SiteOptions): Promise<Site> {
     const lock = DirectoryLock.acquire(options.directory);
     try {
-      return await Site.#start(options, lock);
+      return await Site.#start({ ...DEFAULTS, ...options }, lock);
     } catch (error) {
       lock.release();
       throw error;
     }
   }
 
-  static async #start(options: SiteOptions, lock: DirectoryLock): Promise<Site> {
+  static async #start(options: Settled, lock: DirectoryLock): Promise<Site> {
     const layout = siteLayout(options.directory);
     const site = siteFor(layout, options);
     const names = serverNames(site.servers);
@@ -72,7 +88,7 @@ export class Site {
     saveSite(layout, site);
     const token = operatorToken(layout);
     const log = createLog({ name: MANAGER_PARTY, file: join(layout.log, 'manager.log') });
-    const linkToken = newLinkToken();
+    const linkToken = linkTokenOf(layout);
     const runtime = createRuntime({ name: MANAGER_PARTY, log, token: linkToken });
     mkdirSync(layout.manager, { recursive: true, mode: 0o700 });
     let manager: ManagerNode | null = null;
@@ -98,8 +114,23 @@ export class Site {
       await runtime.shutdown();
       throw error;
     }
+    replaceFile(layout.linksFile, siteLinksFile({ format: 1, linkToken, managerParty: MANAGER_PARTY, managerAddress: MANAGER_ADDRESS, managerPath: layout.linkSocket(MANAGER_PARTY) }));
     replaceFile(layout.endpointFile, `${manager.endpoint}\n`);
-    return new Site(manager, token, runtime, workers, lock);
+    return new Site(manager, token, runtime, workers, lock, layout);
+  }
+
+  /** A connection to the site's API, for this program; it ends with the site. */
+  client(): Promise<ApiClient> {
+    this.#client ??= ApiClient.connect(this.endpoint, this.token);
+    return this.#client;
+  }
+
+  /** Attaches a volume in this process; see `NodeManager.attach`. */
+  async attach(volumeId: string, options?: AttachOptions): Promise<Volume> {
+    this.#nodeManager ??= NodeManager.embed({
+      hostId: PROGRAM, directory: this.#layout.hostDirectory(PROGRAM), runtime: this.#runtime, managerAddress: MANAGER_ADDRESS, control: controlAt(() => this),
+    });
+    return (await this.#nodeManager).attach(volumeId, options);
   }
 
   /**
@@ -107,6 +138,8 @@ export class Site {
    * end; then the servers, whose copies are closed cleanly.
    */
   async stop(): Promise<void> {
+    await (await this.#nodeManager)?.close();
+    (await this.#client)?.close();
     await this.#workers.hold(HOST);
     await this.#manager.stop();
     await this.#workers.stop();
@@ -119,17 +152,17 @@ function serverNames(count: number): string[] {
   return Array.from({ length: count }, (_, i) => `server-${i + 1}`);
 }
 
-/** Each process links to the manager, a server to those before it, the host to all servers. What is in threads has the pool's rings. */
-function argumentsOf(layout: SiteLayout, site: SiteFile, { processes, hostIn }: SiteOptions, linkToken: string): ChildArgument[] {
+/** Each process links to the manager, a server to those before it, the host to all servers. What is in threads has the pool's rings, and a socket for programs in other processes. */
+function argumentsOf(layout: SiteLayout, site: SiteFile, { processes, hostIn }: Settled, linkToken: string): ChildArgument[] {
   const names = serverNames(site.servers);
   const hosts = [{ hostId: HOST, directory: layout.hostDirectory(HOST), socketDirectory: layout.sockets }];
   const link = (party: string) => ({ party, address: { path: layout.linkSocket(party) } });
-  const server = (serverId: string) => ({ serverId, directories: layout.serverDirectories(serverId, site.disks), address: processes ? layout.linkSocket(serverId) : 'in-process' });
+  const server = (serverId: string) => ({ serverId, directories: layout.serverDirectories(serverId, site.disks), address: layout.linkSocket(processes ? serverId : BLOCK_THREAD) });
   const argument = (name: string, listens: boolean, linkedTo: readonly string[], parts: Pick<PartiesArgument, 'servers' | 'hosts'>): ChildArgument => ({
     name, managerAddress: MANAGER_ADDRESS, listen: listens ? link(name).address : null, connect: linkedTo.map(link), ...parts, linkToken,
     logFile: join(layout.log, `${name}.log`),
   });
-  if (!processes) return [argument(BLOCK_THREAD, false, [], { servers: names.map(server), hosts })];
+  if (!processes) return [argument(BLOCK_THREAD, true, [], { servers: names.map(server), hosts })];
   // A link is for all parties of both ends: a host inside a server's process needs no links of its own.
   const children = names.map((name, i) => argument(name, true, [MANAGER_PARTY, ...names.slice(0, i)], { servers: [server(name)], hosts: hostIn === name ? hosts : [] }));
   return hostIn === null ? [...children, argument(HOST, false, [MANAGER_PARTY, ...names], { servers: [], hosts })] : children;

@@ -1,8 +1,7 @@
-import { FOUNDING_INCARNATION, memberOf, primaryOf, type Configuration, type VolumeLimits } from '@ashlar/protocol';
+import { FOUNDING_INCARNATION, memberOf, primaryOf, type Configuration, type VolumeLimits, type ApiAnswer, type ApiCommand } from '@ashlar/protocol';
 import { AshlarError, BLOCK_BYTES, newVolumeId, unreachable, VOLUME_BYTES_MAX, type ErrorCode, type HostId, type ServerId } from '@ashlar/words';
 import { authorize, type Principal } from './authorize.ts';
 import { sameAttachment, specOf } from './attachments.ts';
-import type { ApiAnswer, ApiCommand } from './commands.ts';
 import { place } from './placement.ts';
 import { candidate, isPromotable } from './promotion.ts';
 import { promote, reconcile } from './reconcile.ts';

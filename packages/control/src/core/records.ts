@@ -1,4 +1,4 @@
-import type { Configuration, Usage, VolumeLimits } from '@ashlar/protocol';
+import type { AttachmentState, Configuration, EventRecord, ServerState, Usage, VolumeLimits, VolumeState } from '@ashlar/protocol';
 import type { HostId, ServerId, VolumeId } from '@ashlar/words';
 
 /** What the metadata store keeps: the desired state, and the last known observed state that must outlive a restart of the system manager. */
@@ -7,9 +7,6 @@ export interface SiteRecord {
   readonly siteId: string;
   readonly createdAtMs: number;
 }
-
-/** `suspect`: silent, but not known to have ended. `draining`: takes no new copies. */
-export type ServerState = 'up' | 'down' | 'suspect' | 'draining';
 
 export interface ServerRecord {
   readonly serverId: ServerId;
@@ -31,11 +28,6 @@ export interface HostRecord {
   readonly pid: number;
   readonly siteId: string;
 }
-
-/** EBS's words. A deleted volume's record stays in `deleting` until every server has removed its files: no copy is ever discarded for a volume that the store does not know. */
-export type VolumeState = 'creating' | 'available' | 'in-use' | 'deleting' | 'error';
-
-export type AttachmentState = 'attaching' | 'attached' | 'detaching';
 
 export interface AttachmentRecord {
   readonly hostId: HostId;
@@ -97,20 +89,4 @@ export interface RecordTypes {
 
 export type RecordKind = keyof RecordTypes;
 
-/** What happened, to whom, when, by whom and why. Appended with the change that it tells of, in one transaction. */
-export interface EventRecord {
-  /** Rising by one; the cursor of `events --follow`. */
-  readonly sequence: number;
-  /** Wall clock, milliseconds since 1970. */
-  readonly atMs: number;
-  readonly name: string;
-  /** A volume, server, host or site id. */
-  readonly subject: string;
-  /** `manager`, `operator`, `supervisor`, or the id of the server or host that told of it. */
-  readonly source: string;
-  readonly reason: string;
-  readonly detail: EventDetail;
-}
-
-export type EventDetail = Readonly<Record<string, string | number | boolean>>;
 export type NewEvent = Omit<EventRecord, 'sequence'>;

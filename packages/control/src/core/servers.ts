@@ -1,7 +1,7 @@
-import { memberOf, primaryOf, type ServerMessage, type SupervisorMessage } from '@ashlar/protocol';
+import { memberOf, primaryOf, type ServerMessage, type SupervisorMessage, type EventDetail, type ServerState } from '@ashlar/protocol';
 import { unreachable, type ServerId } from '@ashlar/words';
 import { note } from './store-access.ts';
-import type { EventDetail, ServerRecord, ServerState } from './records.ts';
+import type { ServerRecord } from './records.ts';
 import { eventOf, hostOf, serverOf, unsettle, type Manager, type Server } from './state.ts';
 
 /** Ended lives remembered, to recognise messages of theirs that were held up. */

@@ -1,6 +1,5 @@
-import type { CopyReport, CopyStatus, Usage, VolumeLimits } from '@ashlar/protocol';
+import type { ApiAnswer, CopyReport, CopyStatus, Usage, VolumeLimits } from '@ashlar/protocol';
 import { hostId, serverId, volumeId, type HostId, type Prng, type ServerId, type VolumeId } from '@ashlar/words';
-import type { ApiAnswer } from './commands.ts';
 import type { ManagerEffects, ManagerOptions } from './manager-messages.ts';
 import type { AnyStored, StoreSnapshot, TransactionOutcome } from './metadata-store.ts';
 import type { Unsettled } from './unsettled.ts';

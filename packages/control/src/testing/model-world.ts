@@ -1,6 +1,6 @@
-import { FOUNDING_INCARNATION, memberOf, primaryOf, type Configuration, type CopyState, type HostCommand, type ManagerCommand, type ManagerMessage } from '@ashlar/protocol';
+import { FOUNDING_INCARNATION, memberOf, primaryOf, type Configuration, type CopyState, type HostCommand, type ManagerCommand, type ManagerMessage, type ApiAnswer, type ApiCommand, type EventRecord, type VolumeView } from '@ashlar/protocol';
 import { hostId, Prng, serverId, type HostId, type ServerId, type VolumeId } from '@ashlar/words';
-import { MANAGER_DEFAULTS, ManagerCore, MemoryStore, type ApiAnswer, type ApiCommand, type EventRecord, type ManagerEffects, type ManagerInput, type ManagerOptions, type StoreFate, type Transaction, type VolumeRecord, type VolumeView } from '../core/index.ts';
+import { MANAGER_DEFAULTS, ManagerCore, MemoryStore, type ManagerEffects, type ManagerInput, type ManagerOptions, type StoreFate, type Transaction, type VolumeRecord } from '../core/index.ts';
 
 const STEP_MS = 50;
 const STATUS_MS = 500;

@@ -1,6 +1,7 @@
-import type { CopyState, Durability, Usage, VolumeLimits } from '@ashlar/protocol';
 import type { ErrorCode, HostId, ServerId, VolumeId } from '@ashlar/words';
-import type { AttachmentState, ServerState, VolumeState } from './records.ts';
+import type { Durability } from './configuration.ts';
+import type { Usage, VolumeLimits } from './control-messages.ts';
+import type { CopyState } from './messages.ts';
 
 /** The native API: what the operator, the command line and later the web services ask of the system manager. Plain JSON. */
 export type ApiCommand =
@@ -35,7 +36,44 @@ export type ApiCommand =
   | { readonly kind: 'server-stop'; readonly serverId: ServerId; readonly kill?: boolean }
   | { readonly kind: 'server-start'; readonly serverId: ServerId };
 
+/** What the API fills in where a call leaves it out. */
+type Defaulted = 'mirrors' | 'minCopies' | 'durability' | 'limits' | 'tags' | 'readOnly' | 'tcp';
+type Plain<T> = T extends VolumeId | ServerId | HostId ? string : T;
+type Given<C> = C extends unknown
+  ? { readonly [K in keyof C as K extends Defaulted ? never : K]: Plain<C[K]> } & { readonly [K in keyof C as K extends Defaulted ? K : never]?: K extends 'limits' ? Partial<VolumeLimits> : C[K] }
+  : never;
+
+/** A command as it is sent: ids are text, and what has a default may be left out. The system manager checks every field. */
+export type ApiCall = Given<ApiCommand>;
+
+/** What each command answers. */
+export interface ApiResults extends Record<ApiCommand['kind'], unknown> {
+  'volume-create': VolumeView;
+  'volume-list': readonly VolumeView[];
+  'volume-describe': VolumeView;
+  'volume-modify': VolumeView;
+  'volume-grow': VolumeView;
+  'volume-attach': { readonly volumeId: VolumeId; readonly host: HostId; readonly readOnly: boolean; readonly copy: ServerId | null; readonly nbd: string };
+  'volume-detach': { readonly volumeId: VolumeId };
+  'volume-delete': { readonly volumeId: VolumeId };
+  'volume-scrub': { readonly volumeId: VolumeId; readonly servers: readonly ServerId[] };
+  'volume-failover': VolumeView | { readonly volumeId: VolumeId; readonly givenUp: ServerId };
+  'server-list': readonly ServerView[];
+  'host-list': readonly HostView[];
+  'server-lost': { readonly serverId: ServerId; readonly volumes: number };
+  'server-stop': { readonly serverId: ServerId };
+  'server-start': { readonly serverId: ServerId };
+}
+
 export type ApiAnswer = { readonly ok: true; readonly value: unknown } | { readonly ok: false; readonly code: ErrorCode; readonly message: string };
+
+/** EBS's words. A deleted volume's record stays in `deleting` until every server has removed its files: no copy is ever discarded for a volume that the store does not know. */
+export type VolumeState = 'creating' | 'available' | 'in-use' | 'deleting' | 'error';
+
+export type AttachmentState = 'attaching' | 'attached' | 'detaching';
+
+/** `suspect`: silent, but not known to have ended. `draining`: takes no new copies. */
+export type ServerState = 'up' | 'down' | 'suspect' | 'draining';
 
 export type VolumeHealth = 'healthy' | 'degraded' | 'faulted' | 'unknown';
 

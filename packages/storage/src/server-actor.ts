@@ -1,10 +1,12 @@
 import type { Actor, ActorContext, Address, Signal } from '@ashlar/actor';
 import { partyOf } from '@ashlar/actor';
-import type { ManagerCommand, ManagerMessage, ServerMessage } from '@ashlar/protocol';
+import type { DirectoryHealth, DiskKind, ManagerCommand, ManagerMessage, ServerMessage } from '@ashlar/protocol';
 import type { ServerId, VolumeId } from '@ashlar/words';
 
 /** How often a server tells the manager how full it is; also the pace at which a new manager is noticed. */
 export const SERVER_STATUS_INTERVAL_MS = 500;
+/** What a server's load is averaged over. */
+const LOAD_SECONDS = 5;
 
 /** What the server actor asks of the node that owns the disks. */
 export interface CopyHouse {
@@ -15,6 +17,10 @@ export interface CopyHouse {
   /** Removes the files; false if the copy has promised a later epoch than `epoch`, and stays. */
   discard(volumeId: VolumeId, epoch: number): boolean;
   space(): { readonly capacityBytes: number; readonly usedBytes: number; readonly copies: number };
+  /** How its directories are, as its copies met them. */
+  directories(): readonly DirectoryHealth[];
+  /** Requests and records that its copies were sent so far. */
+  requests(): number;
   /** Copies that could not be opened, told to the manager in their stead. */
   reportFaulted(): void;
 }
@@ -24,6 +30,9 @@ export interface ServerIdentity {
   readonly instance: string;
   readonly address: string;
   readonly pid: number;
+  readonly rack: string;
+  readonly siteId: string;
+  readonly disk: DiskKind;
 }
 
 /** Speaks with the system manager for the server as a whole. */
@@ -34,6 +43,9 @@ export class ServerActor implements Actor<ManagerCommand> {
   readonly #house: CopyHouse;
   /** The manager has been greeted in its present life. */
   #greeted = false;
+  #requestsSeen = 0;
+  #requestsMs = 0;
+  #requestsPerSecond = 0;
 
   constructor(context: ActorContext, identity: ServerIdentity, manager: Address, house: CopyHouse) {
     this.#context = context;
@@ -56,6 +68,7 @@ export class ServerActor implements Actor<ManagerCommand> {
         if (this.#isManager(from) && this.#house.ensure(message)) this.#context.send(this.#house.address(message.configuration.volumeId), message);
         return;
       case 'scrub':
+      case 'fill-rate':
       case 'member-ended':
       case 'ask-report':
         if (this.#isManager(from)) this.#context.send(this.#house.address(message.volumeId), message);
@@ -88,17 +101,30 @@ export class ServerActor implements Actor<ManagerCommand> {
   #tick(): void {
     this.#context.setTimer('status', this.#context.nowMs() + SERVER_STATUS_INTERVAL_MS);
     if (!this.#greeted) this.#greet();
+    this.#measure();
     this.#tellStatus();
   }
 
+  /** Averaged over some seconds: what a placement is decided by must not be the load of one moment. */
+  #measure(): void {
+    const nowMs = this.#context.nowMs();
+    const requests = this.#house.requests();
+    const seconds = (nowMs - this.#requestsMs) / 1000;
+    if (this.#requestsMs > 0 && seconds > 0) {
+      const rate = (requests - this.#requestsSeen) / seconds;
+      this.#requestsPerSecond += (rate - this.#requestsPerSecond) * Math.min(1, seconds / LOAD_SECONDS);
+    }
+    this.#requestsSeen = requests;
+    this.#requestsMs = nowMs;
+  }
+
   #tellStatus(): void {
-    if (this.#greeted) this.#tell({ kind: 'server-status', serverId: this.#identity.serverId, ...this.#house.space() });
+    if (this.#greeted) this.#tell({ kind: 'server-status', serverId: this.#identity.serverId, ...this.#house.space(), requestsPerSecond: this.#requestsPerSecond, directories: this.#house.directories() });
   }
 
   /** First who we are, then how each copy stands. */
   #greet(): void {
-    const { serverId, pid, instance, address } = this.#identity;
-    this.#greeted = this.#tell({ kind: 'server-hello', serverId, pid, instance, address });
+    this.#greeted = this.#tell({ kind: 'server-hello', ...this.#identity });
     if (!this.#greeted) return;
     this.#context.monitor(this.#manager);
     for (const volumeId of this.#house.volumeIds()) this.#context.send(this.#house.address(volumeId), { kind: 'manager-up' } as const);

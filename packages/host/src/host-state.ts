@@ -57,14 +57,17 @@ export class HostState {
   /** The caller holds the directory's lock. Throws `format-unsupported` (nothing was changed) or `corrupt`. */
   static open(directory: string): HostState {
     const path = join(directory, FILE);
+    let database: DatabaseSync | null = null;
     try {
-      const database = new DatabaseSync(path);
-      // WAL with FULL: each commit is one append and one fdatasync, and is stable when it returns.
-      database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL');
+      database = new DatabaseSync(path);
+      // Before the journal mode is set: that would change the file of a later version, or leave others beside it.
       const { user_version: format } = database.prepare('PRAGMA user_version').get() as { user_version: number };
       if (format > FORMAT) throw new AshlarError('format-unsupported', `${path} has format ${format}, this version knows ${FORMAT}`, { path });
+      // WAL with FULL: each commit is one append and one fdatasync, and is stable when it returns.
+      database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL');
       return new HostState(path, database);
     } catch (error) {
+      database?.close();
       throw asAshlarError(error, path);
     }
   }

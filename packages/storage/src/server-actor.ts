@@ -1,6 +1,6 @@
 import type { Actor, ActorContext, Address, Signal } from '@ashlar/actor';
 import { partyOf } from '@ashlar/actor';
-import type { ManagerCommand, ManagerMessage, ServerMessage } from '@ashlar/protocol';
+import type { Build, ManagerCommand, ManagerMessage, ServerMessage } from '@ashlar/protocol';
 import type { ServerId, VolumeId } from '@ashlar/words';
 
 /** How often a server tells the manager how full it is; also the pace at which a new manager is noticed. */
@@ -24,6 +24,7 @@ export interface ServerIdentity {
   readonly instance: string;
   readonly address: string;
   readonly pid: number;
+  readonly build: Build;
 }
 
 /** Speaks with the system manager for the server as a whole. */
@@ -97,8 +98,7 @@ export class ServerActor implements Actor<ManagerCommand> {
 
   /** First who we are, then how each copy stands. */
   #greet(): void {
-    const { serverId, pid, instance, address } = this.#identity;
-    this.#greeted = this.#tell({ kind: 'server-hello', serverId, pid, instance, address });
+    this.#greeted = this.#tell({ kind: 'server-hello', ...this.#identity });
     if (!this.#greeted) return;
     this.#context.monitor(this.#manager);
     for (const volumeId of this.#house.volumeIds()) this.#context.send(this.#house.address(volumeId), { kind: 'manager-up' } as const);

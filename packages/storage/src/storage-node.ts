@@ -3,12 +3,12 @@ import { readFileSync } from 'node:fs';
 import type { ActorContext, Address, ChildSpec } from '@ashlar/actor';
 import { FOUNDING_INCARNATION, memberOf, type Configuration, type CopyFault, type CopyReport, type ManagerCommand, type ManagerMessage } from '@ashlar/protocol';
 import { BeaconTable, newCopyState, type Leases } from '@ashlar/replication';
-import type { Runtime } from '@ashlar/runtime';
-import { createCopy, openCopy, DestageBuffer, PageCache, type CopyStore, type OpenFailure, type StoreOptions } from '@ashlar/store';
+import { thisBuild, type Runtime } from '@ashlar/runtime';
+import { COPY_FORMAT, createCopy, openCopy, DestageBuffer, PageCache, type CopyStore, type OpenFailure, type StoreOptions } from '@ashlar/store';
 import { AshlarError, Defect, Prng, type ServerId, type VolumeId } from '@ashlar/words';
 import { BeaconActor, beaconAddress } from './beacon-actor.ts';
 import { CopyActor, copyAddress, type CopySurroundings } from './copy-actor.ts';
-import { Directories } from './directories.ts';
+import { Directories, DIRECTORY_FORMAT } from './directories.ts';
 import { NodeDisk } from './disk/node-disk.ts';
 import { ReplyMemory } from './reply-memory.ts';
 import { ServerActor, type CopyHouse } from './server-actor.ts';
@@ -73,7 +73,7 @@ export class StorageNode implements CopyHouse {
     runtime.addParty(serverId);
     node.#startActor('beacon', beaconAddress(serverId), (context) => new BeaconActor(context, serverId, node.#beacons));
     for (const volumeId of node.#directories.volumeIds()) node.#start(volumeId);
-    const identity = { serverId, instance: node.#beacons.instance.toString(36), address: options.address, pid: process.pid };
+    const identity = { serverId, instance: node.#beacons.instance.toString(36), address: options.address, pid: process.pid, build: thisBuild({ directory: DIRECTORY_FORMAT, copy: COPY_FORMAT }) };
     node.#startActor('server', `${serverId}/server`, (context) => new ServerActor(context, identity, options.managerAddress, node));
     return node;
   }

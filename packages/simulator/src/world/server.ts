@@ -78,7 +78,7 @@ export class SimServer implements Receiver {
   #greet(): void {
     this.#greeted = true;
     const address = `${this.serverId}:0`;
-    this.#tellManager({ kind: 'from-server', from: this.serverId, message: { kind: 'server-hello', serverId: this.serverId, pid: this.process.life, instance: this.instance, address } });
+    this.#tellManager({ kind: 'from-server', from: this.serverId, message: { kind: 'server-hello', serverId: this.serverId, pid: this.process.life, instance: this.instance, address, build: null } });
     this.#input({ kind: 'manager-up' });
     this.#tellFaulted();
   }

@@ -10,9 +10,9 @@ import { onSaved, promise, report } from './durable.ts';
 import { lead, memberEnded, onAppendCorrupt, onFenced, onMemberEnded, onPeerSilent, onPeerUp, onSynced as leaderSynced, onStoreFailed as leaderFailed, onTick } from './leader.ts';
 import { onLeaseReturned } from './lease-return.ts';
 import { stepDown } from './leading.ts';
-import { onRetiring } from './membership.ts';
 import { onAdopted, onGap, onHistorySent, onProgress, onRelationLost } from './peers.ts';
 import { onReadCorrupt, onRepaired, releaseReads } from './reads.ts';
+import { missedAs, onRetiring, retire, type MissedAs } from './retiring.ts';
 import { answerOpens, onSession, onSessionGone } from './sessions.ts';
 import { tellStatus } from './status.ts';
 import { newCounts, type Copy, type CopyInput, type Counts } from './state.ts';
@@ -43,6 +43,8 @@ export class CopyCore {
   get durable(): DurableState { return this.#copy.durable; }
   get role(): 'primary' | 'following' | 'idle' { return this.#copy.leader ? 'primary' : this.#copy.follower?.following ? 'following' : 'idle'; }
   get serving(): boolean { return this.#copy.leader?.serving ?? false; }
+  /** As what it would be missed if its process ended now; null: by nobody, or nobody can help it. */
+  get missedAs(): MissedAs | null { return missedAs(this.#copy); }
   /** For checks and `inspect` only. */
   get state(): Readonly<Copy> { return this.#copy; }
 
@@ -62,7 +64,7 @@ function dispatch(c: Copy, input: CopyInput): void {
     case 'relation-lost': return onRelationLost(c, input.peer);
     case 'peer-silent': return onPeerSilent(c, input.peer);
     case 'manager-up': return tellAll(c);
-    case 'retire': return follower.retire(c);
+    case 'retire': return retire(c);
     case 'peer-up': return onPeerUp(c, input.peer);
     case 'committed': return follower.onCommitted(c, input.from, input.epoch, input.seq);
     case 'lease-granted': return releaseReads(c);

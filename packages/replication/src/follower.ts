@@ -198,13 +198,6 @@ export function onStoreFailed(c: Copy, fault: CopyFault): void {
   if (f?.promised) c.fx.send(f.leader, { kind: 'leaving', epoch: f.epoch, fault });
 }
 
-/** In order, while it can still acknowledge: nothing waits for it when it is gone. */
-export function retire(c: Copy): void {
-  const f = c.follower;
-  const { configuration } = c.durable;
-  if (f?.following && configuration && memberOf(configuration, c.self)) c.fx.send(f.leader, { kind: 'retiring', epoch: f.epoch });
-}
-
 /** To a primary: a mirror asks to be taken out. */
 export function onLeaving(c: Copy, from: ServerId, message: Of<'leaving'>): void {
   if (c.leader?.epoch === message.epoch) takeOut(c, c.leader, from, message.fault);

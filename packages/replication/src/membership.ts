@@ -96,12 +96,6 @@ function continueJoin(c: Copy, leader: Leader, peer: Peer): void {
   c.fx.send(peer.serverId, { kind: 'sync', epoch: leader.epoch });
 }
 
-/** A mirror whose process is about to end in order, and which goes on acknowledging until it is out. */
-export function onRetiring(c: Copy, serverId: ServerId, epoch: number): void {
-  const peer = c.leader?.peers.get(serverId);
-  if (c.leader?.epoch === epoch && peer?.member) proposeRemoval(c, c.leader, peer, 'its server is shutting down');
-}
-
 /** A mirror reports that it cannot go on. Such a copy leaves whatever the minimum says: it cannot be a member in more than name. */
 export function takeOut(c: Copy, leader: Leader, serverId: ServerId, fault: CopyFault): void {
   const peer = leader.peers.get(serverId);

@@ -10,8 +10,9 @@ import { BeaconActor, beaconAddress } from './beacon-actor.ts';
 import { CopyActor, copyAddress, type CopySurroundings } from './copy-actor.ts';
 import { Directories, DIRECTORY_FORMAT } from './directories.ts';
 import { NodeDisk } from './disk/node-disk.ts';
+import type { HandedCopy } from './handover.ts';
 import { ReplyMemory } from './reply-memory.ts';
-import { ServerActor, type CopyHouse } from './server-actor.ts';
+import { ServerActor, type CopyHouse, type HandOverMessage } from './server-actor.ts';
 import { COPY_SUPERVISION } from './supervision.ts';
 
 export interface StorageNodeOptions {
@@ -100,6 +101,13 @@ export class StorageNode implements CopyHouse {
 
   address(volumeId: VolumeId): Address { return copyAddress(this.serverId, volumeId); }
   volumeIds(): Iterable<VolumeId> { return this.#running; }
+
+  *copies(): Iterable<HandedCopy> {
+    for (const volumeId of this.#running) {
+      const core = this.#actors.get(volumeId)?.driver.core;
+      if (core) yield { missedAs: () => core.missedAs, retire: () => this.#runtime.send(this.address(volumeId), { kind: 'retire' } as const) };
+    }
+  }
 
   discard(volumeId: VolumeId, epoch: number): boolean {
     const actor = this.#actors.get(volumeId);
@@ -213,6 +221,14 @@ export class StorageNode implements CopyHouse {
     const report: ManagerMessage = { kind: 'report', copy };
     this.#runtime.send(this.#options.managerAddress, report, `${this.serverId}/server`);
   }
+}
+
+/** Before a server of this thread is stopped. Resolves when its volumes would not notice its end, or when they are not to be helped; within 15 s. */
+export function handOver(runtime: Runtime, server: ServerId): Promise<void> {
+  return new Promise((resolve) => {
+    const message: HandOverMessage = { kind: 'hand-over', done: resolve };
+    if (runtime.send(`${server}/server`, message) !== 'ok') resolve();
+  });
 }
 
 /** Why a copy's files cannot be opened. */

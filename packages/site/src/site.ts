@@ -32,6 +32,8 @@ export interface SiteOptions {
   readonly rebuildDelayMs?: number;
   /** Of the API on loopback. Default, and 0: the one used before, or any. */
   readonly apiPort?: number;
+  /** What the process of this name runs, asked at each of its starts: another build's module, while a site is upgraded. Default: this build's. */
+  readonly module?: (name: string) => string;
 }
 
 const DEFAULTS = { processes: false, hostIn: null, frozenKillAfterMs: 30_000, rebuildDelayMs: 30_000, apiPort: 0 } as const satisfies Partial<SiteOptions>;
@@ -95,7 +97,7 @@ export class Site {
     try {
       await runtime.links.listen({ path: layout.linkSocket(MANAGER_PARTY) });
       const processes = (): Workers => new ChildProcesses({
-        module: CHILD_MODULE, log, codeCache: layout.codeCache, frozenKillAfterMs: options.frozenKillAfterMs,
+        module: options.module ?? (() => CHILD_MODULE), log, codeCache: layout.codeCache, frozenKillAfterMs: options.frozenKillAfterMs,
         onStarted: (name, pid) => manager?.tell({ kind: 'process-started', name, pid }),
         onEnded: (name, pid, signal, code) => manager?.tell({ kind: 'process-ended', name, pid, signal, code }),
         onRefused: (name, error) => log.error({ name, error }, 'a process refused to start'),

@@ -12,7 +12,8 @@ export type LocalNotice =
   | { readonly kind: 'relation-lost' | 'peer-silent'; readonly peer: ServerId }
   | { readonly kind: 'committed'; readonly peer: ServerId; readonly epoch: number; readonly seq: number }
   | { readonly kind: 'lease-granted' }
-  | { readonly kind: 'manager-up' };
+  | { readonly kind: 'manager-up' }
+  | { readonly kind: 'retire' };
 
 export type CopyActorMessage = CopyMessage | SessionMessage | LocalNotice | (ManagerCommand & { readonly kind: 'configure' | 'scrub' | 'fill-rate' | 'member-ended' | 'ask-report' });
 
@@ -105,7 +106,9 @@ export class CopyActor implements Actor<CopyActorMessage>, CopyPort {
       case 'peer-silent': return this.driver.receive({ kind: 'peer-silent', peer: message.peer });
       case 'committed': return this.driver.receive({ kind: 'committed', from: message.peer, epoch: message.epoch, seq: message.seq });
       case 'lease-granted': return this.driver.receive({ kind: 'lease-granted' });
-      case 'manager-up': return this.driver.receive({ kind: 'manager-up' });
+      case 'manager-up':
+      case 'retire':
+        return this.driver.receive({ kind: message.kind });
       case 'link-up':
         if (this.#peers.has(message.party as ServerId)) this.driver.receive({ kind: 'peer-up', peer: message.party as ServerId });
         return;

@@ -1,4 +1,4 @@
-import type { ApiAnswer, CopyReport, CopyStatus, DirectoryHealth, Usage, VolumeLimits } from '@ashlar/protocol';
+import type { ApiAnswer, Build, CopyReport, CopyStatus, DirectoryHealth, Usage, VolumeLimits } from '@ashlar/protocol';
 import { hostId, serverId, volumeId, type HostId, type Prng, type ServerId, type VolumeId } from '@ashlar/words';
 import type { ManagerEffects, ManagerOptions } from './manager-messages.ts';
 import type { AnyStored, StoreSnapshot, TransactionOutcome } from './metadata-store.ts';
@@ -38,6 +38,8 @@ export interface Server {
   copies: number;
   requestsPerSecond: number;
   directories: readonly DirectoryHealth[];
+  /** As the present life of its process said; null: it did not, or has said nothing yet. */
+  build: Build | null;
   /** By the current life of its process. */
   readonly reports: Map<VolumeId, CopyReport>;
   /** Volumes of which it is a holder. */
@@ -48,6 +50,8 @@ export interface Host {
   readonly hostId: HostId;
   record: HostRecord | null;
   linked: boolean;
+  /** As the present life of its process said. */
+  build: Build | null;
 }
 
 interface PrimaryStatus {
@@ -164,7 +168,7 @@ export interface Manager {
 function newServer(m: Manager, id: ServerId): Server {
   const server: Server = {
     serverId: id, record: null, linked: false, greeted: false, heard: false, helloMs: -Infinity, heardMs: m.attentiveMs, unlinkedMs: m.attentiveMs, complainedMs: -Infinity, silent: false, leaving: false, ended: false,
-    lost: false, wasUp: false, endedInstances: new Set(), endedPids: new Set(), copies: 0, requestsPerSecond: 0, directories: [], reports: new Map(), volumes: new Set(),
+    lost: false, wasUp: false, endedInstances: new Set(), endedPids: new Set(), copies: 0, build: null, requestsPerSecond: 0, directories: [], reports: new Map(), volumes: new Set(),
   };
   m.servers.set(id, server);
   return server;
@@ -177,7 +181,7 @@ export function serverOf(m: Manager, id: ServerId): Server {
 export function hostOf(m: Manager, id: HostId): Host {
   const known = m.hosts.get(id);
   if (known) return known;
-  const host: Host = { hostId: id, record: null, linked: false };
+  const host: Host = { hostId: id, record: null, linked: false, build: null };
   m.hosts.set(id, host);
   return host;
 }

@@ -272,7 +272,7 @@ export class ModelWorld implements ManagerEffects {
   #greet(server: ModelServer): void {
     server.greeted = this.#life;
     this.#give({ kind: 'link', node: server.id, up: true });
-    this.#give({ kind: 'from-server', from: server.id, message: { kind: 'server-hello', serverId: server.id, pid: server.pid, instance: server.instance, address: 'here', rack: server.rack, siteId: '', disk: server.disk } });
+    this.#give({ kind: 'from-server', from: server.id, message: { kind: 'server-hello', serverId: server.id, pid: server.pid, instance: server.instance, address: 'here', rack: server.rack, siteId: '', disk: server.disk, build: null } });
     this.#tellSpace(server);
     for (const [volumeId, copy] of server.copies) {
       this.#report(server, volumeId, copy);
@@ -282,7 +282,7 @@ export class ModelWorld implements ManagerEffects {
 
   #hostHello(): void {
     this.#give({ kind: 'link', node: this.host, up: true });
-    this.#give({ kind: 'from-host', from: this.host, message: { kind: 'host-hello', hostId: this.host, pid: this.#hostPid, attachments: [] } });
+    this.#give({ kind: 'from-host', from: this.host, message: { kind: 'host-hello', hostId: this.host, pid: this.#hostPid, attachments: [], build: null } });
   }
 
   #tellSpace(server: ModelServer): void {

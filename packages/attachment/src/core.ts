@@ -1,7 +1,7 @@
 import { primaryOf, volumeTag, type AttachmentSpec, type Configuration, type Frame, type PayloadLease, type SessionReply, type Usage, type VolumeLimits } from '@ashlar/protocol';
 import { assert, unreachable, type ServerId } from '@ashlar/words';
 import { Delivery, type DeliveryPort, type Line } from './delivery.ts';
-import type { AttachmentClient, AttachmentEffects, AttachmentInput, Reservation, SendOutcome } from './effects.ts';
+import type { AttachmentClient, AttachmentEffects, AttachmentEnd, AttachmentInput, Reservation, SendOutcome } from './effects.ts';
 import { ASK_MS, BUSY_RETRY_MS, LATE_MS, PROBE_MS, REOPEN_MS_MAX, REOPEN_MS_MIN, REOPEN_SOON_FOR_MS, REOPEN_SOON_MS, REPEAT_MS, RESEND_MS_MAX, RESEND_MS_MIN } from './limits.ts';
 import { Numbers } from './numbers.ts';
 import { NEVER, PrimaryWatch } from './primary-watch.ts';
@@ -59,6 +59,8 @@ export class AttachmentCore implements DeliveryPort {
   readonly #inbox: AttachmentInput[] = [];
 
   #phase: AttachmentPhase = 'waiting';
+  /** Why, in the phase `ended`. */
+  #endedBy: AttachmentEnd | null = null;
   #sizeBytes: number;
   #wakeAtMs = NEVER;
   #wasLate = false;
@@ -139,10 +141,9 @@ export class AttachmentCore implements DeliveryPort {
     if (count === 0) return lease.release();
     const firstNumber = this.#numbers.requests(count, this.#reserve);
     this.#watch.submitted(this.#nowMs);
-    const ended = this.#phase === 'ended';
     // The next tick may be seconds away on an idle attachment.
-    if (!ended) this.#wakeBy(this.#nowMs + PROBE_MS);
-    this.#delivery.submit(frame, client, lease, firstNumber, ended, this.#nowMs);
+    if (this.#endedBy === null) this.#wakeBy(this.#nowMs + PROBE_MS);
+    this.#delivery.submit(frame, client, lease, firstNumber, this.#endedBy, this.#nowMs);
   }
 
   #onReplies(frame: Frame): void {
@@ -315,15 +316,16 @@ export class AttachmentCore implements DeliveryPort {
     this.#fx.event('grown', { sizeBytes });
   }
 
-  #end(reason: 'detached' | 'taken-over' | 'deleted' | 'numbers-used'): void {
+  #end(reason: AttachmentEnd): void {
     if (this.#phase === 'ended') return;
     const { server, sessionCount } = this.#line;
     if (this.#phase === 'open' || this.#phase === 'opening') this.#fx.send(server, { kind: 'close', sessionId: sessionCount });
     this.#phase = 'ended';
+    this.#endedBy = reason;
     this.#line.open = false;
     this.#wakeAtMs = NEVER;
     this.#fx.event('ended', { reason });
-    this.#delivery.failEverything();
+    this.#delivery.failEverything(reason);
   }
 
   #onLimits(limits: VolumeLimits): void {

@@ -1,7 +1,7 @@
 import { Status, type AttachmentSpec, type Frame, type PayloadLease, type Usage, type VolumeTag } from '@ashlar/protocol';
 import type { ServerId } from '@ashlar/words';
 import { Figures, toClient } from './answers.ts';
-import type { AttachmentClient, SendOutcome } from './effects.ts';
+import type { AttachmentClient, AttachmentEnd, LocalFailure, SendOutcome } from './effects.ts';
 import { FlightPool, type Flight } from './flight.ts';
 import { Outbox } from './outbox.ts';
 import type { RateLimit } from './rate-limit.ts';
@@ -64,10 +64,10 @@ export class Delivery {
     this.releaseHeld(nowMs);
   }
 
-  /** `firstNumber`: of its operations. `refuse`: it fails at once. */
-  submit(frame: Frame, client: AttachmentClient, lease: PayloadLease, firstNumber: number, refuse: boolean, nowMs: number): void {
+  /** `firstNumber`: of its operations. `ended`: it fails at once. */
+  submit(frame: Frame, client: AttachmentClient, lease: PayloadLease, firstNumber: number, ended: AttachmentEnd | null, nowMs: number): void {
     const flight = this.#pool.take(frame, client, lease, firstNumber);
-    if (refuse) return this.#fail(flight);
+    if (ended !== null) return this.#fail(flight, ended);
     if (this.#rate === null) return this.#admit(flight, nowMs);
     this.outbox.hold(flight);
     this.releaseHeld(nowMs);
@@ -149,7 +149,7 @@ export class Delivery {
   }
 
   /** Answers what is left of it with an I/O error. */
-  #fail(flight: Flight): void {
+  #fail(flight: Flight, failure: LocalFailure): void {
     const { client } = flight;
     const reply = flight.fail(Status.ioError);
     if (flight.sent) flight.clean = false;
@@ -157,11 +157,11 @@ export class Delivery {
     if (reply === null) return;
     this.#figures.failedRequests += reply.count;
     this.#totals.failedRequests += reply.count;
-    client.replied(reply);
+    client.replied(reply, failure);
   }
 
-  failEverything(): void {
-    for (const flight of this.outbox.takeAll()) this.#fail(flight);
+  failEverything(ended: AttachmentEnd): void {
+    for (const flight of this.outbox.takeAll()) this.#fail(flight, ended);
   }
 
   /**
@@ -174,7 +174,7 @@ export class Delivery {
       this.#totals.timedOutRequests += flight.left;
       this.#timedOutUntold += flight.left;
       this.#stalled(nowMs - flight.startMs);
-      this.#fail(flight);
+      this.#fail(flight, 'timed-out');
     }
     if (this.#timedOutUntold === 0 || nowMs - this.#timedOutToldMs < TIMED_OUT_EVERY_MS) return;
     const { epoch, server, open } = this.#line;
@@ -211,6 +211,6 @@ export class Delivery {
       this.outbox.inFlight.delete(number);
       this.#finish(flight);
     }
-    client.replied(reply);
+    client.replied(reply, 'quarantined');
   }
 }

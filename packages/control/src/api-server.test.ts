@@ -1,13 +1,13 @@
 import { once } from 'node:events';
 import net from 'node:net';
 import type { ActorLog } from '@ashlar/actor';
+import { ApiClient } from '@ashlar/client';
+import type { ApiAnswer, ApiCommand, ApiResponse, EventRecord } from '@ashlar/protocol';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { WebSocket } from 'ws';
-import { ApiClient } from './api-client.ts';
-import type { ApiResponse } from './api-messages.ts';
 import { ApiServer } from './api-server.ts';
 import { MetricsServer } from './metrics.ts';
-import { MemoryStore, type ApiAnswer, type ApiCommand, type EventRecord } from './core/index.ts';
+import { MemoryStore } from './core/index.ts';
 
 const TOKEN = 'a-token-for-tests';
 const log: ActorLog = { debug() {}, info() {}, warn() {}, error() {} };

@@ -2,10 +2,10 @@ import { randomUUID, timingSafeEqual } from 'node:crypto';
 import { createServer, type IncomingMessage, type Server } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { ActorLog } from '@ashlar/actor';
+import type { ApiAnswer, ApiCommand, ApiRequest, ApiResponse, EventRecord } from '@ashlar/protocol';
 import { AshlarError, ERROR_CODES, errorCode, type ErrorCode } from '@ashlar/words';
 import { WebSocketServer, type WebSocket } from 'ws';
-import { messageText, type ApiRequest, type ApiResponse } from './api-messages.ts';
-import { authorize, type ApiAnswer, type ApiCommand, type EventRecord, type MetadataStore, type Principal } from './core/index.ts';
+import { authorize, type MetadataStore, type Principal } from './core/index.ts';
 import { answerMetrics, type MetricsSource } from './metrics.ts';
 import { parseCommand } from './parse-command.ts';
 
@@ -108,6 +108,7 @@ export class ApiServer {
     const ends: (() => void)[] = [];
     client.on('error', (error) => this.#options.log.debug({ error: error.message }, 'an API connection failed'));
     client.on('close', () => ends.forEach((end) => end()));
+    // A Buffer, since `binaryType` is left as it is.
     client.on('message', (data) => {
       const requestId = randomUUID();
       let id = 0;
@@ -120,7 +121,7 @@ export class ApiServer {
         send({ id, ok: false, error: { code, message, ...ERROR_CODES[code], requestId } });
       };
       try {
-        const request = parseRequest(messageText(data));
+        const request = parseRequest((data as Buffer).toString());
         id = request.id;
         if ('events' in request) return this.#events(principal, request, send, ends);
         const command = parseCommand(request.command);

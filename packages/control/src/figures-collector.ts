@@ -1,7 +1,8 @@
 import { partyOf, type Actor, type Address, type Party, type Signal } from '@ashlar/actor';
 import { acceptSamples, prometheusText, Samples, type Sample } from '@ashlar/figures';
+import type { ApiCommand, HostView, ServerView, VolumeHealth, VolumeState, VolumeView } from '@ashlar/protocol';
 import { figuresAddress, type FiguresTold, type FiguresWanted, type Runtime } from '@ashlar/runtime';
-import type { ApiCommand, HostView, MetadataStore, ServerView, StoreChange, VolumeHealth, VolumeState, VolumeView } from './core/index.ts';
+import type { MetadataStore, StoreChange } from './core/index.ts';
 import { MANAGER_PARTY } from './manager-actor.ts';
 
 export interface FiguresCollectorOptions {

@@ -103,7 +103,7 @@ export class AttachmentActor implements Actor<AttachmentMessage>, AttachmentEffe
   submit(frame: Frame, client: AttachmentClient, lease: PayloadLease): void {
     if (this.#ended) {
       lease.release();
-      return client.replied(refusal(frame));
+      return client.replied(refusal(frame), 'detached');
     }
     try {
       this.#core.receive(this.#context.nowMs(), { kind: 'submit', frame, client, lease }, this);

@@ -1,6 +1,6 @@
 export { adopt, type ReadInPlace } from './adopt.ts';
 export * from './api.ts';
-export { BUILD } from './build.ts';
+export { BUILD, thisBuild } from './build.ts';
 export * from './directory-lock.ts';
 export { figuresAddress, startFigures, type FiguresTold, type FiguresWanted } from './figures.ts';
 export { newLinkToken } from './links.ts';

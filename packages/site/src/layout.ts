@@ -15,6 +15,8 @@ export interface SiteLayout {
   readonly tokenFile: string;
   /** What the site consists of, so that it is the same when it is started again. */
   readonly siteFile: string;
+  /** How other processes of this user link to the site. */
+  readonly linksFile: string;
   /** Where the running site's API is. */
   readonly endpointFile: string;
   /** Short, because a unix socket's path may have 107 bytes; derived from the root, so that it is the same after a restart. */
@@ -52,6 +54,7 @@ export function siteLayout(directory: string): SiteLayout {
     codeCache: join(root, 'code-cache'),
     tokenFile: join(root, 'token'),
     siteFile: join(root, 'site.json'),
+    linksFile: join(root, 'links.json'),
     endpointFile: join(root, 'endpoint'),
     serverDirectories: (server, disks) => Array.from({ length: disks }, (_, i) => join(root, 'servers', server, `disk-${i + 1}`)),
     hostDirectory: (host) => join(root, 'hosts', host),

@@ -1,4 +1,4 @@
-import { ApiClient, type ApiCommand } from '@ashlar/control';
+import { ApiClient, type ApiCommand } from '@ashlar/client';
 import { AshlarError, ERROR_CODES, errorCode } from '@ashlar/words';
 import type { Command } from 'commander';
 import { defaultSite } from '@ashlar/site';

@@ -1,4 +1,4 @@
-import type { ApiCommand } from '@ashlar/control';
+import type { ApiCommand } from '@ashlar/client';
 import type { Command, Option } from 'commander';
 import type { Cli } from './cli.ts';
 

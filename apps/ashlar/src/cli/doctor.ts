@@ -1,5 +1,5 @@
 import { resolve } from 'node:path';
-import type { ApiClient, HostView, ServerView, VolumeView } from '@ashlar/control';
+import type { ApiClient, HostView, ServerView, VolumeView } from '@ashlar/client';
 import { BUILD } from '@ashlar/runtime';
 import { defaultRoot } from '@ashlar/site';
 import { errorCode, type AshlarError } from '@ashlar/words';

@@ -1,4 +1,4 @@
-import type { EventRecord } from '@ashlar/control';
+import type { EventRecord } from '@ashlar/client';
 import { AshlarError } from '@ashlar/words';
 import { BUILD } from '@ashlar/runtime';
 import { Command, CommanderError } from 'commander';

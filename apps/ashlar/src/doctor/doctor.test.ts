@@ -1,4 +1,4 @@
-import type { CopyView, HostView, ServerView, VolumeView } from '@ashlar/control';
+import type { CopyView, HostView, ServerView, VolumeView } from '@ashlar/client';
 import { hostId, serverId, volumeId } from '@ashlar/words';
 import { describe, expect, it } from 'vitest';
 import { isSick, worstFirst, type Finding } from './finding.ts';
@@ -61,11 +61,11 @@ describe('a machine', () => {
 const VOLUME = volumeId('vol-0123456789abcdef0');
 const copy = (name: string, role: CopyView['role'], state: CopyView['state']): CopyView => ({ serverId: serverId(name), role, state, movedBytes: 0, remainingBytes: 0 });
 const HEALTHY: VolumeView = {
-  volumeId: VOLUME, state: 'in-use', health: 'healthy', sizeBytes: GIB, epoch: 1, lineage: 1, mirrors: 1, minCopies: 1, durability: 'normal', owner: '', tags: {}, createdAt: '', limits: { ioTimeoutMs: 1, iops: 0, bandwidthBytes: 0, priority: 5 },
+  volumeId: VOLUME, state: 'in-use', health: 'healthy', sizeBytes: GIB, epoch: 1, lineage: 1, mirrors: 1, minCopies: 1, durability: 'normal', owner: '', tags: {}, createdAt: '', limits: { ioTimeoutMs: 1, iops: 0, bandwidthBytes: 0, priority: 5 }, disk: null, move: null,
   copies: [copy('server-1', 'primary', 'in-sync'), copy('server-2', 'mirror', 'in-sync')], attachments: [],
   io: { readBytes: 0, writeBytes: 0, readRequests: 0, writeRequests: 0, flushRequests: 0, failedRequests: 0, longestStallMs: 0, attachments: 1 },
 };
-const SERVER: ServerView = { serverId: serverId('server-1'), state: 'up', pid: 1, address: '10.0.0.1:9000', site: 'site-1', rack: '', capacityBytes: 100 * GIB, usedBytes: 10 * GIB, copies: 3 };
+const SERVER: ServerView = { serverId: serverId('server-1'), state: 'up', pid: 1, address: '10.0.0.1:9000', site: 'site-1', rack: '', draining: false, disk: 'unknown', requestsPerSecond: 0, directories: [], capacityBytes: 100 * GIB, usedBytes: 10 * GIB, copies: 3 };
 const HOST: HostView = { hostId: hostId('host-1'), state: 'up', pid: 1, attachments: 1 };
 const SITE: SiteFacts = { servers: [SERVER], hosts: [HOST], volumes: [HEALTHY], lags: [], version: '0.1.0', ownVersion: '0.1.0' };
 const site = (facts: Partial<SiteFacts>): string[] => short(judgeSite({ ...SITE, ...facts }));

@@ -1,4 +1,4 @@
-import type { HostView, ServerView, VolumeView } from '@ashlar/control';
+import type { HostView, ServerView, VolumeView } from '@ashlar/client';
 import { showSize } from '../cli/sizes.ts';
 import type { Finding } from './finding.ts';
 

@@ -19,6 +19,7 @@ export function parseCommand(raw: unknown): ApiCommand {
     case 'volume-list':
     case 'server-list':
     case 'host-list':
+    case 'report':
       return { kind: c['kind'] };
     case 'volume-describe':
     case 'volume-delete':

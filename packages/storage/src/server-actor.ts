@@ -7,6 +7,8 @@ import type { ServerId, VolumeId } from '@ashlar/words';
 export const SERVER_STATUS_INTERVAL_MS = 500;
 /** What a server's load is averaged over. */
 const LOAD_SECONDS = 5;
+/** Requests a second from which on scheduled scrubs pause: a hundredth of what a server of two slow cores answers. */
+const PATROL_RATE_MAX = 200;
 
 /** What the server actor asks of the node that owns the disks. */
 export interface CopyHouse {
@@ -21,6 +23,8 @@ export interface CopyHouse {
   directories(): readonly DirectoryHealth[];
   /** Requests and records that its copies were sent so far. */
   requests(): number;
+  /** Goes on with the scrub whose turn it is. */
+  patrol(): void;
   /** Copies that could not be opened, told to the manager in their stead. */
   reportFaulted(): void;
 }
@@ -112,6 +116,8 @@ export class ServerActor implements Actor<ManagerCommand> {
     const seconds = (nowMs - this.#requestsMs) / 1000;
     if (this.#requestsMs > 0 && seconds > 0) {
       const rate = (requests - this.#requestsSeen) / seconds;
+      // Not under load: whoever waits for this thread would notice.
+      if (rate < PATROL_RATE_MAX) this.#house.patrol();
       this.#requestsPerSecond += (rate - this.#requestsPerSecond) * Math.min(1, seconds / LOAD_SECONDS);
     }
     this.#requestsSeen = requests;

@@ -1,8 +1,8 @@
-import type { HostView, ServerView } from '@ashlar/control';
+import type { HostView, Report, ServerView } from '@ashlar/control';
 import { serverId } from '@ashlar/words';
 import type { Command } from 'commander';
 import type { Cli } from './cli.ts';
-import { showHosts, showServers } from './output.ts';
+import { showHosts, showReport, showServers } from './output.ts';
 import { parseCount, parseDiskKind, parseSize, showSize } from './sizes.ts';
 
 export function addServerCommands(program: Command, cli: Cli): void {
@@ -34,6 +34,7 @@ export function addServerCommands(program: Command, cli: Cli): void {
       const { bytesPerSecond, atOnce } = (value as { rebuilds: { bytesPerSecond: number; atOnce: number } }).rebuilds;
       return `${atOnce} copies are built at a time, with ${bytesPerSecond === 0 ? 'no limit of bytes' : `${showSize(bytesPerSecond)} a second`}`;
     }));
+  program.command('report').description('usage and health: of every volume, server and owner').action(async () => cli.call({ kind: 'report' }, (value) => showReport(value as Report)));
   program.command('host').description('machines whose node managers attach volumes').command('list').description('all of them')
     .action(async () => cli.call({ kind: 'host-list' }, (value) => showHosts(value as HostView[])));
 }

@@ -37,6 +37,8 @@ export type ApiCommand =
   /** Moves the copy on `from` to `to` while the volume is in use; answered when that has begun. Without `to`: ends a move that is under way. */
   | { readonly kind: 'volume-move'; readonly volumeId: VolumeId; readonly from: ServerId; readonly to?: ServerId }
   | { readonly kind: 'server-list' }
+  /** Usage and health of everything: a `Report`. */
+  | { readonly kind: 'report' }
   | { readonly kind: 'host-list' }
   /** The server's disks are lost for good: rebuild at once, without the delay. */
   | { readonly kind: 'server-lost'; readonly serverId: ServerId }

@@ -5,3 +5,4 @@ export * from './manager-messages.ts';
 export * from './memory-store.ts';
 export * from './metadata-store.ts';
 export * from './records.ts';
+export type { Report } from './report.ts';

@@ -92,7 +92,7 @@ function nowhere(m: Manager, v: Volume, why: string): void {
  * Copies being built, over all volumes. One that has just been asked for counts too, or all would begin before the first has said that it has. One that
  * only catches up is not held back, and holds nobody up; nor does one whose server is down.
  */
-function rebuildsRunning(m: Manager): number {
+export function rebuildsRunning(m: Manager): number {
   let running = 0;
   for (const id of m.unsettled) {
     const v = m.volumes.get(id);

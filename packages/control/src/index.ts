@@ -1,5 +1,3 @@
-export * from './api-client.ts';
-export type { ApiError, ApiRequest, ApiResponse } from './api-messages.ts';
 export * from './core/index.ts';
 export { MANAGER_ADDRESS, MANAGER_PARTY } from './manager-actor.ts';
 export { ManagerNode, type Machine, type ManagerNodeOptions, type ServerPlace } from './manager-node.ts';

@@ -1,6 +1,5 @@
 import { AshlarError, hostId, serverId, volumeId } from '@ashlar/words';
-import { DISK_KINDS, type DiskKind, type VolumeLimits } from '@ashlar/protocol';
-import type { ApiCommand } from './core/index.ts';
+import { type ApiCommand, DISK_KINDS, type DiskKind, type VolumeLimits } from '@ashlar/protocol';
 
 type Raw = Readonly<Record<string, unknown>>;
 

@@ -26,6 +26,16 @@ export interface VolumeLimits {
   readonly priority: number;
 }
 
+/** What a process is made of, as it says of itself. Builds that knew only wire version 1 do not. */
+export interface Build {
+  readonly version: string;
+  /** Wire versions that it speaks, on any link. */
+  readonly wireLowest: number;
+  readonly wireHighest: number;
+  /** What it writes on disks, and in which version. */
+  readonly formats: Readonly<Record<string, string | number | boolean>>;
+}
+
 /** System manager → host. */
 export type HostCommand =
   | { readonly kind: 'attach'; readonly spec: AttachmentSpec; readonly configuration: Configuration }
@@ -36,7 +46,7 @@ export type HostCommand =
 
 /** Host → system manager. */
 export type HostMessage =
-  | { readonly kind: 'host-hello'; readonly hostId: HostId; readonly pid: number; readonly attachments: readonly AttachmentSpec[] }
+  | { readonly kind: 'host-hello'; readonly hostId: HostId; readonly pid: number; readonly attachments: readonly AttachmentSpec[]; readonly build: Build | null }
   | { readonly kind: 'attached'; readonly spec: AttachmentSpec; readonly nbd: string }
   | { readonly kind: 'attach-failed'; readonly spec: AttachmentSpec; readonly code: string; readonly message: string }
   | { readonly kind: 'detached'; readonly volumeId: VolumeId; readonly readOnly: boolean; readonly copy: ServerId | null }
@@ -80,6 +90,7 @@ export interface DirectoryHealth {
 export type ServerMessage =
   | {
       readonly kind: 'server-hello'; readonly serverId: ServerId; readonly pid: number; readonly instance: string; readonly address: string;
+      readonly build: Build | null;
       /** Empty: unknown, and so never the same as another's. */
       readonly rack: string;
       /** Empty: that of the manager. */

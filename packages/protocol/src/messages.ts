@@ -57,6 +57,13 @@ export type CopyMessage =
   | { readonly kind: 'fenced'; readonly epoch: number }
   /** Copy → primary: take me out. */
   | { readonly kind: 'leaving'; readonly epoch: number; readonly fault: CopyFault }
+  /**
+   * Former primary → those who followed it in this epoch: it leads no more, and answers no read under their leases. Whoever granted one to it in
+   * this epoch need not wait for its end. Wire version 2.
+   */
+  | { readonly kind: 'lease-returned'; readonly epoch: number }
+  /** Mirror → primary: this process is about to end in order. Take me out, if the minimum of copies allows; I go on acknowledging until then. Wire version 2. */
+  | { readonly kind: 'retiring'; readonly epoch: number }
   /** Primary → learner: which extents at or after `from` do you hold? At most EXTENT_LIST_MAX are listed. */
   | { readonly kind: 'list-extents'; readonly epoch: number; readonly from: number }
   | { readonly kind: 'extents'; readonly epoch: number; readonly from: number; readonly extents: readonly number[]; readonly end: boolean }

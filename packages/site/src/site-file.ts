@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
-import { sealJson, unsealJson } from '@ashlar/runtime';
 import type { ServerPlace } from '@ashlar/control';
+import { siteLinks } from '@ashlar/node-manager';
+import { newLinkToken, sealJson, unsealJson } from '@ashlar/runtime';
 import { AshlarError } from '@ashlar/words';
 import type { SiteLayout } from './layout.ts';
 
@@ -74,6 +75,11 @@ export function saveSite(layout: SiteLayout, site: SiteFile): void {
 export function operatorToken(layout: SiteLayout): string {
   if (!existsSync(layout.tokenFile)) replaceFile(layout.tokenFile, `${randomBytes(24).toString('base64url')}\n`);
   return readFileSync(layout.tokenFile, 'utf8').trim();
+}
+
+/** Kept, so that programs which are linked to the site find it again after it was started anew. */
+export function linkTokenOf(layout: SiteLayout): string {
+  return siteLinks(layout.root)?.linkToken ?? newLinkToken();
 }
 
 /** Whole or not at all, also if the machine stops in the middle. */

@@ -79,15 +79,15 @@ export class SiteServers {
 
   #server(serverId: string): PartiesArgument['servers'][number] {
     const { layout, processes } = this.#options;
-    return { serverId, directories: layout.serverDirectories(serverId, this.#site.disks), address: processes ? layout.linkSocket(serverId) : 'in-process', ...this.#site.places?.[serverId] };
+    return { serverId, directories: layout.serverDirectories(serverId, this.#site.disks), address: layout.linkSocket(processes ? serverId : BLOCK_THREAD), ...this.#site.places?.[serverId] };
   }
 
-  /** Each process links to the manager, a server to those before it, the host to all servers. What is in threads has the pool's rings. */
+  /** Each process links to the manager, a server to those before it, the host to all servers. What is in threads has the pool's rings, and a socket for programs in other processes. */
   #argument(name: string, linkedTo: readonly string[], parts: Parts): ChildArgument {
     const { layout, linkToken, processes } = this.#options;
     const link = (party: string) => ({ party, address: { path: layout.linkSocket(party) } });
     return {
-      name, managerAddress: MANAGER_ADDRESS, listen: processes ? link(name).address : null, connect: processes ? linkedTo.map(link) : [], ...parts, linkToken, logFile: join(layout.log, `${name}.log`),
+      name, managerAddress: MANAGER_ADDRESS, listen: link(name).address, connect: processes ? linkedTo.map(link) : [], ...parts, linkToken, logFile: join(layout.log, `${name}.log`),
     };
   }
 }

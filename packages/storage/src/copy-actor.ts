@@ -4,6 +4,7 @@ import type { Leases, TimerName } from '@ashlar/replication';
 import type { CopyStore } from '@ashlar/store';
 import type { Prng, ServerId, VolumeId } from '@ashlar/words';
 import { CopyDriver, type CopyPort } from './copy-driver.ts';
+import type { CopyTotals } from './figures.ts';
 import type { ReplyMemory } from './reply-memory.ts';
 import { SessionKeys } from './session-keys.ts';
 
@@ -12,7 +13,8 @@ export type LocalNotice =
   | { readonly kind: 'relation-lost' | 'peer-silent'; readonly peer: ServerId }
   | { readonly kind: 'committed'; readonly peer: ServerId; readonly epoch: number; readonly seq: number }
   | { readonly kind: 'lease-granted' }
-  | { readonly kind: 'manager-up' };
+  | { readonly kind: 'manager-up' }
+  | { readonly kind: 'retire' };
 
 export type CopyActorMessage = CopyMessage | SessionMessage | LocalNotice | (ManagerCommand & { readonly kind: 'configure' | 'scrub' | 'fill-rate' | 'member-ended' | 'ask-report' });
 
@@ -26,6 +28,7 @@ export interface CopySurroundings {
   readonly traffic: { messages: number; requests: number };
   /** So many blocks did not fit their checksums. Copies are striped: which of several directories has them is not told. */
   readonly mismatched: (blocks: number) => void;
+  readonly totals: CopyTotals;
   readonly prng: Prng;
   /** True if that server lives in this thread. */
   readonly hosts: (serverId: ServerId) => boolean;
@@ -83,6 +86,7 @@ export class CopyActor implements Actor<CopyActorMessage>, CopyPort {
     this.#watchPeers();
     // What an earlier life left in the journal.
     if (store.figures.backlogBytes > 0) this.wantWork();
+    surroundings.totals.began(this.driver);
   }
 
   receive(message: CopyActorMessage | Signal, from: Address): void {
@@ -105,7 +109,9 @@ export class CopyActor implements Actor<CopyActorMessage>, CopyPort {
       case 'peer-silent': return this.driver.receive({ kind: 'peer-silent', peer: message.peer });
       case 'committed': return this.driver.receive({ kind: 'committed', from: message.peer, epoch: message.epoch, seq: message.seq });
       case 'lease-granted': return this.driver.receive({ kind: 'lease-granted' });
-      case 'manager-up': return this.driver.receive({ kind: 'manager-up' });
+      case 'manager-up':
+      case 'retire':
+        return this.driver.receive({ kind: message.kind });
       case 'link-up':
         if (this.#peers.has(message.party as ServerId)) this.driver.receive({ kind: 'peer-up', peer: message.party as ServerId });
         return;
@@ -132,6 +138,7 @@ export class CopyActor implements Actor<CopyActorMessage>, CopyPort {
 
   stop(reason: StopReason): void {
     this.#context.log.info({ volumeId: this.#volumeId, reason, ...this.driver.store.figures }, 'a copy is closed');
+    this.#surroundings.totals.ended(this.driver);
     this.driver.close(reason === 'shutdown');
   }
 

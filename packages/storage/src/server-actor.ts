@@ -1,7 +1,8 @@
 import type { Actor, ActorContext, Address, Signal } from '@ashlar/actor';
-import { partyOf } from '@ashlar/actor';
-import type { DirectoryHealth, DiskKind, ManagerCommand, ManagerMessage, ServerMessage } from '@ashlar/protocol';
+import { KERNEL, partyOf } from '@ashlar/actor';
+import type { Build, DirectoryHealth, DiskKind, ManagerCommand, ManagerMessage, ServerMessage } from '@ashlar/protocol';
 import type { ServerId, VolumeId } from '@ashlar/words';
+import { HANDOVER_LOOK_MS, HandOver, type HandedCopy } from './handover.ts';
 
 /** How often a server tells the manager how full it is; also the pace at which a new manager is noticed. */
 export const SERVER_STATUS_INTERVAL_MS = 500;
@@ -9,6 +10,13 @@ export const SERVER_STATUS_INTERVAL_MS = 500;
 const LOAD_SECONDS = 5;
 /** Requests a second from which on scheduled scrubs pause: a hundredth of what a server of two slow cores answers. */
 const PATROL_RATE_MAX = 200;
+const HANDOVER_TIMER = 'hand-over';
+
+/** From the process that hosts the server: end in order. `done` is called when nobody would miss it any more, or nothing can be done about it. */
+export interface HandOverMessage {
+  readonly kind: 'hand-over';
+  readonly done: () => void;
+}
 
 /** What the server actor asks of the node that owns the disks. */
 export interface CopyHouse {
@@ -16,6 +24,7 @@ export interface CopyHouse {
   ensure(command: ManagerCommand & { readonly kind: 'configure' }): boolean;
   address(volumeId: VolumeId): Address;
   volumeIds(): Iterable<VolumeId>;
+  copies(): Iterable<HandedCopy>;
   /** Removes the files; false if the copy has promised a later epoch than `epoch`, and stays. */
   discard(volumeId: VolumeId, epoch: number): boolean;
   space(): { readonly capacityBytes: number; readonly usedBytes: number; readonly copies: number };
@@ -37,10 +46,11 @@ export interface ServerIdentity {
   readonly rack: string;
   readonly siteId: string;
   readonly disk: DiskKind;
+  readonly build: Build;
 }
 
 /** Speaks with the system manager for the server as a whole. */
-export class ServerActor implements Actor<ManagerCommand> {
+export class ServerActor implements Actor<ManagerCommand | HandOverMessage> {
   readonly #context: ActorContext;
   readonly #identity: ServerIdentity;
   readonly #manager: Address;
@@ -50,6 +60,8 @@ export class ServerActor implements Actor<ManagerCommand> {
   #requestsSeen = 0;
   #requestsMs = 0;
   #requestsPerSecond = 0;
+  /** It is to end. */
+  #leaving: { readonly handOver: HandOver; readonly done: () => void } | null = null;
 
   constructor(context: ActorContext, identity: ServerIdentity, manager: Address, house: CopyHouse) {
     this.#context = context;
@@ -60,9 +72,12 @@ export class ServerActor implements Actor<ManagerCommand> {
     this.#tick();
   }
 
-  receive(message: ManagerCommand | Signal, from: Address): void {
+  receive(message: ManagerCommand | HandOverMessage | Signal, from: Address): void {
     switch (message.kind) {
-      case 'timer': return this.#tick();
+      case 'timer': return message.name === HANDOVER_TIMER ? this.#lookHandOver() : this.#tick();
+      case 'hand-over':
+        if (from === KERNEL) this.#handOver(message.done);
+        return;
       case 'link-up': return this.#greet();
       case 'link-down':
       case 'down':
@@ -93,6 +108,25 @@ export class ServerActor implements Actor<ManagerCommand> {
   }
 
   stop(): void {
+    this.#tellLeaving();
+  }
+
+  #handOver(done: () => void): void {
+    this.#leaving = { handOver: new HandOver(this.#context.nowMs()), done };
+    if (this.#greeted) this.#tellLeaving();
+    this.#lookHandOver();
+  }
+
+  /** Without a system manager nobody can take over anything. */
+  #lookHandOver(): void {
+    if (this.#leaving === null) return;
+    const { handOver, done } = this.#leaving;
+    const nowMs = this.#context.nowMs();
+    if (!this.#greeted || handOver.look(nowMs, this.#house.copies())) return done();
+    this.#context.setTimer(HANDOVER_TIMER, nowMs + HANDOVER_LOOK_MS);
+  }
+
+  #tellLeaving(): void {
     this.#tell({ kind: 'server-leaving', serverId: this.#identity.serverId, reason: 'shutting down' });
   }
 
@@ -135,6 +169,8 @@ export class ServerActor implements Actor<ManagerCommand> {
     this.#context.monitor(this.#manager);
     for (const volumeId of this.#house.volumeIds()) this.#context.send(this.#house.address(volumeId), { kind: 'manager-up' } as const);
     this.#house.reportFaulted();
+    // A system manager that was restarted meanwhile must not give it roles.
+    if (this.#leaving !== null) this.#tellLeaving();
   }
 
   #tell(message: ServerMessage): boolean {

@@ -1,5 +1,5 @@
 import Table from 'cli-table3';
-import type { EventRecord, HostView, PlacementView, Report, ServerView, VolumeView } from '@ashlar/control';
+import type { EventRecord, HostView, PlacementView, Report, ServerView, VolumeView } from '@ashlar/client';
 import { showSize } from './sizes.ts';
 
 const BORDERLESS = {

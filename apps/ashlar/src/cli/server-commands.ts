@@ -1,4 +1,4 @@
-import type { HostView, Report, ServerView } from '@ashlar/control';
+import type { HostView, Report, ServerView } from '@ashlar/client';
 import { serverId } from '@ashlar/words';
 import type { Command } from 'commander';
 import type { Cli } from './cli.ts';

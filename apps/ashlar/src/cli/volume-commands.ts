@@ -1,4 +1,4 @@
-import type { ApiCommand, PlacementView, VolumeView } from '@ashlar/control';
+import type { ApiCommand, PlacementView, VolumeView } from '@ashlar/client';
 import { AshlarError, hostId, serverId, volumeId } from '@ashlar/words';
 import type { VolumeLimits } from '@ashlar/protocol';
 import type { Command } from 'commander';

@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import type { ServerView, VolumeView } from '@ashlar/control';
+import type { ServerView, VolumeView } from '@ashlar/client';
 import { serverId, volumeId } from '@ashlar/words';
 import { primaryServer, type Site } from '../site/site.ts';
 import type { Foreground } from './foreground.ts';

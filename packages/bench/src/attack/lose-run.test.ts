@@ -1,4 +1,4 @@
-import type { EventRecord } from '@ashlar/control';
+import type { EventRecord } from '@ashlar/client';
 import { serverId } from '@ashlar/words';
 import { describe, expect, it } from 'vitest';
 import { orderOf, type Loss } from './lose-run.ts';

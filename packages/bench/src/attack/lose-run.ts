@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import type { EventRecord, Report, VolumeView } from '@ashlar/control';
+import type { EventRecord, Report, VolumeView } from '@ashlar/client';
 import { NbdClient } from '@ashlar/nbd-client';
 import { Prng, volumeId, type ServerId } from '@ashlar/words';
 import type { Site } from '../site/site.ts';

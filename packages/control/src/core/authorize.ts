@@ -1,4 +1,4 @@
-import type { ApiCommand } from './commands.ts';
+import type { ApiCommand } from '@ashlar/protocol';
 import type { VolumeRecord } from './records.ts';
 
 /** Who asks. The operator holds the site's token; users come with accounts. */

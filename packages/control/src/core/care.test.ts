@@ -1,8 +1,7 @@
-import { memberOf, primaryOf } from '@ashlar/protocol';
+import { memberOf, primaryOf, type PlacementView, type ServerView, type VolumeView } from '@ashlar/protocol';
 import { serverId, type ServerId, type VolumeId } from '@ashlar/words';
 import { describe, expect, it } from 'vitest';
 import { ModelWorld } from '../testing/model-world.ts';
-import type { PlacementView, ServerView, VolumeView } from './commands.ts';
 
 const FAST = { rebuildDelayMs: 5000, learnerPatienceMs: 5000 };
 const LIMITS = { ioTimeoutMs: 60_000, iops: 0, bandwidthBytes: 0, priority: 5 };

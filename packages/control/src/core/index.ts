@@ -1,8 +1,6 @@
 export * from './authorize.ts';
-export * from './commands.ts';
 export { ManagerCore } from './manager.ts';
 export * from './manager-messages.ts';
 export * from './memory-store.ts';
 export * from './metadata-store.ts';
 export * from './records.ts';
-export type { Report } from './report.ts';

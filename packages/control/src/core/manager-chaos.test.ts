@@ -1,9 +1,8 @@
-import { memberOf, primaryOf } from '@ashlar/protocol';
+import { memberOf, primaryOf, type VolumeView } from '@ashlar/protocol';
 import type { VolumeId } from '@ashlar/words';
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { ModelWorld } from '../testing/model-world.ts';
-import type { VolumeView } from './commands.ts';
 
 type Act = { readonly kind: 'kill' | 'kill-unseen' | 'freeze' | 'revive' | 'manager-ends' | 'manager-starts' | 'store-silent' | 'reply-lost' | 'store-back' | 'attach' | 'failover' | 'grow' | 'move' | 'move-ends' | 'drain' | 'drain-ends' | 'mirrors'; readonly server: number; readonly forMs: number };
 

@@ -1,8 +1,7 @@
-import { FOUNDING_INCARNATION, memberOf, primaryOf, type Configuration, type VolumeLimits } from '@ashlar/protocol';
+import { FOUNDING_INCARNATION, memberOf, primaryOf, type Configuration, type VolumeLimits, type ApiAnswer, type ApiCommand, type PlacementView } from '@ashlar/protocol';
 import { AshlarError, BLOCK_BYTES, newVolumeId, unreachable, VOLUME_BYTES_MAX, type ErrorCode, type HostId, type ServerId } from '@ashlar/words';
 import { authorize, type Principal } from './authorize.ts';
 import { sameAttachment, specOf } from './attachments.ts';
-import type { ApiAnswer, ApiCommand, PlacementView } from './commands.ts';
 import { cancelled } from './moves.ts';
 import { place, weigh, type Placement, type PlacementRequest } from './placement.ts';
 import { candidate, isFaulted, isPromotable } from './promotion.ts';

@@ -1,4 +1,4 @@
-import type { DiskKind } from '@ashlar/protocol';
+import type { DiskKind, PlacementVerdict } from '@ashlar/protocol';
 import { AshlarError, type ServerId } from '@ashlar/words';
 
 /** A storage server as placement sees it. */
@@ -27,13 +27,6 @@ export interface PlacementRequest {
   readonly apartFrom: readonly ServerId[];
   /** Null: any. */
   readonly disk: DiskKind | null;
-}
-
-/** What became of one server, in words for people. */
-export interface PlacementVerdict {
-  readonly serverId: ServerId;
-  readonly chosen: boolean;
-  readonly why: string;
 }
 
 export interface Placement {

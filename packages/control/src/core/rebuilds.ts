@@ -1,8 +1,7 @@
-import { primaryOf } from '@ashlar/protocol';
+import { primaryOf, type RebuildBudget } from '@ashlar/protocol';
 import { AshlarError, type ServerId } from '@ashlar/words';
 import { place, type PlacementRequest, type PlacementServer } from './placement.ts';
 import { isFaulted, reportOf } from './promotion.ts';
-import type { RebuildBudget } from './records.ts';
 import { isDown, isUp, shownState } from './servers.ts';
 import { note, reconfigured } from './store-access.ts';
 import { changeAndPush, discardFrom, involvedIn } from './telling.ts';

@@ -1,4 +1,4 @@
-import type { Configuration, DiskKind, Usage, VolumeLimits } from '@ashlar/protocol';
+import type { AttachmentState, Configuration, DiskKind, EventRecord, Move, RebuildBudget, ServerState, Usage, VolumeLimits, VolumeState } from '@ashlar/protocol';
 import type { HostId, ServerId, VolumeId } from '@ashlar/words';
 
 /** What the metadata store keeps: the desired state, and the last known observed state that must outlive a restart of the system manager. */
@@ -8,17 +8,6 @@ export interface SiteRecord {
   readonly createdAtMs: number;
   readonly rebuilds: RebuildBudget;
 }
-
-/** What building copies may take of the whole cluster. */
-export interface RebuildBudget {
-  /** Over all servers; 0: as much as they can. */
-  readonly bytesPerSecond: number;
-  /** Copies being built at a time. */
-  readonly atOnce: number;
-}
-
-/** As last seen. `suspect`: silent, but not known to have ended. */
-export type ServerState = 'up' | 'down' | 'suspect';
 
 export interface ServerRecord {
   readonly serverId: ServerId;
@@ -43,17 +32,6 @@ export interface HostRecord {
   readonly pid: number;
   readonly siteId: string;
 }
-
-/** A copy on its way from one server to another, on the operator's word. Over when `from` is no member any more, or when `to` can hold no copy. */
-export interface Move {
-  readonly from: ServerId;
-  readonly to: ServerId;
-}
-
-/** EBS's words. A deleted volume's record stays in `deleting` until every server has removed its files: no copy is ever discarded for a volume that the store does not know. */
-export type VolumeState = 'creating' | 'available' | 'in-use' | 'deleting' | 'error';
-
-export type AttachmentState = 'attaching' | 'attached' | 'detaching';
 
 export interface AttachmentRecord {
   readonly hostId: HostId;
@@ -128,20 +106,4 @@ export function completed(kind: RecordKind, value: RecordTypes[RecordKind]): Rec
   return value;
 }
 
-/** What happened, to whom, when, by whom and why. Appended with the change that it tells of, in one transaction. */
-export interface EventRecord {
-  /** Rising by one; the cursor of `events --follow`. */
-  readonly sequence: number;
-  /** Wall clock, milliseconds since 1970. */
-  readonly atMs: number;
-  readonly name: string;
-  /** A volume, server, host or site id. */
-  readonly subject: string;
-  /** `manager`, `operator`, `supervisor`, or the id of the server or host that told of it. */
-  readonly source: string;
-  readonly reason: string;
-  readonly detail: EventDetail;
-}
-
-export type EventDetail = Readonly<Record<string, string | number | boolean>>;
 export type NewEvent = Omit<EventRecord, 'sequence'>;

@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
 import { ModelWorld } from '../testing/model-world.ts';
-import type { Report } from './report.ts';
+import type { Report } from '@ashlar/protocol';
 
 it('the report sums up usage by volume, server and owner, and says what is not as it should be', () => {
   const world = new ModelWorld(4, { rebuildDelayMs: 600_000 });

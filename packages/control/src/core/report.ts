@@ -1,61 +1,9 @@
-import { primaryOf, type DiskHealth } from '@ashlar/protocol';
-import type { ServerId, VolumeId } from '@ashlar/words';
-import type { VolumeHealth, VolumeView } from './commands.ts';
+import { primaryOf, type DiskHealth, type OwnerReport, type Report, type ServerReport, type VolumeReport, type VolumeView } from '@ashlar/protocol';
+import type { ServerId } from '@ashlar/words';
 import { rebuildBudget, rebuildsRunning } from './rebuilds.ts';
-import type { RebuildBudget } from './records.ts';
 import { shownState } from './servers.ts';
 import { serverOf, type Manager, type Volume } from './state.ts';
 import { volumeView } from './views.ts';
-
-/** What was used and what is not as it should be, of everything at one moment. */
-export interface Report {
-  readonly at: string;
-  readonly rebuilds: { readonly running: number; readonly waiting: number; readonly budget: RebuildBudget };
-  readonly volumes: readonly VolumeReport[];
-  readonly servers: readonly ServerReport[];
-  readonly owners: readonly OwnerReport[];
-}
-
-interface Traffic {
-  readonly readBytes: number;
-  readonly writeBytes: number;
-  readonly requests: number;
-  readonly failedRequests: number;
-}
-
-export interface VolumeReport extends Traffic {
-  readonly volumeId: VolumeId;
-  readonly owner: string;
-  readonly health: VolumeHealth;
-  readonly sizeBytes: number;
-  readonly copiesInSync: number;
-  readonly copiesWanted: number;
-  readonly longestStallMs: number;
-  /** What an operator might want to change; empty: nothing. */
-  readonly remarks: readonly string[];
-}
-
-export interface ServerReport {
-  readonly serverId: ServerId;
-  readonly state: string;
-  readonly disk: DiskHealth | 'unknown';
-  readonly ioErrors: number;
-  readonly mismatches: number;
-  readonly slowestSyncMs: number;
-  readonly capacityBytes: number;
-  readonly usedBytes: number;
-  readonly copies: number;
-  readonly primaries: number;
-  readonly requestsPerSecond: number;
-}
-
-export interface OwnerReport extends Traffic {
-  readonly owner: string;
-  readonly volumes: number;
-  readonly sizeBytes: number;
-  /** Volumes that are not healthy. */
-  readonly unhealthy: number;
-}
 
 export function reportOn(m: Manager, at: string): Report {
   const volumes = [...m.volumes.values()].map((v) => volumeReport(m, v)).sort((a, b) => (a.volumeId < b.volumeId ? -1 : 1));

@@ -1,5 +1,5 @@
+import type { ApiCommand } from '@ashlar/protocol';
 import { AshlarError, type ServerId } from '@ashlar/words';
-import type { ApiCommand } from './commands.ts';
 import { rebuildBudget } from './rebuilds.ts';
 import type { ServerRecord } from './records.ts';
 import { erase, note, save } from './store-access.ts';

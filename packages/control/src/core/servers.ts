@@ -1,7 +1,7 @@
-import { memberOf, primaryOf, type ServerMessage, type SupervisorMessage } from '@ashlar/protocol';
+import { memberOf, primaryOf, type Build, type ServerMessage, type SupervisorMessage, type EventDetail, type ServerState } from '@ashlar/protocol';
 import { unreachable, type ServerId } from '@ashlar/words';
 import { note } from './store-access.ts';
-import type { EventDetail, ServerRecord, ServerState } from './records.ts';
+import type { ServerRecord } from './records.ts';
 import { eventOf, hostOf, serverOf, unsettle, type Manager, type Server } from './state.ts';
 
 /** Ended lives remembered, to recognise messages of theirs that were held up. */
@@ -73,6 +73,7 @@ function onHello(m: Manager, server: Server, hello: ServerMessage & { readonly k
     server.reports.clear();
     server.helloMs = m.nowMs;
   }
+  server.build = hello.build;
   server.linked = true;
   server.greeted = true;
   server.ended = false;
@@ -209,10 +210,11 @@ function saveServer(m: Manager, server: Server, state: ServerState, name: string
 }
 
 /** A host said hello: its record. */
-export function hostUp(m: Manager, id: Parameters<typeof hostOf>[1], pid: number): void {
+export function hostUp(m: Manager, id: Parameters<typeof hostOf>[1], pid: number, build: Build | null): void {
   const host = hostOf(m, id);
   const known = host.record?.pid === pid && host.record.state === 'up';
   host.linked = true;
+  host.build = build;
   host.record = { hostId: id, state: 'up', pid, siteId: m.options.siteId };
   if (!known) note(m, [eventOf(m, 'host-up', id, 'its process started', { pid })], [{ kind: 'host', id, value: host.record }]);
 }

@@ -1,10 +1,9 @@
-import type { CopyReport, CopyStatus, DirectoryHealth, Usage, VolumeLimits } from '@ashlar/protocol';
+import type { ApiAnswer, Build, CopyReport, CopyStatus, DirectoryHealth, RebuildBudget, Usage, VolumeLimits } from '@ashlar/protocol';
 import { hostId, serverId, volumeId, type HostId, type Prng, type ServerId, type VolumeId } from '@ashlar/words';
-import type { ApiAnswer } from './commands.ts';
 import type { ManagerEffects, ManagerOptions } from './manager-messages.ts';
 import type { AnyStored, StoreSnapshot, TransactionOutcome } from './metadata-store.ts';
 import type { Unsettled } from './unsettled.ts';
-import { completed, type HostRecord, type NewEvent, type RebuildBudget, type ServerRecord, type UsageRecord, type VolumeRecord } from './records.ts';
+import { completed, type HostRecord, type NewEvent, type ServerRecord, type UsageRecord, type VolumeRecord } from './records.ts';
 
 export const NO_USAGE: Usage = { readBytes: 0, writeBytes: 0, readRequests: 0, writeRequests: 0, flushRequests: 0, failedRequests: 0, longestStallMs: 0 };
 export const DEFAULT_LIMITS: VolumeLimits = { ioTimeoutMs: 60_000, iops: 0, bandwidthBytes: 0, priority: 5 };
@@ -39,6 +38,8 @@ export interface Server {
   copies: number;
   requestsPerSecond: number;
   directories: readonly DirectoryHealth[];
+  /** As the present life of its process said; null: it did not, or has said nothing yet. */
+  build: Build | null;
   /** By the current life of its process. */
   readonly reports: Map<VolumeId, CopyReport>;
   /** Volumes of which it is a holder. */
@@ -49,6 +50,8 @@ export interface Host {
   readonly hostId: HostId;
   record: HostRecord | null;
   linked: boolean;
+  /** As the present life of its process said. */
+  build: Build | null;
 }
 
 interface PrimaryStatus {
@@ -165,7 +168,7 @@ export interface Manager {
 function newServer(m: Manager, id: ServerId): Server {
   const server: Server = {
     serverId: id, record: null, linked: false, greeted: false, heard: false, helloMs: -Infinity, heardMs: m.attentiveMs, unlinkedMs: m.attentiveMs, complainedMs: -Infinity, silent: false, leaving: false, ended: false,
-    lost: false, wasUp: false, endedInstances: new Set(), endedPids: new Set(), copies: 0, requestsPerSecond: 0, directories: [], reports: new Map(), volumes: new Set(),
+    lost: false, wasUp: false, endedInstances: new Set(), endedPids: new Set(), copies: 0, build: null, requestsPerSecond: 0, directories: [], reports: new Map(), volumes: new Set(),
   };
   m.servers.set(id, server);
   return server;
@@ -178,7 +181,7 @@ export function serverOf(m: Manager, id: ServerId): Server {
 export function hostOf(m: Manager, id: HostId): Host {
   const known = m.hosts.get(id);
   if (known) return known;
-  const host: Host = { hostId: id, record: null, linked: false };
+  const host: Host = { hostId: id, record: null, linked: false, build: null };
   m.hosts.set(id, host);
   return host;
 }

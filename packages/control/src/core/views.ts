@@ -1,6 +1,5 @@
-import { primaryOf, type CopyState } from '@ashlar/protocol';
+import { primaryOf, type CopyState, type CopyView, type HostView, type ServerView, type VolumeHealth, type VolumeView } from '@ashlar/protocol';
 import type { ServerId } from '@ashlar/words';
-import type { CopyView, HostView, ServerView, VolumeHealth, VolumeView } from './commands.ts';
 import { reportOf } from './promotion.ts';
 import { isDown, isUp, shownState } from './servers.ts';
 import { sumUsage } from './store-access.ts';

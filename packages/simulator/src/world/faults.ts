@@ -80,9 +80,15 @@ const FAULTS: Readonly<Partial<Record<FaultKind, Fault>>> = {
   'clean-restart': (world, prng) => {
     const server = aServer(world, prng);
     if (!server.process.up || server.process.held(world.scheduler.nowMs)) return false;
-    server.medium.faults.endsIn = 0;
-    server.close();
-    return kill(world, prng, server, false);
+    const end = (): void => {
+      server.medium.faults.endsIn = 0;
+      server.close();
+      kill(world, prng, server, false);
+    };
+    // A process that is told to end twice ends at once.
+    if (prng.chance(0.3)) end();
+    else server.handOver(end);
+    return true;
   },
   'write-fails': (world, prng) => spoil(world, prng, (server) => { server.medium.faults.failWrite = true; }),
   'sync-fails': (world, prng) => spoil(world, prng, (server) => { server.medium.faults.failSync = true; }),

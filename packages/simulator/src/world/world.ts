@@ -1,6 +1,6 @@
 import { nameOf, partyOf, type Address } from '@ashlar/actor';
-import { MANAGER_DEFAULTS, MemoryStore, type ApiCommand, type StoreFate } from '@ashlar/control/core';
-import { isMutation, Op, primaryOf, Status, type Frame, type SessionMessage, type SessionReply } from '@ashlar/protocol';
+import { MANAGER_DEFAULTS, MemoryStore, type StoreFate } from '@ashlar/control/core';
+import { isMutation, Op, primaryOf, Status, type ApiCommand, type Frame, type SessionMessage, type SessionReply } from '@ashlar/protocol';
 import type { CopyStore } from '@ashlar/store';
 import { EXTENT_BLOCKS, EXTENT_BYTES, hostId, Prng, serverId, type HostId, type ServerId, type VolumeId } from '@ashlar/words';
 import { ClientHistory, type ClientOp } from '../checks/clients.ts';

@@ -1,7 +1,7 @@
-import type { CopyState, DirectoryHealth, DiskKind, Durability, Usage, VolumeLimits } from '@ashlar/protocol';
 import type { ErrorCode, HostId, ServerId, VolumeId } from '@ashlar/words';
-import type { PlacementVerdict } from './placement.ts';
-import type { AttachmentState, Move, ServerState, VolumeState } from './records.ts';
+import type { Durability } from './configuration.ts';
+import type { DirectoryHealth, DiskHealth, DiskKind, Usage, VolumeLimits } from './control-messages.ts';
+import type { CopyState } from './messages.ts';
 
 /** The native API: what the operator, the command line and later the web services ask of the system manager. Plain JSON. */
 export type ApiCommand =
@@ -53,7 +53,63 @@ export type ApiCommand =
   | { readonly kind: 'server-remove'; readonly serverId: ServerId; readonly check?: boolean }
   | { readonly kind: 'cluster-modify'; readonly rebuildBudgetBytes?: number; readonly rebuildsAtOnce?: number };
 
+/** What the API fills in where a call leaves it out. */
+type Defaulted = 'mirrors' | 'minCopies' | 'durability' | 'limits' | 'tags' | 'readOnly' | 'tcp';
+type Plain<T> = T extends VolumeId | ServerId | HostId ? string : T;
+type Given<C> = C extends unknown
+  ? { readonly [K in keyof C as K extends Defaulted ? never : K]: Plain<C[K]> } & { readonly [K in keyof C as K extends Defaulted ? K : never]?: K extends 'limits' ? Partial<VolumeLimits> : C[K] }
+  : never;
+
+/** A command as it is sent: ids are text, and what has a default may be left out. The system manager checks every field. */
+export type ApiCall = Given<ApiCommand>;
+
+/** What each command answers. */
+export interface ApiResults extends Record<ApiCommand['kind'], unknown> {
+  'volume-create': VolumeView;
+  'volume-list': readonly VolumeView[];
+  'volume-describe': VolumeView;
+  'volume-modify': VolumeView;
+  'volume-grow': VolumeView;
+  'volume-attach': { readonly volumeId: VolumeId; readonly host: HostId; readonly readOnly: boolean; readonly copy: ServerId | null; readonly nbd: string };
+  'volume-detach': { readonly volumeId: VolumeId };
+  'volume-delete': { readonly volumeId: VolumeId };
+  'volume-scrub': { readonly volumeId: VolumeId; readonly servers: readonly ServerId[] };
+  'volume-failover': VolumeView | { readonly volumeId: VolumeId; readonly givenUp: ServerId };
+  'volume-move': VolumeView;
+  'report': Report;
+  'cluster-modify': { readonly siteId: string; readonly rebuilds: RebuildBudget };
+  'server-list': readonly ServerView[];
+  'host-list': readonly HostView[];
+  'server-lost': { readonly serverId: ServerId; readonly volumes: number };
+  'server-stop': { readonly serverId: ServerId };
+  'server-start': { readonly serverId: ServerId };
+  'server-add': { readonly serverId: ServerId };
+  'server-drain': ServerView;
+  'server-remove': { readonly serverId: ServerId };
+}
+
 export type ApiAnswer = { readonly ok: true; readonly value: unknown } | { readonly ok: false; readonly code: ErrorCode; readonly message: string };
+
+/** EBS's words. A deleted volume's record stays in `deleting` until every server has removed its files: no copy is ever discarded for a volume that the store does not know. */
+export type VolumeState = 'creating' | 'available' | 'in-use' | 'deleting' | 'error';
+
+export type AttachmentState = 'attaching' | 'attached' | 'detaching';
+
+/** As last seen. `suspect`: silent, but not known to have ended. */
+export type ServerState = 'up' | 'down' | 'suspect';
+
+/** A copy on its way from one server to another, on the operator's word. Over when `from` is no member any more, or when `to` can hold no copy. */
+export interface Move {
+  readonly from: ServerId;
+  readonly to: ServerId;
+}
+
+/** What became of one server when places for copies were looked for, in words for people. */
+export interface PlacementVerdict {
+  readonly serverId: ServerId;
+  readonly chosen: boolean;
+  readonly why: string;
+}
 
 export type VolumeHealth = 'healthy' | 'degraded' | 'faulted' | 'unknown';
 
@@ -127,4 +183,62 @@ export interface HostView {
   readonly state: 'up' | 'down';
   readonly pid: number;
   readonly attachments: number;
+}
+
+/** What building copies may take of the whole cluster. */
+export interface RebuildBudget {
+  /** Over all servers; 0: as much as they can. */
+  readonly bytesPerSecond: number;
+  /** Copies being built at a time. */
+  readonly atOnce: number;
+}
+
+/** What was used and what is not as it should be, of everything at one moment. */
+export interface Report {
+  readonly at: string;
+  readonly rebuilds: { readonly running: number; readonly waiting: number; readonly budget: RebuildBudget };
+  readonly volumes: readonly VolumeReport[];
+  readonly servers: readonly ServerReport[];
+  readonly owners: readonly OwnerReport[];
+}
+
+interface UsedTraffic {
+  readonly readBytes: number;
+  readonly writeBytes: number;
+  readonly requests: number;
+  readonly failedRequests: number;
+}
+
+export interface VolumeReport extends UsedTraffic {
+  readonly volumeId: VolumeId;
+  readonly owner: string;
+  readonly health: VolumeHealth;
+  readonly sizeBytes: number;
+  readonly copiesInSync: number;
+  readonly copiesWanted: number;
+  readonly longestStallMs: number;
+  /** What an operator might want to change; empty: nothing. */
+  readonly remarks: readonly string[];
+}
+
+export interface ServerReport {
+  readonly serverId: ServerId;
+  readonly state: string;
+  readonly disk: DiskHealth | 'unknown';
+  readonly ioErrors: number;
+  readonly mismatches: number;
+  readonly slowestSyncMs: number;
+  readonly capacityBytes: number;
+  readonly usedBytes: number;
+  readonly copies: number;
+  readonly primaries: number;
+  readonly requestsPerSecond: number;
+}
+
+export interface OwnerReport extends UsedTraffic {
+  readonly owner: string;
+  readonly volumes: number;
+  readonly sizeBytes: number;
+  /** Volumes that are not healthy. */
+  readonly unhealthy: number;
 }

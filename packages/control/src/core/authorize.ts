@@ -23,6 +23,8 @@ const NEEDED: Readonly<Record<ApiCommand['kind'] | 'events', Right | 'site'>> = 
   'server-lost': 'site',
   'server-stop': 'site',
   'server-start': 'site',
+  'server-restart': 'site',
+  'cluster-status': 'site',
   'events': 'site',
 };
 

@@ -1,4 +1,4 @@
-import type { CopyState, Durability, Usage, VolumeLimits } from '@ashlar/protocol';
+import type { Build, CopyState, Durability, Usage, VolumeLimits } from '@ashlar/protocol';
 import type { ErrorCode, HostId, ServerId, VolumeId } from '@ashlar/words';
 import type { AttachmentState, ServerState, VolumeState } from './records.ts';
 
@@ -33,7 +33,14 @@ export type ApiCommand =
   | { readonly kind: 'server-lost'; readonly serverId: ServerId }
   /** Ends the server's process, in order or by SIGKILL, and leaves it down until `server-start`. Carried out by the supervisor of processes. */
   | { readonly kind: 'server-stop'; readonly serverId: ServerId; readonly kill?: boolean }
-  | { readonly kind: 'server-start'; readonly serverId: ServerId };
+  | { readonly kind: 'server-start'; readonly serverId: ServerId }
+  /**
+   * Ends the server's process in order and starts it again, with the code that is installed now. Refused while another copy of one of its volumes is missing, so
+   * that it would be the last, unless `anyway`.
+   */
+  | { readonly kind: 'server-restart'; readonly serverId: ServerId; readonly anyway: boolean }
+  /** Every process with its version and state, and whether an upgrade is under way. */
+  | { readonly kind: 'cluster-status' };
 
 export type ApiAnswer = { readonly ok: true; readonly value: unknown } | { readonly ok: false; readonly code: ErrorCode; readonly message: string };
 
@@ -84,6 +91,24 @@ export interface ServerView {
   readonly capacityBytes: number;
   readonly usedBytes: number;
   readonly copies: number;
+}
+
+export interface ProcessView {
+  readonly name: string;
+  readonly role: 'system manager' | 'storage server' | 'host';
+  readonly state: 'up' | 'down' | 'suspect' | 'draining';
+  readonly pid: number;
+  /** Null: a build that does not say (version 0.1), or one that was not heard in this life of the system manager. */
+  readonly build: Build | null;
+}
+
+export interface ClusterStatus {
+  readonly processes: readonly ProcessView[];
+  /** Processes that are up are of more than one build. */
+  readonly upgradeUnfinished: boolean;
+  readonly volumes: number;
+  /** Of those, the ones with as many copies in sync as they want. */
+  readonly healthyVolumes: number;
 }
 
 export interface HostView {

@@ -11,6 +11,7 @@ import { isFaulted, placementServers } from './repair.ts';
 import { change, create, note, reconfigured } from './store-access.ts';
 import { changeAndPush, push } from './telling.ts';
 import { DEFAULT_LIMITS, eventOf, serverOf, wallMs, type Creation, type Manager, type Volume, type Waiter } from './state.ts';
+import { clusterStatus, onlyCopies } from './cluster-views.ts';
 import { hostViews, serverViews, volumeView } from './views.ts';
 
 type Of<K extends ApiCommand['kind']> = ApiCommand & { readonly kind: K };
@@ -46,7 +47,9 @@ function carryOut(m: Manager, requestId: number, principal: Principal, command: 
     case 'volume-list': return ok([...m.volumes.values()].map((volume) => volumeView(m, volume)));
     case 'server-list': return ok(serverViews(m));
     case 'host-list': return ok(hostViews(m));
+    case 'cluster-status': return ok(clusterStatus(m));
     case 'server-lost': return serverLost(m, requestId, command);
+    case 'server-restart': return ok(checkRestart(m, command));
     case 'server-stop':
     case 'server-start':
       if (!m.servers.has(command.serverId)) throw new AshlarError('not-found', `there is no server ${command.serverId}`);
@@ -322,6 +325,16 @@ function failover(m: Manager, v: Volume, requestId: number, command: Of<'volume-
     wait(m, v, requestId, (known) => (primaryOf(known.record.configuration) === to && known.status?.epoch === known.record.configuration.epoch && known.status.serving ? { ok: true, value: volumeView(m, known) } : null));
     reconcile(m, v);
   });
+}
+
+/** Whether its process may be restarted now; the supervisor of processes carries it out. */
+function checkRestart(m: Manager, { serverId, anyway }: Of<'server-restart'>): { readonly serverId: ServerId } {
+  const server = m.servers.get(serverId);
+  if (server === undefined) throw new AshlarError('not-found', `there is no server ${serverId}`);
+  const [first, ...others] = anyway ? [] : onlyCopies(m, server);
+  if (first === undefined) return { serverId };
+  const which = others.length === 0 ? first : `${first} and ${others.length} more`;
+  throw new AshlarError('busy', `${serverId} has the only copy in sync of ${which}: programs would wait for its return; try again when they are healthy, or say --anyway`, { retry: 'later' });
 }
 
 function serverLost(m: Manager, requestId: number, command: Of<'server-lost'>): void {

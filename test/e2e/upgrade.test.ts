@@ -83,4 +83,4 @@ it('every process is replaced by a later build under verified load, and by the s
     await load?.finish();
     await site.stop();
   }
-});
+}, 300_000);

@@ -2,7 +2,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { ClusterStatus, EventRecord, VolumeView } from '@ashlar/control';
+import type { ClusterStatus, EventRecord, VolumeView } from '@ashlar/client';
 import { Load } from '@ashlar/load';
 import { BUILD_VERSION, serverId } from '@ashlar/words';
 import { afterAll, beforeAll, expect, it } from 'vitest';

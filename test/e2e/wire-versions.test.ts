@@ -2,7 +2,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { CopyView, VolumeView } from '@ashlar/control';
+import type { CopyView, VolumeView } from '@ashlar/client';
 import { Load } from '@ashlar/load';
 import { serverId } from '@ashlar/words';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';

@@ -1,12 +1,14 @@
 import { randomInt } from 'node:crypto';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { SupervisorMessage } from '@ashlar/protocol';
-import { thisBuild, type Runtime } from '@ashlar/runtime';
+import type { ApiAnswer, ApiCommand, DiskKind, ServerView, SupervisorMessage } from '@ashlar/protocol';
+import { BUILD, thisBuild, type Runtime } from '@ashlar/runtime';
 import { AshlarError, errorCode, type ServerId } from '@ashlar/words';
 import { ApiServer } from './api-server.ts';
-import { authorize, MANAGER_DEFAULTS, type ApiAnswer, type ApiCommand, type ManagerOptions, type Principal, type ServerView } from './core/index.ts';
+import { FiguresCollector } from './figures-collector.ts';
+import { authorize, MANAGER_DEFAULTS, type ManagerOptions, type Principal } from './core/index.ts';
 import { MANAGER_ADDRESS, MANAGER_PARTY, ManagerActor, type CommandMessage } from './manager-actor.ts';
+import { MetricsServer } from './metrics.ts';
 import { METADATA_FORMAT, SqliteStore } from './sqlite-store.ts';
 
 /** What can be asked of the supervisor of this machine's processes. */
@@ -17,6 +19,21 @@ interface ProcessControl {
   resume(name: string): Promise<void>;
 }
 
+/** Where a server stands, and what its directories lie on. */
+export interface ServerPlace {
+  readonly rack?: string;
+  /** Left out: what the kernel says. */
+  readonly disk?: DiskKind;
+}
+
+/** What can be asked of a machine that starts servers for its site. */
+export interface Machine {
+  /** Resolves with its name when it is up. */
+  addServer(place: ServerPlace): Promise<string>;
+  has(name: string): boolean;
+  removeServer(name: string): Promise<void>;
+}
+
 export interface ManagerNodeOptions {
   readonly runtime: Runtime;
   /** Holds `metadata.sqlite`. Its lock is held by the caller. */
@@ -25,8 +42,11 @@ export interface ManagerNodeOptions {
   readonly token: string;
   /** 0: any free port. */
   readonly apiPort: number;
+  /** Figures for Prometheus on a port of their own; without it: on the API's only. 0: any free port. */
+  readonly metricsPort?: number | undefined;
   readonly timings?: Partial<ManagerOptions>;
   readonly processes?: ProcessControl;
+  readonly machine?: Machine;
 }
 
 const SHUTDOWN_MS = 5000;
@@ -37,14 +57,21 @@ const HEARD_LOOK_MS = 20;
 /** The system manager of a site: its store, its actor and its API. */
 export class ManagerNode {
   readonly endpoint: string;
+  /** Where figures have a port of their own. */
+  readonly metricsUrl: string | null;
   readonly #runtime: Runtime;
   readonly #api: ApiServer;
   readonly #store: SqliteStore;
+  readonly #figures: FiguresCollector;
+  readonly #metrics: MetricsServer | null;
 
-  private constructor(runtime: Runtime, api: ApiServer, store: SqliteStore, endpoint: string) {
+  private constructor(runtime: Runtime, api: ApiServer, store: SqliteStore, figures: FiguresCollector, metrics: MetricsServer | null, endpoint: string) {
     this.#runtime = runtime;
     this.#api = api;
     this.#store = store;
+    this.#figures = figures;
+    this.#metrics = metrics;
+    this.metricsUrl = metrics?.url ?? null;
     this.endpoint = endpoint;
   }
 
@@ -58,10 +85,17 @@ export class ManagerNode {
       start: (context) => new ManagerActor(context, store, { ...MANAGER_DEFAULTS, ...options.timings, self }, randomInt(2 ** 47)),
     });
     if (outcome !== 'started') throw new AshlarError('internal', 'the system manager could not be started');
-    const api = new ApiServer({
-      token: options.token, store, log: runtime.log,
+    const figures: FiguresCollector = new FiguresCollector({
+      runtime, store, version: BUILD, refused: () => api.refused,
+      ask: (command) => askOwn(runtime, command),
+    });
+    const api: ApiServer = new ApiServer({
+      token: options.token, store, log: runtime.log, figures: () => figures.text(),
       carryOut: (principal, command, answer) => {
-        const { processes } = options;
+        const { processes, machine } = options;
+        if (machine !== undefined && (command.kind === 'server-add' || (command.kind === 'server-remove' && machine.has(command.serverId))) && authorize(principal, command.kind, undefined)) {
+          return void changeServers(runtime, machine, principal, command, answer);
+        }
         if (!isAboutProcess(command) || !authorize(principal, command.kind, undefined)) return toActor(runtime, principal, command, answer);
         // Refused there, with the reason.
         if (processes?.has(command.serverId) !== true) return toActor(runtime, principal, { kind: 'server-start', serverId: command.serverId }, answer);
@@ -70,8 +104,12 @@ export class ManagerNode {
         toActor(runtime, principal, command, (may) => (may.ok ? void restart(runtime, processes, command.serverId, answer) : answer(may)));
       },
     });
-    const endpoint = await api.listen(options.apiPort);
-    return new ManagerNode(runtime, api, store, endpoint);
+    const metrics = options.metricsPort === undefined ? null : await MetricsServer.listen(options.metricsPort, api.metrics);
+    const endpoint = await api.listen(options.apiPort).catch(async (error: unknown) => {
+      await metrics?.close();
+      throw error;
+    });
+    return new ManagerNode(runtime, api, store, figures, metrics, endpoint);
   }
 
   /** The daemon says what became of a process. */
@@ -80,16 +118,20 @@ export class ManagerNode {
   }
 
   /** A command of the daemon's own. Null: refused. */
-  ask<T>(command: ApiCommand): Promise<T | null> { return ask<T>(this.#runtime, command); }
+  ask<T>(command: ApiCommand): Promise<T | null> {
+    return askOwn(this.#runtime, command);
+  }
 
   async stop(): Promise<void> {
+    await this.#metrics?.close();
     await this.#api.close();
+    await this.#figures.close();
     await this.#runtime.stop('manager');
     this.#store.close();
   }
 }
 
-function ask<T>(runtime: Runtime, command: ApiCommand): Promise<T | null> {
+function askOwn<T>(runtime: Runtime, command: ApiCommand): Promise<T | null> {
   return new Promise((resolve) => toActor(runtime, { kind: 'operator' }, command, (answer) => resolve(answer.ok ? (answer.value as T) : null)));
 }
 
@@ -115,7 +157,7 @@ async function control(answer: (answer: ApiAnswer) => void, serverId: ServerId, 
 
 /** Answered when its new life is known to the system manager: what is asked next must not be about the former one. */
 function restart(runtime: Runtime, processes: ProcessControl, serverId: ServerId, answer: (answer: ApiAnswer) => void): Promise<void> {
-  const view = async (): Promise<ServerView | undefined> => (await ask<readonly ServerView[]>(runtime, { kind: 'server-list' }))?.find((server) => server.serverId === serverId);
+  const view = async (): Promise<ServerView | undefined> => (await askOwn<readonly ServerView[]>(runtime, { kind: 'server-list' }))?.find((server) => server.serverId === serverId);
   return control(answer, serverId, async () => {
     const former = await view();
     await processes.hold(serverId);
@@ -127,4 +169,20 @@ function restart(runtime: Runtime, processes: ProcessControl, serverId: ServerId
       await delay(HEARD_LOOK_MS);
     }
   });
+}
+
+type ServersCommand = Extract<ApiCommand, { readonly kind: 'server-add' | 'server-remove' }>;
+
+/** A server that may go is first ended and left out by its machine, then forgotten here: one whose removal was cut short in between is down, and is removed by asking again. */
+async function changeServers(runtime: Runtime, machine: Machine, principal: Principal, command: ServersCommand, answer: (answer: ApiAnswer) => void): Promise<void> {
+  const ask = (asked: ApiCommand): Promise<ApiAnswer> => new Promise((resolve) => toActor(runtime, principal, asked, resolve));
+  try {
+    if (command.kind === 'server-add') return answer({ ok: true, value: { serverId: await machine.addServer({ ...(command.rack === undefined ? {} : { rack: command.rack }), ...(command.disk === undefined ? {} : { disk: command.disk }) }) } });
+    const mayGo = await ask({ ...command, check: true });
+    if (!mayGo.ok || command.check === true) return answer(mayGo);
+    await machine.removeServer(command.serverId);
+    answer(await ask(command));
+  } catch (error) {
+    answer({ ok: false, code: errorCode(error), message: error instanceof AshlarError ? error.message : String(error) });
+  }
 }

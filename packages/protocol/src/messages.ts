@@ -179,5 +179,7 @@ export type ManagerCommand =
   | { readonly kind: 'scrub'; readonly volumeId: VolumeId }
   /** To a primary: that life of a member's process is proven to be gone, so its silence need not be waited for. `instance` as in `server-hello`. */
   | { readonly kind: 'member-ended'; readonly volumeId: VolumeId; readonly serverId: ServerId; readonly instance: string }
+  /** To a primary: what it may send its volume's copies as fills, of the budget for all rebuilds. Bytes a second; 0: as much as it can. */
+  | { readonly kind: 'fill-rate'; readonly volumeId: VolumeId; readonly bytesPerSecond: number }
   /** Report how the copy stands now. The longest of logs is chosen by such reports only. */
   | { readonly kind: 'ask-report'; readonly volumeId: VolumeId; readonly token: number };

@@ -90,6 +90,11 @@ export class ChildProcesses implements Workers {
     await this.#end(child, kill);
   }
 
+  async remove(name: string): Promise<void> {
+    await this.hold(name);
+    this.#children.delete(name);
+  }
+
   /** Starts one that was held; resolves when it is ready. */
   resume(name: string): Promise<void> {
     const child = this.#children.get(name);

@@ -1,11 +1,13 @@
 import type { Actor, ActorContext, Address, Signal } from '@ashlar/actor';
 import { KERNEL, partyOf } from '@ashlar/actor';
-import type { Build, ManagerCommand, ManagerMessage, ServerMessage } from '@ashlar/protocol';
+import type { Build, DirectoryHealth, DiskKind, ManagerCommand, ManagerMessage, ServerMessage } from '@ashlar/protocol';
 import type { ServerId, VolumeId } from '@ashlar/words';
 import { HANDOVER_LOOK_MS, HandOver, type HandedCopy } from './handover.ts';
 
 /** How often a server tells the manager how full it is; also the pace at which a new manager is noticed. */
 export const SERVER_STATUS_INTERVAL_MS = 500;
+/** What a server's load is averaged over. */
+const LOAD_SECONDS = 5;
 const HANDOVER_TIMER = 'hand-over';
 
 /** From the process that hosts the server: end in order. `done` is called when nobody would miss it any more, or nothing can be done about it. */
@@ -24,6 +26,10 @@ export interface CopyHouse {
   /** Removes the files; false if the copy has promised a later epoch than `epoch`, and stays. */
   discard(volumeId: VolumeId, epoch: number): boolean;
   space(): { readonly capacityBytes: number; readonly usedBytes: number; readonly copies: number };
+  /** How its directories are, as its copies met them. */
+  directories(): readonly DirectoryHealth[];
+  /** Requests and records that its copies were sent so far. */
+  requests(): number;
   /** Copies that could not be opened, told to the manager in their stead. */
   reportFaulted(): void;
 }
@@ -33,6 +39,9 @@ export interface ServerIdentity {
   readonly instance: string;
   readonly address: string;
   readonly pid: number;
+  readonly rack: string;
+  readonly siteId: string;
+  readonly disk: DiskKind;
   readonly build: Build;
 }
 
@@ -44,6 +53,9 @@ export class ServerActor implements Actor<ManagerCommand | HandOverMessage> {
   readonly #house: CopyHouse;
   /** The manager has been greeted in its present life. */
   #greeted = false;
+  #requestsSeen = 0;
+  #requestsMs = 0;
+  #requestsPerSecond = 0;
   /** It is to end. */
   #leaving: { readonly handOver: HandOver; readonly done: () => void } | null = null;
 
@@ -71,6 +83,7 @@ export class ServerActor implements Actor<ManagerCommand | HandOverMessage> {
         if (this.#isManager(from) && this.#house.ensure(message)) this.#context.send(this.#house.address(message.configuration.volumeId), message);
         return;
       case 'scrub':
+      case 'fill-rate':
       case 'member-ended':
       case 'ask-report':
         if (this.#isManager(from)) this.#context.send(this.#house.address(message.volumeId), message);
@@ -122,11 +135,25 @@ export class ServerActor implements Actor<ManagerCommand | HandOverMessage> {
   #tick(): void {
     this.#context.setTimer('status', this.#context.nowMs() + SERVER_STATUS_INTERVAL_MS);
     if (!this.#greeted) this.#greet();
+    this.#measure();
     this.#tellStatus();
   }
 
+  /** Averaged over some seconds: what a placement is decided by must not be the load of one moment. */
+  #measure(): void {
+    const nowMs = this.#context.nowMs();
+    const requests = this.#house.requests();
+    const seconds = (nowMs - this.#requestsMs) / 1000;
+    if (this.#requestsMs > 0 && seconds > 0) {
+      const rate = (requests - this.#requestsSeen) / seconds;
+      this.#requestsPerSecond += (rate - this.#requestsPerSecond) * Math.min(1, seconds / LOAD_SECONDS);
+    }
+    this.#requestsSeen = requests;
+    this.#requestsMs = nowMs;
+  }
+
   #tellStatus(): void {
-    if (this.#greeted) this.#tell({ kind: 'server-status', serverId: this.#identity.serverId, ...this.#house.space() });
+    if (this.#greeted) this.#tell({ kind: 'server-status', serverId: this.#identity.serverId, ...this.#house.space(), requestsPerSecond: this.#requestsPerSecond, directories: this.#house.directories() });
   }
 
   /** First who we are, then how each copy stands. */

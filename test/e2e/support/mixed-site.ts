@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
-import { ApiClient, type ApiCommand, type EventRecord, type VolumeView } from '@ashlar/control';
+import { ApiClient, type ApiCommand, type EventRecord, type VolumeView } from '@ashlar/client';
 import { NbdClient } from '@ashlar/nbd-client';
 import { Site, type SiteOptions } from '@ashlar/site';
 

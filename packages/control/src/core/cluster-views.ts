@@ -1,6 +1,5 @@
-import { memberOf } from '@ashlar/protocol';
+import { memberOf, type ClusterStatus, type ProcessView } from '@ashlar/protocol';
 import type { VolumeId } from '@ashlar/words';
-import type { ClusterStatus, ProcessView } from './commands.ts';
 import { hostViews, serverViews, volumeView } from './views.ts';
 import type { Manager, Server } from './state.ts';
 

@@ -1,6 +1,7 @@
 import type { Address, DownReason } from '@ashlar/actor';
+import { DISK_KINDS } from '@ashlar/protocol';
 import type {
-  AttachmentSpec, BeaconMessage, Build, CommitPoint, Configuration, ConfigurationChange, CopyMessage, CopyReport, CopyStatus, EpochStart, HostCommand, HostMessage, LogPosition, ManagerCommand,
+  AttachmentSpec, BeaconMessage, Build, CommitPoint, Configuration, ConfigurationChange, CopyMessage, CopyReport, CopyStatus, DirectoryHealth, DiskKind, EpochStart, HostCommand, HostMessage, LogPosition, ManagerCommand,
   ManagerMessage, Member, Release, ServerMessage, SessionGeneration, SessionMark, SessionMessage, SessionReply, SupervisorMessage, Usage, VolumeLimits,
 } from '@ashlar/protocol';
 import { COLD_BYTES_MAX, LIST_MAX, PARTIES_MAX } from '../limits.ts';
@@ -54,6 +55,13 @@ const attachmentSpec = record<AttachmentSpec>('AttachmentSpec', {
 const build = record<Build>('Build', { version: shortText, wireLowest: whole, wireHighest: whole, formats: scalars });
 const usage = record<Usage>('Usage', {
   readBytes: whole, writeBytes: whole, readRequests: whole, writeRequests: whole, flushRequests: whole, failedRequests: whole, longestStallMs: real,
+});
+
+const diskKinds = choice(...DISK_KINDS);
+/** A server of the version before does not say. */
+const diskKind: Shape<DiskKind> = { ...diskKinds, fromWire: (raw) => (raw === undefined ? 'unknown' : diskKinds.fromWire(raw)) };
+const directoryHealth = record<DirectoryHealth>('DirectoryHealth', {
+  path: reasonText, health: choice('ok', 'suspect', 'failed'), ioErrors: whole, mismatches: whole, syncMs: real,
 });
 
 interface FlatChange {
@@ -134,6 +142,7 @@ export const COLD_MESSAGES: { readonly [K in ColdKind]: ColdMessage<K> } = {
   'scrub': cold(130, 'scrub', { volumeId: aVolumeId }),
   'member-ended': cold(131, 'member-ended', { volumeId: aVolumeId, serverId: aServerId, instance: shortText }),
   'ask-report': cold(132, 'ask-report', { volumeId: aVolumeId, token: whole }),
+  'fill-rate': cold(133, 'fill-rate', { volumeId: aVolumeId, bytesPerSecond: whole }, 2),
   'attach': cold(144, 'attach', { spec: attachmentSpec, configuration }),
   'detach': cold(145, 'detach', { volumeId: aVolumeId, readOnly: flag, copy: nullable(aServerId) }),
   'limits': cold(146, 'limits', { volumeId: aVolumeId, limits: volumeLimits }),
@@ -146,8 +155,8 @@ export const COLD_MESSAGES: { readonly [K in ColdKind]: ColdMessage<K> } = {
   'primary-silent': cold(165, 'primary-silent', { volumeId: aVolumeId, epoch: whole, serverId: aServerId, silentMs: real }),
   'usage': cold(166, 'usage', { volumeId: aVolumeId, usage }),
   'host-event': cold(167, 'host-event', { volumeId: aVolumeId, name: shortText, detail: scalars }),
-  'server-hello': cold(176, 'server-hello', { serverId: aServerId, pid: whole, instance: shortText, address: reasonText, build: nullable(build) }),
-  'server-status': cold(177, 'server-status', { serverId: aServerId, capacityBytes: whole, usedBytes: whole, copies: whole }),
+  'server-hello': cold(176, 'server-hello', { serverId: aServerId, pid: whole, instance: shortText, address: reasonText, build: nullable(build), rack: shortText, siteId: shortText, disk: diskKind }),
+  'server-status': cold(177, 'server-status', { serverId: aServerId, capacityBytes: whole, usedBytes: whole, copies: whole, requestsPerSecond: real, directories: list(directoryHealth, LIST_MAX) }),
   'server-leaving': cold(178, 'server-leaving', { serverId: aServerId, reason: reasonText }),
   'process-ended': cold(192, 'process-ended', { name: shortText, pid: whole, signal: nullable(shortText), code: nullable(whole) }),
   'process-started': cold(193, 'process-started', { name: shortText, pid: whole }),

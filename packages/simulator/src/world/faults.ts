@@ -162,6 +162,31 @@ const FAULTS: Readonly<Partial<Record<FaultKind, Fault>>> = {
     world.command({ kind: 'volume-scrub', volumeId: world.volumeId });
     return true;
   },
+  move: (world, prng) => {
+    const members = world.ghost.configuration?.members ?? [];
+    const to = world.servers.filter((server) => !members.some((member) => member.serverId === server.serverId));
+    if (members.length === 0 || to.length === 0) return false;
+    world.command({ kind: 'volume-move', volumeId: world.volumeId, from: prng.pick(members).serverId, to: prng.pick(to).serverId });
+    return true;
+  },
+  'move-ends': (world) => {
+    const move = world.volumeId === '' ? null : world.store.volume(world.volumeId)?.move ?? null;
+    if (move === null) return false;
+    world.command({ kind: 'volume-move', volumeId: world.volumeId, from: move.from });
+    return true;
+  },
+  drain: (world, prng) => {
+    const { serverId } = aServer(world, prng);
+    world.command({ kind: 'server-drain', serverId });
+    // If nobody answers then it stays so until faults stop.
+    world.after(prng.pick(DURATIONS_MS) * 3, () => world.command({ kind: 'server-drain', serverId, cancel: true }));
+    return true;
+  },
+  mirrors: (world, prng) => {
+    if (world.volumeId === '') return false;
+    world.command({ kind: 'volume-modify', volumeId: world.volumeId, mirrors: prng.between(1, world.servers.length - 2) });
+    return true;
+  },
   'late-session': (world, prng) => {
     if (world.late.length === 0) return false;
     const { from, message } = prng.pick(world.late);

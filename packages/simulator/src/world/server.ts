@@ -81,7 +81,7 @@ export class SimServer implements Receiver {
   #greet(): void {
     this.#greeted = true;
     const address = `${this.serverId}:0`;
-    this.#tellManager({ kind: 'from-server', from: this.serverId, message: { kind: 'server-hello', serverId: this.serverId, pid: this.process.life, instance: this.instance, address, build: null } });
+    this.#tellManager({ kind: 'from-server', from: this.serverId, message: { kind: 'server-hello', serverId: this.serverId, pid: this.process.life, instance: this.instance, address, rack: '', siteId: '', disk: 'unknown', build: null } });
     this.#input({ kind: 'manager-up' });
     this.#tellFaulted();
     if (this.#leaving !== null) this.#tellLeaving();
@@ -295,6 +295,7 @@ export class SimServer implements Receiver {
 
   #command(command: ManagerCommand): void {
     if (command.kind === 'scrub') return this.driver?.scrub();
+    if (command.kind === 'fill-rate') return this.driver?.limitFills(command.bytesPerSecond);
     if (command.kind === 'discard') return this.#discard(command.epoch);
     if (command.kind === 'configure' && this.driver === null && !this.medium.holdsCopy) this.#create(command);
     this.#input({ kind: 'manager', command });
@@ -352,7 +353,7 @@ export class SimServer implements Receiver {
     }
     this.#setTimer('status', nowMs + STATUS_INTERVAL_MS);
     if (!this.#greeted) return;
-    const status = { kind: 'server-status', serverId: this.serverId, capacityBytes: 2 ** 40, usedBytes: 0, copies: this.driver === null ? 0 : 1 } as const;
+    const status = { kind: 'server-status', serverId: this.serverId, capacityBytes: 2 ** 40, usedBytes: 0, copies: this.driver === null ? 0 : 1, requestsPerSecond: 0, directories: [] } as const;
     this.#tellManager({ kind: 'from-server', from: this.serverId, message: status });
   }
 

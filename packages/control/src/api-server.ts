@@ -1,7 +1,9 @@
 import { randomUUID, timingSafeEqual } from 'node:crypto';
-import { createServer, type IncomingMessage, type Server } from 'node:http';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer as createHttpsServer } from 'node:https';
 import type { Duplex } from 'node:stream';
 import type { ActorLog } from '@ashlar/actor';
+import { RefusalLog, type PeerTrust } from '@ashlar/runtime';
 import { AshlarError, ERROR_CODES, errorCode } from '@ashlar/words';
 import { WebSocketServer, type WebSocket } from 'ws';
 import { messageText, type ApiRequest, type ApiResponse } from './api-messages.ts';
@@ -12,6 +14,8 @@ export interface ApiServerOptions {
   readonly token: string;
   readonly store: MetadataStore;
   readonly log: ActorLog;
+  /** For a cluster: not on loopback only, over TLS, and what is answered besides the WebSocket. */
+  readonly network?: { readonly host: string; readonly trust: PeerTrust; readonly answer: (request: IncomingMessage, response: ServerResponse) => void };
   readonly carryOut: (principal: Principal, command: ApiCommand, answer: (answer: ApiAnswer) => void) => void;
 }
 
@@ -19,36 +23,51 @@ const MESSAGE_BYTES_MAX = 1024 * 1024;
 const CONNECTIONS_MAX = 1000;
 const EVENTS_AT_ONCE_MAX = 10_000;
 
-/** The system manager's API on loopback. */
+/** The system manager's API: on loopback, or for a cluster over TLS. */
 export class ApiServer {
   readonly #options: ApiServerOptions;
   readonly #http: Server;
+  readonly #refusals: RefusalLog;
   readonly #acceptor = new WebSocketServer({ noServer: true, maxPayload: MESSAGE_BYTES_MAX, perMessageDeflate: false });
 
   constructor(options: ApiServerOptions) {
     this.#options = options;
-    this.#http = createServer((_request, response) => response.writeHead(426).end('this is a WebSocket\n'));
+    this.#refusals = new RefusalLog(options.log);
+    this.#http = options.network === undefined ? createServer((_request, response) => response.writeHead(426).end('this is a WebSocket\n')) : this.#overTls(options.network);
     this.#http.on('upgrade', (request, socket, head) => this.#accept(request, socket, head));
   }
 
-  /** Resolves with the endpoint: `ws://127.0.0.1:port`. */
+  /** Operators show no certificate but their token; machines show theirs. */
+  #overTls({ trust, answer }: NonNullable<ApiServerOptions['network']>): Server {
+    const options = (): object => ({ ...trust.credentials(), minVersion: 'TLSv1.3', requestCert: true, rejectUnauthorized: false });
+    const server = createHttpsServer(options(), answer);
+    trust.onChange(() => server.setSecureContext(options()));
+    server.on('tlsClientError', (error, socket) => {
+      if (!('code' in error) || error.code !== 'ECONNRESET') this.#refusals.refuse(socket.remoteAddress ?? 'unknown', `the TLS handshake failed: ${error.message.trim()}`);
+    });
+    return server;
+  }
+
+  /** Resolves with the endpoint: `ws://127.0.0.1:port`, or `wss://…` of a cluster. */
   async listen(port: number): Promise<string> {
     try {
       await this.#listen(port);
     } catch (error) {
       // Somebody else has the port that was ours before: clients must be told of another one anyway.
-      if (port === 0 || (error as { code?: unknown }).code !== 'EADDRINUSE') throw new AshlarError('io-error', `cannot listen on port ${port}`, { cause: error });
+      if (port === 0 || this.#options.network !== undefined || (error as { code?: unknown }).code !== 'EADDRINUSE') throw new AshlarError('io-error', `cannot listen on port ${port}: ${(error as Error).message}`, { cause: error });
       this.#options.log.warn({ port }, 'the port of the API is taken; another one is used');
       await this.#listen(0);
     }
     const address = this.#http.address();
-    return `ws://127.0.0.1:${typeof address === 'object' && address !== null ? address.port : port}`;
+    const used = typeof address === 'object' && address !== null ? address.port : port;
+    const { network } = this.#options;
+    return network === undefined ? `ws://127.0.0.1:${used}` : `wss://${network.host.includes(':') ? `[${network.host}]` : network.host}:${used}`;
   }
 
   #listen(port: number): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#http.once('error', reject);
-      this.#http.listen({ host: '127.0.0.1', port }, () => {
+      this.#http.listen({ host: this.#options.network?.host ?? '127.0.0.1', port }, () => {
         this.#http.off('error', reject);
         resolve();
       });
@@ -66,10 +85,14 @@ export class ApiServer {
     // From here on Node leaves the socket to us: a refused client that resets its connection must not end this process, nor stay half open.
     socket.on('error', (error) => this.#options.log.debug({ error: error.message }, 'an API connection failed'));
     const refused = this.#acceptor.clients.size >= CONNECTIONS_MAX ? '503 Service Unavailable' : this.#knows(request.headers.authorization) ? null : '401 Unauthorized';
-    if (refused !== null) return refuse(socket, refused);
+    if (refused !== null) {
+      this.#refusals.refuse(request.socket.remoteAddress ?? 'unknown', refused.startsWith('401') ? 'a request to the API without the token' : 'a connection to the API: there are too many');
+      return refuse(socket, refused);
+    }
     // A browser sends an origin; pages of other sites may not drive this API with a user's rights.
     const { origin } = request.headers;
-    if (origin !== undefined && origin !== `http://${request.headers.host ?? ''}`) {
+    const scheme = this.#options.network === undefined ? 'http' : 'https';
+    if (origin !== undefined && origin !== `${scheme}://${request.headers.host ?? ''}`) {
       return refuse(socket, '403 Forbidden');
     }
     this.#acceptor.handleUpgrade(request, socket, head, (client) => this.#serve(client));

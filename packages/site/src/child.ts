@@ -1,6 +1,8 @@
+import { ClusterTrust } from '@ashlar/identity';
 import { createLog, createRuntime } from '@ashlar/runtime';
 import { AshlarError, errorCode } from '@ashlar/words';
-import type { ChildArgument, ToChild, ToParent } from './child-messages.ts';
+import type { ChildArgument, ClusterArgument, ToChild, ToParent } from './child-messages.ts';
+import { linkToCluster } from './cluster-links.ts';
 import { place } from './parties.ts';
 import { shiftedClock, surroundingsOf } from './surroundings.ts';
 
@@ -11,15 +13,17 @@ const name = process.argv[2] ?? 'child';
 // What `ps` shows.
 process.title = `ashlard ${name}`;
 let stop: (() => Promise<void>) | null = null;
+let follow: ((cluster: ClusterArgument) => void) | null = null;
 
 function tell(message: ToParent): void {
   process.send?.(message, undefined, undefined, () => {});
 }
 
-async function start({ name: _name, logFile, linkToken, ...parties }: ChildArgument): Promise<void> {
+async function start({ name: _name, logFile, linkToken, cluster, ...parties }: ChildArgument): Promise<void> {
   const log = createLog({ name, file: logFile });
+  const trust = cluster === undefined ? null : new ClusterTrust(cluster.credentials, cluster.roster);
   const { clockShiftMs, bootId, links } = surroundingsOf(name, process.env);
-  const runtime = createRuntime({ name, log, token: linkToken, ...(clockShiftMs === 0 ? {} : { clock: shiftedClock(clockShiftMs) }) });
+  const runtime = createRuntime({ name, log, token: linkToken, ...(trust === null ? {} : { trust }), ...(clockShiftMs === 0 ? {} : { clock: shiftedClock(clockShiftMs) }) });
   const connect = parties.connect.map(({ party, address }) => ({ party, address: links[party] === undefined ? address : { path: links[party] } }));
   process.on('uncaughtException', (error) => {
     // State of unknown shape must not go on answering; the supervisor starts a process that reads it from disk.
@@ -29,6 +33,13 @@ async function start({ name: _name, logFile, linkToken, ...parties }: ChildArgum
   stop = () => runtime.shutdown();
   try {
     await place(runtime, { ...parties, connect }, bootId);
+    if (trust !== null && cluster !== undefined) {
+      follow = (newer) => {
+        trust.update(newer.credentials, newer.roster);
+        linkToCluster(runtime, { ...newer, roster: trust.roster });
+      };
+      linkToCluster(runtime, cluster);
+    }
   } catch (error) {
     log.error({ error }, 'cannot start');
     tell({ kind: 'refused', code: errorCode(error), message: error instanceof AshlarError ? error.message : String(error) });
@@ -48,6 +59,7 @@ async function end(code: number): Promise<void> {
 process.on('message', (message: ToChild) => {
   switch (message.kind) {
     case 'ping': return tell({ kind: 'pong' });
+    case 'cluster': return follow?.(message.cluster);
     case 'start': return void start(message.argument);
     case 'stop': return void end(0);
   }

@@ -126,7 +126,7 @@ function argumentsOf(layout: SiteLayout, site: SiteFile, { processes, hostIn }: 
   const link = (party: string) => ({ party, address: { path: layout.linkSocket(party) } });
   const server = (serverId: string) => ({ serverId, directories: layout.serverDirectories(serverId, site.disks), address: processes ? layout.linkSocket(serverId) : 'in-process' });
   const argument = (name: string, listens: boolean, linkedTo: readonly string[], parts: Pick<PartiesArgument, 'servers' | 'hosts'>): ChildArgument => ({
-    name, managerAddress: MANAGER_ADDRESS, listen: listens ? link(name).address : null, connect: linkedTo.map(link), ...parts, linkToken,
+    name, managerAddress: MANAGER_ADDRESS, listen: listens ? [link(name).address] : [], connect: linkedTo.map(link), ...parts, linkToken,
     logFile: join(layout.log, `${name}.log`),
   });
   if (!processes) return [argument(BLOCK_THREAD, false, [], { servers: names.map(server), hosts })];

@@ -23,6 +23,9 @@ const NEEDED: Readonly<Record<ApiCommand['kind'] | 'events', Right | 'site'>> = 
   'server-lost': 'site',
   'server-stop': 'site',
   'server-start': 'site',
+  'cluster-invite': 'site',
+  'machine-list': 'site',
+  'machine-remove': 'site',
   'events': 'site',
 };
 

@@ -33,7 +33,12 @@ export type ApiCommand =
   | { readonly kind: 'server-lost'; readonly serverId: ServerId }
   /** Ends the server's process, in order or by SIGKILL, and leaves it down until `server-start`. Carried out by the supervisor of processes. */
   | { readonly kind: 'server-stop'; readonly serverId: ServerId; readonly kill?: boolean }
-  | { readonly kind: 'server-start'; readonly serverId: ServerId };
+  | { readonly kind: 'server-start'; readonly serverId: ServerId }
+  /** A join secret for so many machines with these roles; `machine`: for that member, to join again under its name. */
+  | { readonly kind: 'cluster-invite'; readonly roles: readonly string[]; readonly ttlMs: number; readonly uses: number; readonly machine?: string }
+  | { readonly kind: 'machine-list' }
+  /** Its certificate counts nowhere from then on. `force`: although its server has copies, which are then lost. */
+  | { readonly kind: 'machine-remove'; readonly machine: string; readonly force: boolean };
 
 export type ApiAnswer = { readonly ok: true; readonly value: unknown } | { readonly ok: false; readonly code: ErrorCode; readonly message: string };
 
@@ -84,6 +89,23 @@ export interface ServerView {
   readonly capacityBytes: number;
   readonly usedBytes: number;
   readonly copies: number;
+}
+
+export interface MachineView {
+  readonly machine: string;
+  readonly joining: number;
+  readonly roles: readonly string[];
+  readonly parties: readonly string[];
+  readonly addresses: readonly string[];
+  readonly state: 'linked' | 'unlinked' | 'removed';
+  readonly joinedAt: string;
+}
+
+export interface InviteView {
+  readonly secret: string;
+  readonly roles: readonly string[];
+  readonly expiresAt: string;
+  readonly uses: number;
 }
 
 export interface HostView {

@@ -1,7 +1,7 @@
 import { createHash, randomBytes, X509Certificate } from 'node:crypto';
 import { isIP } from 'node:net';
 import { join } from 'node:path';
-import type { X509Certificate as IssuedCertificate } from '@peculiar/x509';
+import type { PublicKey, X509Certificate as IssuedCertificate } from '@peculiar/x509';
 import { AshlarError } from '@ashlar/words';
 import { damaged, pemBlocks, readIfThere, replaceFile } from './files.ts';
 import { AUTHORITY_YEARS, CLOCK_SKEW_MS, REQUEST_BYTES_MAX } from './limits.ts';
@@ -82,7 +82,7 @@ export async function requestKeyId(request: string): Promise<string> {
 }
 
 /** Whoever signed the request has the key. */
-async function requestKey(request: string): Promise<import('@peculiar/x509').PublicKey> {
+async function requestKey(request: string): Promise<PublicKey> {
   const x509 = await loadX509();
   try {
     if (request.length > REQUEST_BYTES_MAX) throw new Error('too long');

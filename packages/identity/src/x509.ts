@@ -1,11 +1,12 @@
 import { webcrypto } from 'node:crypto';
+import type * as X509 from '@peculiar/x509';
 
 type KeyPair = webcrypto.CryptoKeyPair;
 
 export const KEY_ALGORITHM = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' } as const;
 
 /** Loaded where certificates are made only: most processes just look at them, which Node itself can. */
-export async function loadX509(): Promise<typeof import('@peculiar/x509')> {
+export async function loadX509(): Promise<typeof X509> {
   // The library's own parts find each other through it.
   await import('reflect-metadata');
   const x509 = await import('@peculiar/x509');

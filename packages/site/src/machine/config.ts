@@ -149,7 +149,8 @@ class Section {
   durationMs(key: string, standard: string): number {
     const value = this.#raw[key] ?? standard;
     try {
-      return parseDurationMs(String(value));
+      // YAML reads a bare 0 as a number.
+      return parseDurationMs(typeof value === 'number' ? value.toString() : this.text(key, standard));
     } catch (cause) {
       throw this.bad(key, (cause as Error).message);
     }

@@ -13,15 +13,17 @@ const name = process.argv[2] ?? 'child';
 // What `ps` shows.
 process.title = `ashlard ${name}`;
 let stop: (() => Promise<void>) | null = null;
+/** What was told last, also before there was anything here to follow it. */
+let cluster: ClusterArgument | null = null;
 let follow: ((cluster: ClusterArgument) => void) | null = null;
 
 function tell(message: ToParent): void {
   process.send?.(message, undefined, undefined, () => {});
 }
 
-async function start({ name: _name, logFile, linkToken, cluster, ...parties }: ChildArgument): Promise<void> {
+async function start({ name: _name, logFile, linkToken, cluster: first, ...parties }: ChildArgument): Promise<void> {
   const log = createLog({ name, file: logFile });
-  const trust = cluster === undefined ? null : new ClusterTrust(cluster.credentials, cluster.roster);
+  const trust = first === undefined ? null : new ClusterTrust(first.credentials, first.roster);
   const { clockShiftMs, bootId, links } = surroundingsOf(name, process.env);
   const runtime = createRuntime({ name, log, token: linkToken, ...(trust === null ? {} : { trust }), ...(clockShiftMs === 0 ? {} : { clock: shiftedClock(clockShiftMs) }) });
   const connect = parties.connect.map(({ party, address }) => ({ party, address: links[party] === undefined ? address : { path: links[party] } }));
@@ -33,12 +35,12 @@ async function start({ name: _name, logFile, linkToken, cluster, ...parties }: C
   stop = () => runtime.shutdown();
   try {
     await place(runtime, { ...parties, connect }, bootId);
-    if (trust !== null && cluster !== undefined) {
+    if (trust !== null && first !== undefined) {
       follow = (newer) => {
         trust.update(newer.credentials, newer.roster);
         linkToCluster(runtime, { ...newer, roster: trust.roster });
       };
-      linkToCluster(runtime, cluster);
+      follow(cluster ?? first);
     }
   } catch (error) {
     log.error({ error }, 'cannot start');
@@ -59,7 +61,9 @@ async function end(code: number): Promise<void> {
 process.on('message', (message: ToChild) => {
   switch (message.kind) {
     case 'ping': return tell({ kind: 'pong' });
-    case 'cluster': return follow?.(message.cluster);
+    case 'cluster':
+      cluster = message.cluster;
+      return follow?.(cluster);
     case 'start': return void start(message.argument);
     case 'stop': return void end(0);
   }

@@ -5,7 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { cli, type Outcome, type Volume } from './site.ts';
 
 const ASHLARD = join(import.meta.dirname, '../../../apps/ashlar/src/ashlard-main.ts');
-const READY_MS = 60_000;
+const READY_MS = 120_000;
 
 export interface MachineView { readonly machine: string; readonly joining: number; readonly state: string; readonly parties: readonly string[] }
 interface Server { readonly serverId: string; readonly state: string; readonly pid: number; readonly address: string; readonly copies: number }
@@ -18,6 +18,8 @@ export class TestCluster {
   readonly #directory: string;
   readonly #network: string;
   readonly #running = new Map<string, ChildProcess>();
+  /** What is still being set up when a test gives up must not outlive it. */
+  #ended = false;
   readonly #settings = new Map<string, string>();
 
   constructor(directory: string) {
@@ -64,6 +66,7 @@ export class TestCluster {
 
   /** Resolves when it is ready; rejects with what it says when it ends. */
   start(machine: string): Promise<void> {
+    if (this.#ended) return Promise.reject(new Error('the test is over'));
     const child = spawn(process.execPath, [ASHLARD, '--config', join(this.home(machine), 'ashlard.yaml'), '--json'], { stdio: ['ignore', 'pipe', 'pipe'] });
     this.#running.set(machine, child);
     return new Promise((resolve, reject) => {
@@ -96,6 +99,7 @@ export class TestCluster {
   }
 
   async endAll(): Promise<void> {
+    this.#ended = true;
     await Promise.all([...this.#running.keys()].map((machine) => this.end(machine)));
   }
 

@@ -1,6 +1,7 @@
 import { hashSecret, isMachineName, matchesSecret, newJoinSecret, parseParties, parseRoles, requestKeyId, showJoinSecret, type Authority, type JoinAnswer, type JoinRequest, type Member, type MemberParty, type Role, type Roster } from '@ashlar/identity';
+import type { InviteView, MachineView } from '@ashlar/protocol';
 import { AshlarError } from '@ashlar/words';
-import type { InviteRecord, InviteView, MachineRecord, MachineView, MetadataStore, NewEvent, Put } from './core/index.ts';
+import type { InviteRecord, MachineRecord, MetadataStore, NewEvent, Put } from './core/index.ts';
 
 export interface ClusterOptions {
   readonly authority: Authority;

@@ -6,8 +6,8 @@ import type { ActorLog, Address, DownReason, Message, Party, SendOutcome } from 
 import { SlabPool } from '@ashlar/protocol';
 import { AshlarError } from '@ashlar/words';
 import type { LinkAddress, LinkNotice, Links, LinkView, PeerTrust } from './api.ts';
-import { ARRIVALS_MAX, CLOSE_MS, HANDSHAKE_MS, HANDSHAKES_MAX, RECONNECT_MS_MAX, RECONNECT_MS_MIN } from './limits.ts';
-import { Link } from './link.ts';
+import { ARRIVALS_MAX, CLOSE_MS, HANDSHAKE_MS, HANDSHAKES_MAX, RECONNECT_MS_MAX, RECONNECT_MS_MIN, VERSION_RETRY_MS } from './limits.ts';
+import { Link, NO_COMMON_VERSION } from './link.ts';
 import { RefusalLog } from './refusal-log.ts';
 import { faultOf, LinkSocket, TLS, type DialAs } from './websocket/link-socket.ts';
 
@@ -268,7 +268,7 @@ export class WebSocketLinks implements Links {
     }
     if (!dialled || this.#closed || this.#dialled.get(dialled.party) !== dialled) return;
     dialled.link = null;
-    dialled.retry = setTimeout(() => this.#dial(dialled), dialled.waitMs);
+    dialled.retry = setTimeout(() => this.#dial(dialled), reason === NO_COMMON_VERSION ? VERSION_RETRY_MS : dialled.waitMs);
     dialled.waitMs = Math.min(dialled.waitMs * 2, RECONNECT_MS_MAX);
   }
 

@@ -1,6 +1,7 @@
 import { ClusterTrust } from '@ashlar/identity';
 import { createLog, createRuntime } from '@ashlar/runtime';
-import { AshlarError, errorCode } from '@ashlar/words';
+import { handOver } from '@ashlar/storage';
+import { AshlarError, errorCode, serverId } from '@ashlar/words';
 import type { ChildArgument, ClusterArgument, ToChild, ToParent } from './child-messages.ts';
 import { linkToCluster } from './cluster-links.ts';
 import { place } from './parties.ts';
@@ -12,10 +13,13 @@ const ORPHAN_STOP_MS = 5000;
 const name = process.argv[2] ?? 'child';
 // What `ps` shows.
 process.title = `ashlard ${name}`;
+/** Others take over from its servers. */
+let leave: (() => Promise<unknown>) | null = null;
 let stop: (() => Promise<void>) | null = null;
 /** What was told last, also before there was anything here to follow it. */
 let cluster: ClusterArgument | null = null;
 let follow: ((cluster: ClusterArgument) => void) | null = null;
+let ending = false;
 
 function tell(message: ToParent): void {
   process.send?.(message, undefined, undefined, () => {});
@@ -33,6 +37,7 @@ async function start({ name: _name, logFile, linkToken, cluster: first, ...parti
     process.exit(70);
   });
   stop = () => runtime.shutdown();
+  leave = () => Promise.all(parties.servers.map((server) => handOver(runtime, serverId(server.serverId))));
   try {
     await place(runtime, { ...parties, connect }, bootId);
     if (trust !== null && first !== undefined) {
@@ -52,6 +57,9 @@ async function start({ name: _name, logFile, linkToken, cluster: first, ...parti
 }
 
 async function end(code: number): Promise<void> {
+  if (ending) return;
+  ending = true;
+  await leave?.();
   const late = setTimeout(() => process.exit(code), ORPHAN_STOP_MS);
   await stop?.();
   clearTimeout(late);

@@ -1,11 +1,11 @@
-import type { InviteView, MachineView } from '@ashlar/control';
+import type { InviteView, MachineView } from '@ashlar/client';
 import type { Command } from 'commander';
 import type { Cli } from './cli.ts';
 import { showMachines } from './output.ts';
 import { parseCount, parseDuration } from './sizes.ts';
 
 export function addMachineCommands(program: Command, cli: Cli): void {
-  const cluster = program.command('cluster').description('the machines that trust one authority');
+  const cluster = program.commands.find((command) => command.name() === 'cluster') ?? program.command('cluster').description('what holds for all servers');
   cluster.command('invite').description('print a join secret: whoever has it may join with these roles')
     .requiredOption('--roles <roles>', 'what the machine may do: storage, host, or both with a comma')
     .option('--ttl <duration>', 'how long the secret is good for', '15m')

@@ -1,6 +1,6 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { createInterface } from 'node:readline';
-import { ApiClient, type ApiCommand, type EventRecord, type HostView, type ServerView, type VolumeView } from '@ashlar/control';
+import { ApiClient, type ApiCommand, type EventRecord, type HostView, type ServerView, type VolumeView } from '@ashlar/client';
 import { volumeId as volumeIdOf } from '@ashlar/words';
 import { MAIN, runAshlar } from './command.ts';
 import { endProcess } from './process.ts';

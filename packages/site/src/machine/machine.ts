@@ -45,7 +45,7 @@ export class Machine {
     this.#trust = new ClusterTrust(identity.credentials, identity.roster);
     this.#runtime = createRuntime({ name: daemonParty(config), log: this.#log, token: this.#linkToken, trust: this.#trust, parties: [daemonParty(config)] });
     this.#children = new ChildProcesses({
-      module: CHILD_MODULE, log: this.#log, codeCache: layout.codeCache, frozenKillAfterMs: config.frozenKillAfterMs,
+      module: () => CHILD_MODULE, log: this.#log, codeCache: layout.codeCache, frozenKillAfterMs: config.frozenKillAfterMs,
       onStarted: (name, pid) => this.#tell({ kind: 'process-started', name, pid }),
       onEnded: (name, pid, signal, code) => this.#tell({ kind: 'process-ended', name, pid, signal, code }),
       onRefused: (name, error) => this.#log.error({ name, error }, 'a process refused to start'),

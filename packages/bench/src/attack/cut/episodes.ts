@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import type { VolumeView } from '@ashlar/control';
+import type { VolumeView } from '@ashlar/client';
 import type { Prng } from '@ashlar/words';
 import { primaryServer } from '../../site/site.ts';
 import type { Rig } from '../rig.ts';

@@ -2,7 +2,7 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { ApiClient, type ApiCommand, type EventRecord, type HostView, type ServerView, type VolumeView } from '@ashlar/control';
+import { ApiClient, type ApiCommand, type EventRecord, type HostView, type ServerView, type VolumeView } from '@ashlar/client';
 import { volumeId as volumeIdOf } from '@ashlar/words';
 import { ROOT, runAshlar } from '../../site/command.ts';
 import type { DrivenSite } from '../../site/site.ts';

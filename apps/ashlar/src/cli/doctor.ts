@@ -1,3 +1,5 @@
+import { get, type IncomingMessage } from 'node:http';
+import { get as getOverTls } from 'node:https';
 import { resolve } from 'node:path';
 import type { ApiClient, HostView, ServerView, VolumeView } from '@ashlar/client';
 import { BUILD } from '@ashlar/runtime';
@@ -49,8 +51,8 @@ async function lookAtSite(cli: Cli): Promise<Pick<Report, 'site' | 'findings'>> 
   }
   try {
     const [servers, hosts, volumes] = await Promise.all([client.call({ kind: 'server-list' }), client.call({ kind: 'host-list' }), client.call({ kind: 'volume-list' })]) as [ServerView[], HostView[], VolumeView[]];
-    const { endpoint, token } = cli.site;
-    const { lags, version, findings } = await figures(endpoint, token);
+    const { endpoint } = cli.site;
+    const { lags, version, findings } = await figures(cli.site);
     return { site: { endpoint, servers: servers.length, hosts: hosts.length, volumes: volumes.length }, findings: [...judgeSite({ servers, hosts, volumes, lags, version, ownVersion: BUILD }), ...findings] };
   } finally {
     client.close();
@@ -67,17 +69,31 @@ function unreachable(error: AshlarError): Finding {
   };
 }
 
-async function figures(endpoint: string, token: string): Promise<{ readonly lags: readonly LagFacts[]; readonly version: string | null; readonly findings: readonly Finding[] }> {
+async function figures(site: Cli['site']): Promise<{ readonly lags: readonly LagFacts[]; readonly version: string | null; readonly findings: readonly Finding[] }> {
   try {
-    const answer = await fetch(new URL('/metrics', endpoint.replace(/^ws/, 'http')), { headers: { authorization: `Bearer ${token}` }, signal: AbortSignal.timeout(FIGURES_MS) });
-    if (!answer.ok) throw new Error(`it answered ${answer.status}`);
-    const text = await answer.text();
+    const text = await figuresText(site);
     const lags = [...text.matchAll(/^ashlar_mirror_lag_seconds\{server="(.*?)",mirror="(.*?)"\} (\S+)$/gm)].map(([, server = '', mirror = '', seconds = '']) => ({ server, mirror, seconds: Number(seconds) }));
     return { lags, version: /^ashlar_build_info\{version="(.*?)"\} 1$/m.exec(text)?.[1] ?? null, findings: [] };
   } catch (error) {
     const message = `its figures could not be read: ${error instanceof Error ? error.message : String(error)}`;
     return { lags: [], version: null, findings: [{ severity: 'note', check: 'figures', subject: 'system manager', message, effect: 'How far mirrors are behind, and which version it is, was not looked at.', action: 'docs/metrics.md' }] };
   }
+}
+
+/** Not by fetch, which takes no authority of its own. */
+function figuresText({ endpoint, token, ca }: Cli['site']): Promise<string> {
+  const url = new URL('/metrics', endpoint.replace(/^ws/, 'http'));
+  const options = { headers: { authorization: `Bearer ${token}` }, signal: AbortSignal.timeout(FIGURES_MS), agent: false as const };
+  return new Promise((resolve, reject) => {
+    const take = (answer: IncomingMessage): void => {
+      let text = '';
+      answer.setEncoding('utf8').on('data', (part: string) => { text += part; });
+      answer.on('error', reject);
+      answer.on('end', () => (answer.statusCode === 200 ? resolve(text) : reject(new Error(`it answered ${answer.statusCode ?? 'nothing'}`))));
+    };
+    const asked = url.protocol === 'https:' ? getOverTls(url, { ...options, ...(ca === undefined ? {} : { ca }) }, take) : get(url, options, take);
+    asked.on('error', reject);
+  });
 }
 
 function show({ machine, site, findings }: Report): string {

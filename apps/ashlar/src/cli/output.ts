@@ -1,5 +1,5 @@
 import Table from 'cli-table3';
-import type { ClusterStatus, EventRecord, HostView, PlacementView, Report, ServerView, VolumeView } from '@ashlar/client';
+import type { ClusterStatus, EventRecord, HostView, MachineView, PlacementView, Report, ServerView, VolumeView } from '@ashlar/client';
 import { showSize } from './sizes.ts';
 
 const BORDERLESS = {
@@ -63,6 +63,12 @@ export function showCluster({ processes, upgradeUnfinished, volumes, healthyVolu
     upgradeUnfinished ? 'An upgrade is unfinished: not all processes are of one version. Restart the others: docs/runbooks/upgrade.md.' : 'All processes that are up are of one version.',
     healthyVolumes === volumes ? `All ${volumes} volumes have as many copies in sync as they want.` : `${volumes - healthyVolumes} of ${volumes} volumes lack copies in sync: wait before the next restart.`,
   ].join('\n');
+}
+
+export function showMachines(machines: readonly MachineView[]): string {
+  return table(['MACHINE', 'STATE', 'ROLES', 'PARTIES', 'ADDRESSES', 'JOINED'], machines.map((machine) => [
+    machine.machine, machine.state, machine.roles.join(' '), machine.parties.join(' '), machine.addresses.join(' '), machine.joinedAt,
+  ]));
 }
 
 export function showVolumes(volumes: readonly VolumeView[]): string {

@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { get, type IncomingMessage } from 'node:http';
 import { get as getOverTls } from 'node:https';
 import { resolve } from 'node:path';
-import type { ApiClient, HostView, ServerView, VolumeView } from '@ashlar/client';
+import type { ApiClient, ClusterStatus, HostView, ServerView, VolumeView } from '@ashlar/client';
 import { BUILD } from '@ashlar/runtime';
 import { defaultRoot, readConfig } from '@ashlar/site';
 import { errorCode, type AshlarError } from '@ashlar/words';
@@ -61,10 +61,10 @@ async function lookAtSite(cli: Cli): Promise<Pick<Report, 'site' | 'findings'>> 
     return { site: null, findings: [unreachable(error as AshlarError)] };
   }
   try {
-    const [servers, hosts, volumes] = await Promise.all([client.call({ kind: 'server-list' }), client.call({ kind: 'host-list' }), client.call({ kind: 'volume-list' })]) as [ServerView[], HostView[], VolumeView[]];
+    const [servers, hosts, volumes, cluster] = await Promise.all([client.call({ kind: 'server-list' }), client.call({ kind: 'host-list' }), client.call({ kind: 'volume-list' }), client.call({ kind: 'cluster-status' })]) as [ServerView[], HostView[], VolumeView[], ClusterStatus];
     const { endpoint } = cli.site;
     const { lags, version, findings } = await figures(cli.site);
-    return { site: { endpoint, servers: servers.length, hosts: hosts.length, volumes: volumes.length }, findings: [...judgeSite({ servers, hosts, volumes, lags, version, ownVersion: BUILD }), ...findings] };
+    return { site: { endpoint, servers: servers.length, hosts: hosts.length, volumes: volumes.length }, findings: [...judgeSite({ servers, hosts, volumes, lags, processes: cluster.processes.filter(({ state }) => state === 'up').map(({ name, build }) => ({ name, version: build?.version ?? null })), version, ownVersion: BUILD }), ...findings] };
   } finally {
     client.close();
   }

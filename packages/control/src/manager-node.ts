@@ -1,6 +1,6 @@
 import { randomInt } from 'node:crypto';
 import { join } from 'node:path';
-import type { ApiAnswer, ApiCommand, SupervisorMessage } from '@ashlar/protocol';
+import type { ApiAnswer, ApiCommand, DiskKind, SupervisorMessage } from '@ashlar/protocol';
 import type { Runtime } from '@ashlar/runtime';
 import { AshlarError, errorCode } from '@ashlar/words';
 import { ApiServer } from './api-server.ts';
@@ -16,6 +16,21 @@ interface ProcessControl {
   resume(name: string): Promise<void>;
 }
 
+/** Where a server stands, and what its directories lie on. */
+export interface ServerPlace {
+  readonly rack?: string;
+  /** Left out: what the kernel says. */
+  readonly disk?: DiskKind;
+}
+
+/** What can be asked of a machine that starts servers for its site. */
+export interface Machine {
+  /** Resolves with its name when it is up. */
+  addServer(place: ServerPlace): Promise<string>;
+  has(name: string): boolean;
+  removeServer(name: string): Promise<void>;
+}
+
 export interface ManagerNodeOptions {
   readonly runtime: Runtime;
   /** Holds `metadata.sqlite`. Its lock is held by the caller. */
@@ -26,6 +41,7 @@ export interface ManagerNodeOptions {
   readonly apiPort: number;
   readonly timings?: Partial<ManagerOptions>;
   readonly processes?: ProcessControl;
+  readonly machine?: Machine;
 }
 
 const SHUTDOWN_MS = 5000;
@@ -56,7 +72,10 @@ export class ManagerNode {
     const api = new ApiServer({
       token: options.token, store, log: runtime.log,
       carryOut: (principal, command, answer) => {
-        const { processes } = options;
+        const { processes, machine } = options;
+        if (machine !== undefined && (command.kind === 'server-add' || (command.kind === 'server-remove' && machine.has(command.serverId))) && authorize(principal, command.kind, undefined)) {
+          return void changeServers(runtime, machine, principal, command, answer);
+        }
         const aboutProcess = (command.kind === 'server-stop' || command.kind === 'server-start') && processes?.has(command.serverId) === true;
         if (aboutProcess && authorize(principal, command.kind, undefined)) void control(processes, command, answer);
         else toActor(runtime, principal, command, answer);
@@ -93,6 +112,22 @@ async function control(processes: ProcessControl, command: Extract<ApiCommand, {
   try {
     await (command.kind === 'server-stop' ? processes.hold(serverId, command.kill) : processes.resume(serverId));
     answer({ ok: true, value: { serverId } });
+  } catch (error) {
+    answer({ ok: false, code: errorCode(error), message: error instanceof AshlarError ? error.message : String(error) });
+  }
+}
+
+type ServersCommand = Extract<ApiCommand, { readonly kind: 'server-add' | 'server-remove' }>;
+
+/** A server that may go is first ended and left out by its machine, then forgotten here: one whose removal was cut short in between is down, and is removed by asking again. */
+async function changeServers(runtime: Runtime, machine: Machine, principal: Principal, command: ServersCommand, answer: (answer: ApiAnswer) => void): Promise<void> {
+  const ask = (asked: ApiCommand): Promise<ApiAnswer> => new Promise((resolve) => toActor(runtime, principal, asked, resolve));
+  try {
+    if (command.kind === 'server-add') return answer({ ok: true, value: { serverId: await machine.addServer({ ...(command.rack === undefined ? {} : { rack: command.rack }), ...(command.disk === undefined ? {} : { disk: command.disk }) }) } });
+    const mayGo = await ask({ ...command, check: true });
+    if (!mayGo.ok || command.check === true) return answer(mayGo);
+    await machine.removeServer(command.serverId);
+    answer(await ask(command));
   } catch (error) {
     answer({ ok: false, code: errorCode(error), message: error instanceof AshlarError ? error.message : String(error) });
   }

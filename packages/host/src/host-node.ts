@@ -3,12 +3,12 @@ import { join } from 'node:path';
 import type { Actor, ActorContext, Address } from '@ashlar/actor';
 import type { Reservation } from '@ashlar/attachment';
 import type { AttachmentSpec, Configuration, HostCommand, HostMessage, Usage, VolumeLimits } from '@ashlar/protocol';
-import type { Runtime } from '@ashlar/runtime';
+import { thisBuild, type Runtime } from '@ashlar/runtime';
 import { assert, AshlarError, type HostId, type VolumeId } from '@ashlar/words';
 import { AttachmentActor, type AttachmentHouse, type AttachmentMessage } from './attachment-actor.ts';
 import { exportName, nbdUri } from './export-name.ts';
 import { HostActor, type HostHouse } from './host-actor.ts';
-import { HostState } from './host-state.ts';
+import { HOST_FORMAT, HostState } from './host-state.ts';
 import { DETACH_GRACE_MS, RESTARTS_MAX, RESTARTS_MS, SAVE_DELAY_MS, SHUTDOWN_MS, SOCKET_PATH_BYTES_MAX, STOP_GRACE_MS } from './limits.ts';
 import { NbdServer, type NbdTls } from './nbd-server/index.ts';
 import { addUsage, NO_USAGE } from './usage.ts';
@@ -99,7 +99,7 @@ export class HostNode implements AttachmentHouse, HostHouse {
     for (const { name } of host.#state.all()) host.#startAttachment(name);
     if (host.socketPath !== null) await host.#unixServer.listen({ path: host.socketPath });
     if (host.#state.all().some(({ spec }) => spec.tcp)) await host.#listenTcp();
-    host.#startActor('host', (context) => new HostActor(context, hostId, managerAddress, host));
+    host.#startActor('host', (context) => new HostActor(context, hostId, managerAddress, host, thisBuild({ host: HOST_FORMAT })));
     return host;
   }
 

@@ -1,6 +1,6 @@
 import type { ErrorCode, HostId, ServerId, VolumeId } from '@ashlar/words';
 import type { Durability } from './configuration.ts';
-import type { Usage, VolumeLimits } from './control-messages.ts';
+import type { DirectoryHealth, DiskKind, Usage, VolumeLimits } from './control-messages.ts';
 import type { CopyState } from './messages.ts';
 
 /** The native API: what the operator, the command line and later the web services ask of the system manager. Plain JSON. */
@@ -10,6 +10,12 @@ export type ApiCommand =
       readonly limits: VolumeLimits; readonly tags: Readonly<Record<string, string>>;
       /** The same token again gives the same volume. */
       readonly clientToken?: string;
+      /** Its copies lie on this kind of disk only. */
+      readonly disk?: DiskKind;
+      /** The answer has a `placement`: why these servers. */
+      readonly explain?: boolean;
+      /** Answer with a `PlacementView` and create nothing. */
+      readonly dryRun?: boolean;
     }
   | { readonly kind: 'volume-list' }
   | { readonly kind: 'volume-describe'; readonly volumeId: VolumeId }
@@ -28,13 +34,22 @@ export type ApiCommand =
   | { readonly kind: 'volume-scrub'; readonly volumeId: VolumeId }
   /** Makes a mirror primary. `giveUp`: recover without that member, whose answer will not come. */
   | { readonly kind: 'volume-failover'; readonly volumeId: VolumeId; readonly to?: ServerId; readonly giveUp?: ServerId }
+  /** Moves the copy on `from` to `to` while the volume is in use; answered when that has begun. Without `to`: ends a move that is under way. */
+  | { readonly kind: 'volume-move'; readonly volumeId: VolumeId; readonly from: ServerId; readonly to?: ServerId }
   | { readonly kind: 'server-list' }
   | { readonly kind: 'host-list' }
   /** The server's disks are lost for good: rebuild at once, without the delay. */
   | { readonly kind: 'server-lost'; readonly serverId: ServerId }
   /** Ends the server's process, in order or by SIGKILL, and leaves it down until `server-start`. Carried out by the supervisor of processes. */
   | { readonly kind: 'server-stop'; readonly serverId: ServerId; readonly kill?: boolean }
-  | { readonly kind: 'server-start'; readonly serverId: ServerId };
+  | { readonly kind: 'server-start'; readonly serverId: ServerId }
+  /** Another server on this machine. Carried out by the supervisor of processes. */
+  | { readonly kind: 'server-add'; readonly rack?: string; readonly disk?: DiskKind }
+  /** Moves all copies away, and gives it none. `cancel`: it keeps what it still has, and may be given more. */
+  | { readonly kind: 'server-drain'; readonly serverId: ServerId; readonly cancel?: boolean }
+  /** Forgets a server that was drained. `check`: says only whether that may be. */
+  | { readonly kind: 'server-remove'; readonly serverId: ServerId; readonly check?: boolean }
+  | { readonly kind: 'cluster-modify'; readonly rebuildBudgetBytes?: number; readonly rebuildsAtOnce?: number };
 
 /** What the API fills in where a call leaves it out. */
 type Defaulted = 'mirrors' | 'minCopies' | 'durability' | 'limits' | 'tags' | 'readOnly' | 'tcp';
@@ -63,6 +78,9 @@ export interface ApiResults extends Record<ApiCommand['kind'], unknown> {
   'server-lost': { readonly serverId: ServerId; readonly volumes: number };
   'server-stop': { readonly serverId: ServerId };
   'server-start': { readonly serverId: ServerId };
+  'server-add': { readonly serverId: ServerId };
+  'server-drain': ServerView;
+  'server-remove': { readonly serverId: ServerId };
 }
 
 export type ApiAnswer = { readonly ok: true; readonly value: unknown } | { readonly ok: false; readonly code: ErrorCode; readonly message: string };
@@ -72,8 +90,21 @@ export type VolumeState = 'creating' | 'available' | 'in-use' | 'deleting' | 'er
 
 export type AttachmentState = 'attaching' | 'attached' | 'detaching';
 
-/** `suspect`: silent, but not known to have ended. `draining`: takes no new copies. */
-export type ServerState = 'up' | 'down' | 'suspect' | 'draining';
+/** As last seen. `suspect`: silent, but not known to have ended. */
+export type ServerState = 'up' | 'down' | 'suspect';
+
+/** A copy on its way from one server to another, on the operator's word. Over when `from` is no member any more, or when `to` can hold no copy. */
+export interface Move {
+  readonly from: ServerId;
+  readonly to: ServerId;
+}
+
+/** What became of one server when places for copies were looked for, in words for people. */
+export interface PlacementVerdict {
+  readonly serverId: ServerId;
+  readonly chosen: boolean;
+  readonly why: string;
+}
 
 export type VolumeHealth = 'healthy' | 'degraded' | 'faulted' | 'unknown';
 
@@ -108,17 +139,35 @@ export interface VolumeView {
   readonly createdAt: string;
   readonly limits: VolumeLimits;
   readonly copies: readonly CopyView[];
+  /** What its copies are to lie on; null: on anything. */
+  readonly disk: DiskKind | null;
+  /** A copy on its way from one server to another. */
+  readonly move: Move | null;
   readonly attachments: readonly AttachmentView[];
   readonly io: Usage & { readonly attachments: number };
+  /** Only in answer to a creation that asks for it. */
+  readonly placement?: PlacementView;
+}
+
+export interface PlacementView {
+  /** The primary first. */
+  readonly servers: readonly ServerId[];
+  /** Of every server why it was chosen, or was not. */
+  readonly verdicts: readonly PlacementVerdict[];
 }
 
 export interface ServerView {
   readonly serverId: ServerId;
-  readonly state: ServerState;
+  /** `draining`: up, and its copies are on their way elsewhere. */
+  readonly state: ServerState | 'draining';
+  readonly draining: boolean;
   readonly pid: number;
   readonly address: string;
   readonly site: string;
   readonly rack: string;
+  readonly disk: DiskKind;
+  readonly requestsPerSecond: number;
+  readonly directories: readonly DirectoryHealth[];
   readonly capacityBytes: number;
   readonly usedBytes: number;
   readonly copies: number;

@@ -64,6 +64,8 @@ export interface LinkView {
   readonly incarnation: number;
   /** `thread`: a pair of rings to another thread of this process. */
   readonly side: 'client' | 'server' | 'thread';
+  /** Of the wire; 0 until both sides have introduced themselves. */
+  readonly version: number;
   readonly sentMessages: number;
   readonly sentBytes: number;
   readonly receivedMessages: number;

@@ -1,5 +1,6 @@
 export { adopt, type ReadInPlace } from './adopt.ts';
 export * from './api.ts';
+export { thisBuild } from './build.ts';
 export * from './directory-lock.ts';
 export { newLinkToken } from './links.ts';
 export { createLog, type LogOptions } from './log.ts';

@@ -3,16 +3,15 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { ApiClient, type HostView, type ServerView } from '@ashlar/client';
-import { MANAGER_ADDRESS, MANAGER_PARTY, ManagerNode } from '@ashlar/control';
+import { MANAGER_ADDRESS, MANAGER_PARTY, ManagerNode, type Machine, type ServerPlace } from '@ashlar/control';
 import { controlAt, NodeManager, siteLinksFile, type AttachOptions, type Volume } from '@ashlar/node-manager';
 import { createLog, createRuntime, DirectoryLock, type Runtime } from '@ashlar/runtime';
 import { AshlarError, hostId } from '@ashlar/words';
-import type { ChildArgument } from './child-messages.ts';
 import { ChildProcesses } from './child-processes.ts';
 import { siteLayout, type SiteLayout } from './layout.ts';
-import type { PartiesArgument } from './parties.ts';
 import { PooledWorkers } from './pooled-workers.ts';
-import { linkTokenOf, operatorToken, replaceFile, saveSite, siteFor, type SiteFile } from './site-file.ts';
+import { linkTokenOf, operatorToken, replaceFile, saveSite, serverNames, siteFor } from './site-file.ts';
+import { BLOCK_THREAD, HOST, SiteServers } from './site-servers.ts';
 import type { Workers } from './workers.ts';
 
 export interface SiteOptions {
@@ -21,6 +20,8 @@ export interface SiteOptions {
   readonly servers?: number;
   /** Directories per server; as before if it is left out, 1 in a new site. */
   readonly disks?: number;
+  /** Racks and kinds of disk of the servers, in their order; as before where it is left out. */
+  readonly places?: readonly ServerPlace[];
   /** Each server and the host in a process of its own. Default: all of them in one thread of this process. */
   readonly processes?: boolean;
   /** The node managers run inside this server's process. */
@@ -31,13 +32,13 @@ export interface SiteOptions {
   readonly rebuildDelayMs?: number;
   /** Of the API on loopback. Default, and 0: the one used before, or any. */
   readonly apiPort?: number;
+  /** What the process of this name runs, asked at each of its starts: another build's module, while a site is upgraded. Default: this build's. */
+  readonly module?: (name: string) => string;
 }
 
 const DEFAULTS = { processes: false, hostIn: null, frozenKillAfterMs: 30_000, rebuildDelayMs: 30_000, apiPort: 0 } as const satisfies Partial<SiteOptions>;
 type Settled = SiteOptions & Required<Pick<SiteOptions, keyof typeof DEFAULTS>>;
 
-const HOST = 'host-1';
-const BLOCK_THREAD = 'block';
 /** The node manager of the program in which the site runs. */
 const PROGRAM = hostId('program');
 const CHILD_MODULE = fileURLToPath(new URL('./child.ts', import.meta.url));
@@ -83,7 +84,7 @@ export class Site {
   static async #start(options: Settled, lock: DirectoryLock): Promise<Site> {
     const layout = siteLayout(options.directory);
     const site = siteFor(layout, options);
-    const names = serverNames(site.servers);
+    const names = serverNames(site);
     if (options.hostIn !== null && !names.includes(options.hostIn)) throw new AshlarError('invalid-argument', `--host-in ${options.hostIn}: there is no such server`);
     saveSite(layout, site);
     const token = operatorToken(layout);
@@ -96,7 +97,7 @@ export class Site {
     try {
       await runtime.links.listen({ path: layout.linkSocket(MANAGER_PARTY) });
       const processes = (): Workers => new ChildProcesses({
-        module: CHILD_MODULE, log, codeCache: layout.codeCache, frozenKillAfterMs: options.frozenKillAfterMs,
+        module: options.module ?? (() => CHILD_MODULE), log, codeCache: layout.codeCache, frozenKillAfterMs: options.frozenKillAfterMs,
         onStarted: (name, pid) => manager?.tell({ kind: 'process-started', name, pid }),
         onEnded: (name, pid, signal, code) => manager?.tell({ kind: 'process-ended', name, pid, signal, code }),
         onRefused: (name, error) => log.error({ name, error }, 'a process refused to start'),
@@ -104,9 +105,19 @@ export class Site {
       const started = options.processes ? processes() : new PooledWorkers({ runtime, linkToken, log: { file: join(layout.log, `${BLOCK_THREAD}.log`) } });
       workers = started;
       const apiPort = options.apiPort === 0 ? site.apiPort : options.apiPort;
-      manager = await ManagerNode.start({ runtime, directory: layout.manager, token, apiPort, timings: { rebuildDelayMs: options.rebuildDelayMs }, processes: started });
-      saveSite(layout, { ...site, apiPort: Number(new URL(manager.endpoint).port) });
-      await Promise.all(argumentsOf(layout, site, options, linkToken).map((argument) => started.start(argument)));
+      const servers = new SiteServers({ layout, site, workers: started, linkToken, processes: options.processes, hostIn: options.hostIn });
+      const machine: Machine = {
+        async addServer(place) {
+          const name = await servers.add(place);
+          if (manager !== null) await usable(manager, [name]);
+          return name;
+        },
+        has: (name) => servers.names.includes(name),
+        removeServer: (name) => servers.remove(name),
+      };
+      manager = await ManagerNode.start({ runtime, directory: layout.manager, token, apiPort, timings: { rebuildDelayMs: options.rebuildDelayMs }, processes: started, machine });
+      servers.keepPort(Number(new URL(manager.endpoint).port));
+      await servers.start();
       await usable(manager, names);
     } catch (error) {
       await manager?.stop();
@@ -146,26 +157,6 @@ export class Site {
     await this.#runtime.shutdown();
     this.#lock.release();
   }
-}
-
-function serverNames(count: number): string[] {
-  return Array.from({ length: count }, (_, i) => `server-${i + 1}`);
-}
-
-/** Each process links to the manager, a server to those before it, the host to all servers. What is in threads has the pool's rings, and a socket for programs in other processes. */
-function argumentsOf(layout: SiteLayout, site: SiteFile, { processes, hostIn }: Settled, linkToken: string): ChildArgument[] {
-  const names = serverNames(site.servers);
-  const hosts = [{ hostId: HOST, directory: layout.hostDirectory(HOST), socketDirectory: layout.sockets }];
-  const link = (party: string) => ({ party, address: { path: layout.linkSocket(party) } });
-  const server = (serverId: string) => ({ serverId, directories: layout.serverDirectories(serverId, site.disks), address: layout.linkSocket(processes ? serverId : BLOCK_THREAD) });
-  const argument = (name: string, listens: boolean, linkedTo: readonly string[], parts: Pick<PartiesArgument, 'servers' | 'hosts'>): ChildArgument => ({
-    name, managerAddress: MANAGER_ADDRESS, listen: listens ? link(name).address : null, connect: linkedTo.map(link), ...parts, linkToken,
-    logFile: join(layout.log, `${name}.log`),
-  });
-  if (!processes) return [argument(BLOCK_THREAD, true, [], { servers: names.map(server), hosts })];
-  // A link is for all parties of both ends: a host inside a server's process needs no links of its own.
-  const children = names.map((name, i) => argument(name, true, [MANAGER_PARTY, ...names.slice(0, i)], { servers: [server(name)], hosts: hostIn === name ? hosts : [] }));
-  return hostIn === null ? [...children, argument(HOST, false, [MANAGER_PARTY, ...names], { servers: [], hosts })] : children;
 }
 
 /** Every server is up and has said how much room it has, and so is the host: the first command finds what it needs. */

@@ -2,7 +2,7 @@ import {
   Frame, FrameKind, Op, REPLY_GAP_BYTES, isMutation,
   type Status, type CopyFault, type CopyMessage, type CopyReport, type EpochStart, type LogPosition, type ManagerMessage, type SessionMark, type SessionReply,
 } from '@ashlar/protocol';
-import { CopyCore, type Copy, type CopyInput, type DurableState, type Effects, type GrantedRead, type Leases, type OpenExtent, type TimerName } from '@ashlar/replication';
+import { CopyCore, copiesInSync, type Copy, type CopyInput, type DurableState, type Effects, type GrantedRead, type Leases, type OpenExtent, type TimerName } from '@ashlar/replication';
 import { BlockState, TILE_BYTES, blockEntry, blocksToFill, type CopyStore, type StoreFailure, type StoreResult } from '@ashlar/store';
 import { BLOCK_BYTES, EXTENT_BLOCKS, EXTENT_BYTES, Defect, type Prng, type ServerId, type VolumeId } from '@ashlar/words';
 import { Errands } from './errands.ts';
@@ -112,6 +112,12 @@ export class CopyDriver implements Effects {
     if (this.#errands.any) return outcome === 'more' ? 'more' : 'errands';
     if (outcome === 'idle' && this.#scrubbing) return this.#scrubStep();
     return outcome;
+  }
+
+  /** Of what this copy sends as fills, bytes a second; 0: no limit. */
+  limitFills(bytesPerSecond: number): void {
+    this.#errands.limitFills(bytesPerSecond);
+    this.#port.wantWork();
   }
 
   scrub(): void {
@@ -365,7 +371,8 @@ export class CopyDriver implements Effects {
     return sent < (this.#atRisk ? FILLS_MAX_AT_RISK : FILLS_MAX);
   }
 
-  get #atRisk(): boolean { return this.state.durable.configuration?.members.length === 1; }
+  /** A member that is itself being compared is no second copy. */
+  get #atRisk(): boolean { return this.state.leader !== null && copiesInSync(this.state.leader) === 1; }
 
   #compared({ to, extent, spreadLost, differing, pieces, bad }: Answer): void {
     if (bad.length > 0 && !spreadLost) this.#tellCorrupt(extent, bad);
@@ -385,6 +392,7 @@ export class CopyDriver implements Effects {
     const sent = spreadLost ? differing : differing.filter((i) => !bad(i));
     answer.bad.push(...corrupt);
     if (sent.length === blocks.length) {
+      this.#errands.filled(frame.payload.length);
       this.#port.send(to, { kind: 'fill', epoch, extent, frame });
       answer.pieces += 1;
       return differing.length;

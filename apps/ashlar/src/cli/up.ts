@@ -2,11 +2,14 @@ import { AshlarError } from '@ashlar/words';
 import type { Command } from 'commander';
 import { defaultRoot, Site } from '@ashlar/site';
 import type { Cli } from './cli.ts';
-import { parseCount, parseDuration } from './sizes.ts';
+import type { DiskKind } from '@ashlar/protocol';
+import { parseCount, parseDiskKind, parseDuration } from './sizes.ts';
 
 interface UpOptions {
   readonly servers?: string;
   readonly disks?: string;
+  readonly racks?: string;
+  readonly diskKinds?: string;
   readonly dir?: string;
   readonly processes?: boolean;
   readonly hostIn?: string;
@@ -19,6 +22,8 @@ export function addUp(program: Command, cli: Cli): void {
   program.command('up').description('a whole site on this machine, in the foreground')
     .option('--servers <n>', 'storage servers (default: as before, 3 in a new site)')
     .option('--disks <n>', 'directories per server (default: as before, 1 in a new site)')
+    .option('--racks <names>', 'of the servers, in their order, with commas (default: as before, none in a new site)')
+    .option('--disk-kinds <kinds>', 'nvme, ssd, hdd or unknown, of the servers in their order, with commas (default: as before, what the kernel says in a new site)')
     .option('--dir <directory>', 'where everything lies (default: $XDG_DATA_HOME/ashlar)')
     .option('--processes', 'each storage server and the host as a process of its own')
     .option('--host-in <server>', "the node managers run inside that server's process")
@@ -31,7 +36,7 @@ export function addUp(program: Command, cli: Cli): void {
 async function up(cli: Cli, options: UpOptions): Promise<void> {
   if (options.hostIn !== undefined && options.processes !== true) throw new AshlarError('invalid-argument', '--host-in goes with --processes');
   const site = await Site.start({
-    directory: options.dir ?? defaultRoot(), ...counts(options),
+    directory: options.dir ?? defaultRoot(), ...counts(options), ...places(options),
     processes: options.processes === true, hostIn: options.hostIn ?? null, frozenKillAfterMs: parseDuration(options.frozenKillAfter),
     rebuildDelayMs: parseDuration(options.rebuildDelay), apiPort: parseCount(options.port, '--port', 0, 65_535),
   });
@@ -51,4 +56,12 @@ function counts({ servers, disks }: UpOptions): { servers?: number; disks?: numb
     ...(servers === undefined ? {} : { servers: parseCount(servers, '--servers', 1, 64) }),
     ...(disks === undefined ? {} : { disks: parseCount(disks, '--disks', 1, 64) }),
   };
+}
+
+/** What stands at the same place of both lists belongs to one server. */
+function places({ racks, diskKinds }: UpOptions): { places?: readonly { rack?: string; disk?: DiskKind }[] } {
+  if (racks === undefined && diskKinds === undefined) return {};
+  const rackOf = racks?.split(',') ?? [];
+  const diskOf = diskKinds?.split(',').map(parseDiskKind) ?? [];
+  return { places: Array.from({ length: Math.max(rackOf.length, diskOf.length) }, (_, i) => ({ ...(rackOf[i] === undefined ? {} : { rack: rackOf[i] }), ...(diskOf[i] === undefined ? {} : { disk: diskOf[i] }) })) };
 }

@@ -18,11 +18,16 @@ const NEEDED: Readonly<Record<ApiCommand['kind'] | 'events', Right | 'site'>> = 
   'volume-delete': 'administer',
   'volume-scrub': 'administer',
   'volume-failover': 'administer',
+  'volume-move': 'site',
   'server-list': 'site',
   'host-list': 'site',
   'server-lost': 'site',
   'server-stop': 'site',
   'server-start': 'site',
+  'server-add': 'site',
+  'server-drain': 'site',
+  'server-remove': 'site',
+  'cluster-modify': 'site',
   'events': 'site',
 };
 

@@ -4,6 +4,7 @@ import type { ManagerEffects, ManagerInput, ManagerOptions } from './manager-mes
 import type { StoreSnapshot } from './metadata-store.ts';
 import { beginCreations, onCommand } from './operations.ts';
 import { onCopyMessage, onHostMessage } from './observations.ts';
+import { beginRebuilds, shareRebuildBudget } from './rebuilds.ts';
 import { reconcile } from './reconcile.ts';
 import { onLink, onServerMessage, onSupervisor, watchServers } from './servers.ts';
 import { takeSnapshot, type Manager } from './state.ts';
@@ -24,7 +25,7 @@ export class ManagerCore {
     this.#m = {
       options, prng, fx: undefined as unknown as ManagerEffects, nowMs, wallOffsetMs: 0, attentiveMs: 0, startedMs: nowMs, loaded: false, loadAskedMs: -Infinity, token: 0,
       transactions: new Map(), afterLoad: [], servers: new Map(), hosts: new Map(), volumes: new Map(), creations: new Map(), creating: new Map(), waitingCreations: [], usage: new Map(), usageRunning: new Map(), usageSavedMs: nowMs,
-      usageDirty: new Set(), unsettled: new Unsettled(),
+      usageDirty: new Set(), unsettled: new Unsettled(), rebuildBudget: null, rebuildsWanted: new Map(),
     };
   }
 
@@ -51,7 +52,9 @@ export class ManagerCore {
       case 'from-server':
         onServerMessage(m, input.from, input.message);
         return this.#reconcileHeard();
-      case 'from-copy': return onCopyMessage(m, input.from, input.message);
+      case 'from-copy':
+        onCopyMessage(m, input.from, input.message);
+        return beginRebuilds(m);
       case 'from-host': return onHostMessage(m, input.from, input.message);
       case 'from-supervisor':
         onSupervisor(m, input.message);
@@ -106,6 +109,7 @@ export class ManagerCore {
     if (!m.loaded) return;
     watchServers(m);
     this.#reconcile([...m.unsettled]);
+    shareRebuildBudget(m);
     saveUsage(m);
   }
 
@@ -118,6 +122,7 @@ export class ManagerCore {
       if (v) reconcile(m, v);
       else m.unsettled.delete(id);
     }
+    beginRebuilds(m);
     beginCreations(m);
   }
 }

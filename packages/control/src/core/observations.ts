@@ -73,7 +73,7 @@ function onSuspect(m: Manager, v: Volume, from: ServerId, message: ManagerMessag
 
 export function onHostMessage(m: Manager, from: HostId, message: HostMessage): void {
   if (message.kind === 'host-hello') {
-    hostUp(m, from, message.pid);
+    hostUp(m, from, message.pid, message.build);
     return afterHello(m, from, message.attachments);
   }
   hostOf(m, from).linked = true;

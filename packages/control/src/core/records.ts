@@ -1,4 +1,4 @@
-import type { AttachmentState, Configuration, EventRecord, ServerState, Usage, VolumeLimits, VolumeState } from '@ashlar/protocol';
+import type { AttachmentState, Configuration, DiskKind, EventRecord, Move, ServerState, Usage, VolumeLimits, VolumeState } from '@ashlar/protocol';
 import type { HostId, ServerId, VolumeId } from '@ashlar/words';
 
 /** What the metadata store keeps: the desired state, and the last known observed state that must outlive a restart of the system manager. */
@@ -6,6 +6,15 @@ import type { HostId, ServerId, VolumeId } from '@ashlar/words';
 export interface SiteRecord {
   readonly siteId: string;
   readonly createdAtMs: number;
+  readonly rebuilds: RebuildBudget;
+}
+
+/** What building copies may take of the whole cluster. */
+export interface RebuildBudget {
+  /** Over all servers; 0: as much as they can. */
+  readonly bytesPerSecond: number;
+  /** Copies being built at a time. */
+  readonly atOnce: number;
 }
 
 export interface ServerRecord {
@@ -16,8 +25,11 @@ export interface ServerRecord {
   /** The life of its process; another one after each start. */
   readonly instance: string;
   readonly siteId: string;
-  /** Stored for placement; not used while there is one rack. */
+  /** Empty: unknown. */
   readonly rack: string;
+  readonly disk: DiskKind;
+  /** Wanted: it takes no new copies, and those that it has go elsewhere. */
+  readonly draining: boolean;
   readonly capacityBytes: number;
   readonly usedBytes: number;
 }
@@ -67,6 +79,9 @@ export interface VolumeRecord {
   readonly holders: readonly ServerId[];
   /** Members whose cache was lost and whose answer the operator has decided not to wait for. */
   readonly givenUp: readonly ServerId[];
+  /** What its copies are to lie on; null: on anything. */
+  readonly disk: DiskKind | null;
+  readonly move: Move | null;
   /** Given at creation; the same token again means this volume. Empty: none. */
   readonly clientToken: string;
 }
@@ -88,5 +103,15 @@ export interface RecordTypes {
 }
 
 export type RecordKind = keyof RecordTypes;
+
+type Older<T, K extends keyof T> = Omit<T, K> & Partial<Pick<T, K>>;
+
+/** A record as versions before this one wrote it: without what they did not know. */
+export function completed<K extends RecordKind>(kind: K, value: RecordTypes[K]): RecordTypes[K];
+export function completed(kind: RecordKind, value: RecordTypes[RecordKind]): RecordTypes[RecordKind] {
+  if (kind === 'volume') return { disk: null, move: null, ...(value as Older<VolumeRecord, 'disk' | 'move'>) };
+  if (kind === 'server') return { disk: 'unknown', draining: false, ...(value as Older<ServerRecord, 'disk' | 'draining'>) };
+  return value;
+}
 
 export type NewEvent = Omit<EventRecord, 'sequence'>;

@@ -1,9 +1,9 @@
-import type { ApiAnswer, CopyReport, CopyStatus, Usage, VolumeLimits } from '@ashlar/protocol';
+import type { ApiAnswer, Build, CopyReport, CopyStatus, DirectoryHealth, Usage, VolumeLimits } from '@ashlar/protocol';
 import { hostId, serverId, volumeId, type HostId, type Prng, type ServerId, type VolumeId } from '@ashlar/words';
 import type { ManagerEffects, ManagerOptions } from './manager-messages.ts';
 import type { AnyStored, StoreSnapshot, TransactionOutcome } from './metadata-store.ts';
 import type { Unsettled } from './unsettled.ts';
-import type { HostRecord, NewEvent, ServerRecord, UsageRecord, VolumeRecord } from './records.ts';
+import { completed, type HostRecord, type NewEvent, type RebuildBudget, type ServerRecord, type UsageRecord, type VolumeRecord } from './records.ts';
 
 export const NO_USAGE: Usage = { readBytes: 0, writeBytes: 0, readRequests: 0, writeRequests: 0, flushRequests: 0, failedRequests: 0, longestStallMs: 0 };
 export const DEFAULT_LIMITS: VolumeLimits = { ioTimeoutMs: 60_000, iops: 0, bandwidthBytes: 0, priority: 5 };
@@ -24,6 +24,8 @@ export interface Server {
   unlinkedMs: number;
   /** Somebody else finds it silent; attentive clock. */
   complainedMs: number;
+  /** It was found silent, and was not heard since. Those that complained may have gone over to another server: that is no word of this one. */
+  silent: boolean;
   leaving: boolean;
   /** Reaped: `record.instance` is proven to be gone. */
   ended: boolean;
@@ -34,6 +36,10 @@ export interface Server {
   readonly endedInstances: Set<string>;
   readonly endedPids: Set<number>;
   copies: number;
+  requestsPerSecond: number;
+  directories: readonly DirectoryHealth[];
+  /** As the present life of its process said; null: it did not, or has said nothing yet. */
+  build: Build | null;
   /** By the current life of its process. */
   readonly reports: Map<VolumeId, CopyReport>;
   /** Volumes of which it is a holder. */
@@ -44,6 +50,8 @@ export interface Host {
   readonly hostId: HostId;
   record: HostRecord | null;
   linked: boolean;
+  /** As the present life of its process said. */
+  build: Build | null;
 }
 
 interface PrimaryStatus {
@@ -97,6 +105,20 @@ export interface Volume {
   /** Asked for when every copy in sync of this epoch had lost its cache, and when last. */
   recovery: { readonly epoch: number; readonly token: number; askedMs: number } | null;
   waiters: Waiter[];
+  /** A learner of it is just being written to the store. */
+  beginsRebuild: boolean;
+  /** What its primary was told of the budget for rebuilds, and when. */
+  fillRate: { readonly epoch: number; readonly bytesPerSecond: number; readonly toldMs: number } | null;
+}
+
+/** A volume that wants one more copy built, and may begin when the budget has room. */
+export interface RebuildWish {
+  /** Copies that it has, in sync or on their way: the fewer, the sooner. */
+  readonly copies: number;
+  readonly sinceMs: number;
+  /** Where, on order; null: where placement finds it best. */
+  readonly to: ServerId | null;
+  readonly why: string;
 }
 
 export interface Creation {
@@ -138,12 +160,15 @@ export interface Manager {
   readonly usageDirty: Set<VolumeId>;
   /** Volumes with something left to do. A settled volume costs nothing. */
   readonly unsettled: Unsettled;
+  /** Null: as the options say. */
+  rebuildBudget: RebuildBudget | null;
+  readonly rebuildsWanted: Map<VolumeId, RebuildWish>;
 }
 
 function newServer(m: Manager, id: ServerId): Server {
   const server: Server = {
-    serverId: id, record: null, linked: false, greeted: false, heard: false, helloMs: -Infinity, heardMs: m.attentiveMs, unlinkedMs: m.attentiveMs, complainedMs: -Infinity, leaving: false, ended: false,
-    lost: false, wasUp: false, endedInstances: new Set(), endedPids: new Set(), copies: 0, reports: new Map(), volumes: new Set(),
+    serverId: id, record: null, linked: false, greeted: false, heard: false, helloMs: -Infinity, heardMs: m.attentiveMs, unlinkedMs: m.attentiveMs, complainedMs: -Infinity, silent: false, leaving: false, ended: false,
+    lost: false, wasUp: false, endedInstances: new Set(), endedPids: new Set(), copies: 0, build: null, requestsPerSecond: 0, directories: [], reports: new Map(), volumes: new Set(),
   };
   m.servers.set(id, server);
   return server;
@@ -156,7 +181,7 @@ export function serverOf(m: Manager, id: ServerId): Server {
 export function hostOf(m: Manager, id: HostId): Host {
   const known = m.hosts.get(id);
   if (known) return known;
-  const host: Host = { hostId: id, record: null, linked: false };
+  const host: Host = { hostId: id, record: null, linked: false, build: null };
   m.hosts.set(id, host);
   return host;
 }
@@ -164,7 +189,7 @@ export function hostOf(m: Manager, id: HostId): Host {
 function newVolume(id: VolumeId, record: VolumeRecord, revision: number): Volume {
   return {
     volumeId: id, record, revision, gone: false, pending: false, retryAtMs: -Infinity, status: null, served: false, reportedMs: null, complaint: null, pushedMs: -Infinity,
-    firstPushedMs: -Infinity, unconfirmed: 0, deficitSinceMs: null, unreachableSinceMs: new Map(), slow: new Map(), discardedMs: -Infinity, nudgedMs: -Infinity, hostToldMs: -Infinity, behindTold: false, stuckTold: false, recovery: null, waiters: [],
+    firstPushedMs: -Infinity, unconfirmed: 0, deficitSinceMs: null, unreachableSinceMs: new Map(), slow: new Map(), discardedMs: -Infinity, nudgedMs: -Infinity, hostToldMs: -Infinity, behindTold: false, stuckTold: false, recovery: null, waiters: [], beginsRebuild: false, fillRate: null,
   };
 }
 
@@ -181,11 +206,11 @@ export function takeSnapshot(m: Manager, snapshot: StoreSnapshot): void {
 
 export function takeRecord(m: Manager, stored: AnyStored): void {
   switch (stored.kind) {
-    case 'volume': return takeVolume(m, volumeId(stored.id), stored.value, stored.revision);
+    case 'volume': return takeVolume(m, volumeId(stored.id), completed('volume', stored.value), stored.revision);
     case 'server': {
       const server = serverOf(m, serverId(stored.id));
       // What is observed now is newer than what was saved.
-      if (server.record === null) server.record = { ...stored.value, state: stored.value.state === 'draining' ? 'draining' : 'down' };
+      if (server.record === null) server.record = { ...completed('server', stored.value), state: 'down' };
       return;
     }
     case 'host': {
@@ -197,6 +222,7 @@ export function takeRecord(m: Manager, stored: AnyStored): void {
       m.usage.set(volumeId(stored.id), m.usage.get(volumeId(stored.id)) ?? stored.value);
       return;
     case 'site':
+      if (stored.id === m.options.siteId) m.rebuildBudget = stored.value.rebuilds;
       return;
   }
 }
@@ -227,6 +253,7 @@ export function dropVolume(m: Manager, v: Volume): void {
   for (const holder of v.record.holders) m.servers.get(holder)?.volumes.delete(v.volumeId);
   m.volumes.delete(v.volumeId);
   m.unsettled.delete(v.volumeId);
+  m.rebuildsWanted.delete(v.volumeId);
   m.usage.delete(v.volumeId);
   m.usageRunning.delete(v.volumeId);
   m.usageDirty.delete(v.volumeId);

@@ -1,7 +1,7 @@
 import { changed, type Configuration, type Usage } from '@ashlar/protocol';
 import { assert } from '@ashlar/words';
 import type { Transaction, TransactionOutcome } from './metadata-store.ts';
-import type { NewEvent, VolumeRecord } from './records.ts';
+import { completed, type NewEvent, type VolumeRecord } from './records.ts';
 import { dropVolume, takeRecord, takeVolume, type Manager, type Volume } from './state.ts';
 
 export type ChangeOutcome = TransactionOutcome['kind'];
@@ -16,6 +16,16 @@ function transact(m: Manager, transaction: Transaction, then: (outcome: Transact
 /** Appends events, and records that only this manager writes. Nothing waits for it. */
 export function note(m: Manager, events: readonly NewEvent[], puts: Transaction['puts'] = []): void {
   transact(m, { conditions: [], puts, deletes: [], events }, () => undefined);
+}
+
+/** Puts a record that only this manager writes. `then` hears whether it is known to be durable. */
+export function save(m: Manager, put: Transaction['puts'][number], events: readonly NewEvent[], then: (applied: boolean) => void): void {
+  transact(m, { conditions: [], puts: [put], deletes: [], events }, (outcome) => then(outcome.kind === 'applied'));
+}
+
+/** Deletes one. */
+export function erase(m: Manager, key: Transaction['deletes'][number], events: readonly NewEvent[], then: (applied: boolean) => void): void {
+  transact(m, { conditions: [], puts: [], deletes: [key], events }, (outcome) => then(outcome.kind === 'applied'));
 }
 
 /**
@@ -83,7 +93,7 @@ function settle(m: Manager, v: Volume, outcome: TransactionOutcome, then: (outco
 function takeConflict(m: Manager, v: Volume, current: readonly Parameters<typeof takeRecord>[1][]): void {
   if (current.length === 0) return finishWaiters(m, v);
   for (const stored of current) {
-    if (stored.kind === 'volume') takeVolume(m, v.volumeId, stored.value, stored.revision, true);
+    if (stored.kind === 'volume') takeVolume(m, v.volumeId, completed('volume', stored.value), stored.revision, true);
     else takeRecord(m, stored);
   }
 }

@@ -1,4 +1,4 @@
-import { FOUNDING_INCARNATION, memberOf, primaryOf, type Configuration, type CopyState, type HostCommand, type ManagerCommand, type ManagerMessage, type ApiAnswer, type ApiCommand, type EventRecord, type VolumeView } from '@ashlar/protocol';
+import { FOUNDING_INCARNATION, memberOf, primaryOf, type Configuration, type CopyState, type DiskKind, type HostCommand, type ManagerCommand, type ManagerMessage, type ApiAnswer, type ApiCommand, type EventRecord, type VolumeView } from '@ashlar/protocol';
 import { hostId, Prng, serverId, type HostId, type ServerId, type VolumeId } from '@ashlar/words';
 import { MANAGER_DEFAULTS, ManagerCore, MemoryStore, type ManagerEffects, type ManagerInput, type ManagerOptions, type StoreFate, type Transaction, type VolumeRecord } from '../core/index.ts';
 
@@ -31,6 +31,8 @@ export class ModelServer {
   downAtMs = 0;
   /** It says that it is there, and does nothing else. */
   busy = false;
+  rack = '';
+  disk: DiskKind = 'unknown';
   /** Frozen or busy: what waits in its sockets. */
   readonly held: ManagerCommand[] = [];
   /** The life of the manager that it has greeted. */
@@ -270,7 +272,7 @@ export class ModelWorld implements ManagerEffects {
   #greet(server: ModelServer): void {
     server.greeted = this.#life;
     this.#give({ kind: 'link', node: server.id, up: true });
-    this.#give({ kind: 'from-server', from: server.id, message: { kind: 'server-hello', serverId: server.id, pid: server.pid, instance: server.instance, address: 'here' } });
+    this.#give({ kind: 'from-server', from: server.id, message: { kind: 'server-hello', serverId: server.id, pid: server.pid, instance: server.instance, address: 'here', rack: server.rack, siteId: '', disk: server.disk, build: null } });
     this.#tellSpace(server);
     for (const [volumeId, copy] of server.copies) {
       this.#report(server, volumeId, copy);
@@ -280,11 +282,11 @@ export class ModelWorld implements ManagerEffects {
 
   #hostHello(): void {
     this.#give({ kind: 'link', node: this.host, up: true });
-    this.#give({ kind: 'from-host', from: this.host, message: { kind: 'host-hello', hostId: this.host, pid: this.#hostPid, attachments: [] } });
+    this.#give({ kind: 'from-host', from: this.host, message: { kind: 'host-hello', hostId: this.host, pid: this.#hostPid, attachments: [], build: null } });
   }
 
   #tellSpace(server: ModelServer): void {
-    this.#give({ kind: 'from-server', from: server.id, message: { kind: 'server-status', serverId: server.id, capacityBytes: 2 ** 40, usedBytes: 2 ** 30, copies: server.copies.size } });
+    this.#give({ kind: 'from-server', from: server.id, message: { kind: 'server-status', serverId: server.id, capacityBytes: 2 ** 40, usedBytes: 2 ** 30, copies: server.copies.size, requestsPerSecond: 0, directories: [] } });
   }
 
   #tell(server: ModelServer, message: ManagerMessage): void { this.#give({ kind: 'from-copy', from: server.id, message }); }

@@ -83,6 +83,8 @@ export class World {
       for (const put of change.puts) {
         if (put.kind !== 'volume') continue;
         const { configuration: former } = this.ghost;
+        const onOrder = change.events.some((event) => event.name === 'copy-removed' && event.source === 'manager');
+        if (onOrder) this.ghost.leftOnOrder(put.value.configuration);
         this.volumeId = put.value.volumeId;
         this.ghost.configured(put.value.configuration);
         if (former !== null && put.value.configuration.epoch > former.epoch) this.atDecision?.('decided', subjectOf(former, put.value.configuration));

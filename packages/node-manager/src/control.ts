@@ -1,8 +1,8 @@
-import { ApiClient, type ApiCall, type ApiResults } from '@ashlar/client';
+import { ApiClient, type ApiCall, type ApiResult } from '@ashlar/client';
 
 /** @hidden What a node manager asks of the system manager. */
 export interface Control {
-  call<C extends ApiCall>(command: C): Promise<ApiResults[C['kind']]>;
+  call<C extends ApiCall>(command: C): Promise<ApiResult<C>>;
 }
 
 /** @hidden A connection for each command: they are few, and one that is kept would have to be made again after every restart of the system manager. */

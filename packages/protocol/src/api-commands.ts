@@ -61,6 +61,9 @@ type Given<C> = C extends unknown
 /** A command as it is sent: ids are text, and what has a default may be left out. The system manager checks every field. */
 export type ApiCall = Given<ApiCommand>;
 
+/** What a command answers; a creation that is only tried out says where the copies would lie. */
+export type ApiResult<C extends { readonly kind: ApiCommand['kind'] }> = C extends { readonly kind: 'volume-create'; readonly dryRun: true } ? PlacementView : ApiResults[C['kind']];
+
 /** What each command answers. */
 export interface ApiResults extends Record<ApiCommand['kind'], unknown> {
   'volume-create': VolumeView;
@@ -73,6 +76,7 @@ export interface ApiResults extends Record<ApiCommand['kind'], unknown> {
   'volume-delete': { readonly volumeId: VolumeId };
   'volume-scrub': { readonly volumeId: VolumeId; readonly servers: readonly ServerId[] };
   'volume-failover': VolumeView | { readonly volumeId: VolumeId; readonly givenUp: ServerId };
+  'volume-move': VolumeView;
   'server-list': readonly ServerView[];
   'host-list': readonly HostView[];
   'server-lost': { readonly serverId: ServerId; readonly volumes: number };
@@ -81,6 +85,7 @@ export interface ApiResults extends Record<ApiCommand['kind'], unknown> {
   'server-add': { readonly serverId: ServerId };
   'server-drain': ServerView;
   'server-remove': { readonly serverId: ServerId };
+  'cluster-modify': { readonly siteId: string; readonly rebuilds: { readonly bytesPerSecond: number; readonly atOnce: number } };
 }
 
 export type ApiAnswer = { readonly ok: true; readonly value: unknown } | { readonly ok: false; readonly code: ErrorCode; readonly message: string };

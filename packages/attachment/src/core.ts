@@ -6,6 +6,7 @@ import { ASK_MS, BUSY_RETRY_MS, LATE_MS, PROBE_MS, REOPEN_MS_MAX, REOPEN_MS_MIN,
 import { Numbers } from './numbers.ts';
 import { NEVER, PrimaryWatch } from './primary-watch.ts';
 import { RateLimit } from './rate-limit.ts';
+import { RequestTotals } from './totals.ts';
 
 /**
  * - `waiting`: no session; one is opened again at a set time, or when the link or a configuration comes.
@@ -46,6 +47,7 @@ export class AttachmentCore implements DeliveryPort {
   readonly #spec: AttachmentSpec;
   readonly #numbers: Numbers;
   readonly #delivery: Delivery;
+  readonly #totals: RequestTotals;
   readonly #watch = new PrimaryWatch();
   /** Of the present session. */
   readonly #line: Line;
@@ -72,8 +74,8 @@ export class AttachmentCore implements DeliveryPort {
   #sessions = 0;
   readonly #refusals: Record<string, number> = {};
 
-  /** `reservation`: from `nextReservation`, stable before this. `numbered`: tests begin near the end of a reservation. */
-  constructor(spec: AttachmentSpec, configuration: Configuration, reservation: Reservation, numbered = 0) {
+  /** `reservation`: from `nextReservation`, stable before this. `totals`: those of its host. `numbered`: tests begin near the end of a reservation. */
+  constructor(spec: AttachmentSpec, configuration: Configuration, reservation: Reservation, totals: RequestTotals = new RequestTotals(), numbered = 0) {
     assert(spec.volumeId === configuration.volumeId, 'the configuration is of this volume');
     this.#spec = spec;
     this.#configuration = configuration;
@@ -81,7 +83,8 @@ export class AttachmentCore implements DeliveryPort {
     this.#sizeBytes = configuration.sizeBytes;
     this.#numbers = new Numbers(reservation, numbered);
     this.#line = { server: this.#target(), epoch: 0, sessionCount: this.#numbers.sessionCount, nextFrame: 1, open: false };
-    this.#delivery = new Delivery(spec, volumeTag(spec.volumeId), this.#line, this);
+    this.#totals = totals;
+    this.#delivery = new Delivery(spec, volumeTag(spec.volumeId), this.#line, this, totals);
   }
 
   get phase(): AttachmentPhase { return this.#phase; }
@@ -290,6 +293,7 @@ export class AttachmentCore implements DeliveryPort {
   #onRefused(message: SessionReply & { readonly kind: 'refused' }): void {
     const { reason } = message;
     this.#refusals[reason] = (this.#refusals[reason] ?? 0) + 1;
+    this.#totals.refused(reason);
     this.#heard();
     switch (reason) {
       case 'old-attach': return this.#end('taken-over');

@@ -5,6 +5,7 @@ import type { AttachmentClient, AttachmentEnd, LocalFailure, SendOutcome } from 
 import { FlightPool, type Flight } from './flight.ts';
 import { Outbox } from './outbox.ts';
 import type { RateLimit } from './rate-limit.ts';
+import type { RequestTotals } from './totals.ts';
 
 /** The present session, or the last one: where frames go and what they bear. */
 export interface Line {
@@ -38,6 +39,7 @@ export class Delivery {
   readonly #tag: VolumeTag;
   readonly #line: Line;
   readonly #port: DeliveryPort;
+  readonly #totals: RequestTotals;
   #rate: RateLimit | null = null;
   /** Flights that are sent alone, operation by operation. They come before all others. */
   #suspects = 0;
@@ -47,11 +49,12 @@ export class Delivery {
   timedOutRequests = 0;
   quarantinedRequests = 0;
 
-  constructor(spec: AttachmentSpec, tag: VolumeTag, line: Line, port: DeliveryPort) {
+  constructor(spec: AttachmentSpec, tag: VolumeTag, line: Line, port: DeliveryPort, totals: RequestTotals) {
     this.#spec = spec;
     this.#tag = tag;
     this.#line = line;
     this.#port = port;
+    this.#totals = totals;
   }
 
   get usage(): Usage { return this.#figures.usage(); }
@@ -104,6 +107,7 @@ export class Delivery {
         next.clean = false;
         if (!this.#send(next, next.again(), nowMs)) return;
         this.resentFrames++;
+        this.#totals.resentFrames++;
       }
       outbox.shift();
     }
@@ -121,9 +125,10 @@ export class Delivery {
     const { number } = frame;
     const flight = this.outbox.inFlight.get(number);
     if (flight === undefined) return null;
-    const reply = toClient(frame, flight, this.#figures, this.#spec.copy !== null);
+    const tookMs = nowMs - flight.startMs;
+    const reply = toClient(frame, flight, this.#figures, this.#totals, tookMs / 1000, this.#spec.copy !== null);
     if (reply === null) return null;
-    this.#stalled(nowMs - flight.startMs);
+    this.#stalled(tookMs);
     const { client } = flight;
     const done = flight.left === 0;
     if (done) {
@@ -151,6 +156,7 @@ export class Delivery {
     this.#finish(flight);
     if (reply === null) return;
     this.#figures.failedRequests += reply.count;
+    this.#totals.failedRequests += reply.count;
     client.replied(reply, failure);
   }
 
@@ -165,6 +171,7 @@ export class Delivery {
   giveUpOlder(untilMs: number, nowMs: number): void {
     for (const flight of this.outbox.takeOlder(untilMs)) {
       this.timedOutRequests += flight.left;
+      this.#totals.timedOutRequests += flight.left;
       this.#timedOutUntold += flight.left;
       this.#stalled(nowMs - flight.startMs);
       this.#fail(flight, 'timed-out');
@@ -194,6 +201,7 @@ export class Delivery {
     const reply = flight.fail(Status.ioError, 1);
     if (reply === null) return;
     this.#figures.failedRequests++;
+    this.#totals.failedRequests++;
     this.quarantinedRequests++;
     const { epoch, server } = this.#line;
     this.#port.event('request-quarantined', { op: reply.op(0), offsetBytes: reply.offsetBytes(0), lengthBytes: reply.lengthBytes(0), epoch, server });

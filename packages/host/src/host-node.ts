@@ -1,9 +1,10 @@
 import { chmodSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Actor, ActorContext, Address } from '@ashlar/actor';
-import type { Reservation } from '@ashlar/attachment';
+import { RequestTotals, type Reservation } from '@ashlar/attachment';
+import type { Samples } from '@ashlar/figures';
 import type { AttachmentSpec, Configuration, HostCommand, HostMessage, Usage, VolumeLimits } from '@ashlar/protocol';
-import { thisBuild, type Runtime } from '@ashlar/runtime';
+import { figuresAddress, startFigures, thisBuild, type Runtime } from '@ashlar/runtime';
 import { assert, AshlarError, type HostId, type VolumeId } from '@ashlar/words';
 import { AttachmentActor, type AttachmentHouse, type AttachmentMessage } from './attachment-actor.ts';
 import { exportName, nbdUri } from './export-name.ts';
@@ -52,6 +53,7 @@ export class HostNode implements AttachmentHouse, HostHouse {
   /** Null: no NBD. */
   readonly socketPath: string | null;
   readonly managerAddress: Address;
+  readonly totals = new RequestTotals();
   readonly #runtime: Runtime;
   readonly #options: HostNodeOptions;
   readonly #state: HostState;
@@ -100,6 +102,7 @@ export class HostNode implements AttachmentHouse, HostHouse {
     if (host.socketPath !== null) await host.#unixServer.listen({ path: host.socketPath });
     if (host.#state.all().some(({ spec }) => spec.tcp)) await host.#listenTcp();
     host.#startActor('host', (context) => new HostActor(context, hostId, managerAddress, host, thisBuild({ host: HOST_FORMAT })));
+    startFigures(runtime, hostId, managerAddress, (samples) => host.#collect(samples));
     return host;
   }
 
@@ -108,6 +111,7 @@ export class HostNode implements AttachmentHouse, HostHouse {
    * what was started last first.
    */
   async stop(): Promise<void> {
+    await this.#runtime.stop(figuresAddress(this.hostId));
     await this.#runtime.stop(`${this.hostId}/host`);
     for (const { name } of this.#state.all()) await this.#runtime.stop(this.#childId(name));
     await this.#runtime.stop(`${this.hostId}/state`);
@@ -197,6 +201,18 @@ export class HostNode implements AttachmentHouse, HostHouse {
   #startActor(id: 'host' | 'state', start: (context: ActorContext) => Actor<HostCommand> | Actor): void {
     const outcome = this.#runtime.start({ kind: 'actor', id: `${this.hostId}/${id}`, address: `${this.hostId}/${id}`, restart: 'permanent', shutdownMs: SHUTDOWN_MS, start });
     if (outcome !== 'started') throw new AshlarError('internal', `${this.hostId}/${id} could not be started`);
+  }
+
+  #collect(samples: Samples): void {
+    const { hostId, totals } = this;
+    for (const [operation, histogram] of totals.durations()) samples.add('ashlar_host_request_duration_seconds', histogram.value, hostId, operation);
+    samples.add('ashlar_host_transferred_bytes_total', totals.readBytes, hostId, 'read');
+    samples.add('ashlar_host_transferred_bytes_total', totals.writtenBytes, hostId, 'write');
+    samples.add('ashlar_host_failed_requests_total', totals.failedRequests, hostId);
+    samples.add('ashlar_host_timed_out_requests_total', totals.timedOutRequests, hostId);
+    samples.add('ashlar_host_resent_frames_total', totals.resentFrames, hostId);
+    for (const [reason, count] of totals.refusals) samples.add('ashlar_host_refused_sessions_total', count, hostId, reason);
+    samples.add('ashlar_host_attachments', this.#open.size, hostId);
   }
 
   #close(): void {

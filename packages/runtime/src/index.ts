@@ -1,13 +1,16 @@
 export { adopt, type ReadInPlace } from './adopt.ts';
 export * from './api.ts';
-export { thisBuild } from './build.ts';
+export { BUILD, thisBuild } from './build.ts';
 export * from './directory-lock.ts';
+export { figuresAddress, startFigures, type FiguresTold, type FiguresWanted } from './figures.ts';
 export { newLinkToken } from './links.ts';
 export { createLog, type LogOptions } from './log.ts';
+export { RefusalLog } from './refusal-log.ts';
 export { createRuntime } from './runtime.ts';
 export { createThreadPool } from './thread/thread-pool.ts';
 export { placeByAffinity } from './thread/placement.ts';
 export { createBulkPool, type BulkPool, type BulkPoolOptions } from './bulk/bulk-pool.ts';
 export { sealJson, unsealJson } from './sealed-json.ts';
 export { ControlClient, serveControl, type ControlClientOptions } from './thread/control-call.ts';
+export { faultOf } from './websocket/link-socket.ts';
 export { writeAtOnce } from './write-at-once.ts';

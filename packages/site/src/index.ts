@@ -1,2 +1,4 @@
-export { defaultRoot, defaultSite, siteLayout } from './layout.ts';
+export { defaultRoot, defaultSite, siteLayout, socketDirectoryOf } from './layout.ts';
+export { readConfig } from './machine/config.ts';
+export { Machine } from './machine/machine.ts';
 export { Site, type SiteOptions } from './site.ts';

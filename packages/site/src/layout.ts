@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { chmodSync, mkdirSync, readFileSync, statSync } from 'node:fs';
 import { homedir, tmpdir, userInfo } from 'node:os';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { AshlarError } from '@ashlar/words';
 
 /** @hidden Where everything of a site on one machine lies. docs/formats/directories.md */
@@ -62,13 +62,17 @@ export function siteLayout(directory: string): SiteLayout {
   };
 }
 
+/** Where sockets of the site in this directory are. */
+export function socketDirectoryOf(root: string): string {
+  return join(tmpdir(), `ashlar-${userInfo().uid}`, createHash('sha256').update(root).digest('hex').slice(0, 12));
+}
+
 /** Only its owner may enter: whoever can connect to a socket in it may read volumes. */
 function socketDirectory(root: string): string {
   const { uid } = userInfo();
-  const name = createHash('sha256').update(root).digest('hex').slice(0, 12);
-  const path = join(tmpdir(), `ashlar-${uid}`, name);
+  const path = socketDirectoryOf(root);
   mkdirSync(path, { recursive: true, mode: 0o700 });
-  for (const directory of [join(tmpdir(), `ashlar-${uid}`), path]) {
+  for (const directory of [dirname(path), path]) {
     const stat = statSync(directory);
     if (stat.uid !== uid) throw new AshlarError('directory-foreign', `${directory} belongs to another user`, { path: directory });
     chmodSync(directory, 0o700);

@@ -34,6 +34,8 @@ export interface SiteOptions {
   readonly apiPort?: number;
   /** What the process of this name runs, asked at each of its starts: another build's module, while a site is upgraded. Default: this build's. */
   readonly module?: (name: string) => string;
+  /** Figures for Prometheus on a port of their own on loopback; without it: on the API's only. 0: any free port. */
+  readonly metricsPort?: number | undefined;
 }
 
 const DEFAULTS = { processes: false, hostIn: null, frozenKillAfterMs: 30_000, rebuildDelayMs: 30_000, apiPort: 0 } as const satisfies Partial<SiteOptions>;
@@ -52,6 +54,7 @@ const READY_TIMEOUT_MS = 60_000;
 export class Site {
   readonly endpoint: string;
   readonly token: string;
+  readonly metricsUrl: string | null;
   readonly #manager: ManagerNode;
   readonly #runtime: Runtime;
   readonly #workers: Workers;
@@ -63,6 +66,7 @@ export class Site {
   private constructor(manager: ManagerNode, token: string, runtime: Runtime, workers: Workers, lock: DirectoryLock, layout: SiteLayout) {
     this.endpoint = manager.endpoint;
     this.token = token;
+    this.metricsUrl = manager.metricsUrl;
     this.#manager = manager;
     this.#runtime = runtime;
     this.#workers = workers;
@@ -115,7 +119,7 @@ export class Site {
         has: (name) => servers.names.includes(name),
         removeServer: (name) => servers.remove(name),
       };
-      manager = await ManagerNode.start({ runtime, directory: layout.manager, token, apiPort, timings: { rebuildDelayMs: options.rebuildDelayMs }, processes: started, machine });
+      manager = await ManagerNode.start({ runtime, directory: layout.manager, token, apiPort, metricsPort: options.metricsPort, timings: { rebuildDelayMs: options.rebuildDelayMs }, processes: started, machine });
       servers.keepPort(Number(new URL(manager.endpoint).port));
       await servers.start();
       await usable(manager, names);

@@ -4,6 +4,7 @@ import type { Leases, TimerName } from '@ashlar/replication';
 import type { CopyStore } from '@ashlar/store';
 import type { Prng, ServerId, VolumeId } from '@ashlar/words';
 import { CopyDriver, type CopyPort } from './copy-driver.ts';
+import type { CopyTotals } from './figures.ts';
 import type { ReplyMemory } from './reply-memory.ts';
 import { SessionKeys } from './session-keys.ts';
 
@@ -27,6 +28,7 @@ export interface CopySurroundings {
   readonly traffic: { messages: number; requests: number };
   /** So many blocks did not fit their checksums. Copies are striped: which of several directories has them is not told. */
   readonly mismatched: (blocks: number) => void;
+  readonly totals: CopyTotals;
   readonly prng: Prng;
   /** True if that server lives in this thread. */
   readonly hosts: (serverId: ServerId) => boolean;
@@ -84,6 +86,7 @@ export class CopyActor implements Actor<CopyActorMessage>, CopyPort {
     this.#watchPeers();
     // What an earlier life left in the journal.
     if (store.figures.backlogBytes > 0) this.wantWork();
+    surroundings.totals.began(this.driver);
   }
 
   receive(message: CopyActorMessage | Signal, from: Address): void {
@@ -135,6 +138,7 @@ export class CopyActor implements Actor<CopyActorMessage>, CopyPort {
 
   stop(reason: StopReason): void {
     this.#context.log.info({ volumeId: this.#volumeId, reason, ...this.driver.store.figures }, 'a copy is closed');
+    this.#surroundings.totals.ended(this.driver);
     this.driver.close(reason === 'shutdown');
   }
 

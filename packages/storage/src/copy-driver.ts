@@ -22,6 +22,18 @@ export interface CopyPort {
   event(name: string, detail: Readonly<Record<string, string | number | boolean>>): void;
 }
 
+/** What was moved and found, for the operator. */
+export interface DriverCounts {
+  rebuildSentBytes: number;
+  repairSentBytes: number;
+  /** Taken in by fills, whatever for. */
+  filledBytes: number;
+  /** Times that blocks of an extent were found not to match their checksums. */
+  checksumErrors: number;
+  scrubbedBlocks: number;
+  scrubs: number;
+}
+
 /** Records of history sent in one go, and their bytes: about two milliseconds of a mirror's journal. */
 const HISTORY_RECORDS_MAX = 64;
 const HISTORY_BYTES_MAX = 2 * 2 ** 20;
@@ -48,6 +60,7 @@ const HELD_MAX = 65_536;
 export class CopyDriver implements Effects {
   readonly core: CopyCore;
   readonly store: CopyStore;
+  readonly counts: DriverCounts = { rebuildSentBytes: 0, repairSentBytes: 0, filledBytes: 0, checksumErrors: 0, scrubbedBlocks: 0, scrubs: 0 };
   readonly #port: CopyPort;
   readonly #inbox: CopyInput[] = [];
   readonly #held: CopyInput[] = [];
@@ -293,7 +306,7 @@ export class CopyDriver implements Effects {
   }
 
   fill(frame: Frame): void {
-    if (!this.#failed) this.#outcome(this.store.applyFill(frame, true));
+    if (!this.#failed && this.#outcome(this.store.applyFill(frame, true))) this.counts.filledBytes += frame.payload.length;
   }
 
   sendFill(to: ServerId, epoch: number, extent: number): void {
@@ -309,7 +322,10 @@ export class CopyDriver implements Effects {
 
   #sendFill(to: ServerId, epoch: number, extent: number, blocks: readonly number[]): void {
     const { frame, corrupt } = this.store.readFill(extent, blocks);
-    if (corrupt.length === 0) return this.#port.send(to, { kind: 'fill', epoch, extent, frame });
+    if (corrupt.length === 0) {
+      this.counts.repairSentBytes += frame.payload.length;
+      return this.#port.send(to, { kind: 'fill', epoch, extent, frame });
+    }
     frame.lease?.release();
     this.#tellCorrupt(extent, corrupt);
     const good = blocks.filter((i) => !corrupt.includes(extent * EXTENT_BLOCKS + i));
@@ -317,8 +333,13 @@ export class CopyDriver implements Effects {
   }
 
   #tellCorrupt(extent: number, corrupt: readonly number[]): void {
-    this.#port.event('blocks-corrupt', { extent, blocks: corrupt.length });
+    this.#sayCorrupt(extent, corrupt.length);
     this.#later({ kind: 'corrupt-found', extent });
+  }
+
+  #sayCorrupt(extent: number, blocks: number): void {
+    this.counts.checksumErrors++;
+    this.#port.event('blocks-corrupt', { extent, blocks });
   }
 
   sendCompared(to: ServerId, epoch: number, attempt: number, extent: number): void {
@@ -393,6 +414,7 @@ export class CopyDriver implements Effects {
     answer.bad.push(...corrupt);
     if (sent.length === blocks.length) {
       this.#errands.filled(frame.payload.length);
+      this.counts.rebuildSentBytes += frame.payload.length;
       this.#port.send(to, { kind: 'fill', epoch, extent, frame });
       answer.pieces += 1;
       return differing.length;
@@ -445,7 +467,7 @@ export class CopyDriver implements Effects {
         const result = this.store.read(request.offsetBytes(read.index), request.lengthBytes(read.index), payload, start);
         if (result !== 'ok') {
           const extent = Math.floor(((result.corrupt[0] as number) * BLOCK_BYTES) / EXTENT_BYTES);
-          this.#port.event('blocks-corrupt', { extent, blocks: result.corrupt.length });
+          this.#sayCorrupt(extent, result.corrupt.length);
           this.#inbox.push({ kind: 'read-corrupt', read, extent });
           continue;
         }
@@ -509,13 +531,15 @@ export class CopyDriver implements Effects {
 
   #scrubStep(): 'idle' | 'more' {
     const result = this.store.scrubStep(EXTENT_BLOCKS);
+    this.counts.scrubbedBlocks += result.checkedBlocks;
     const extents = new Set(result.corrupt.map((block) => Math.floor(block / EXTENT_BLOCKS)));
     for (const extent of extents) {
-      this.#port.event('blocks-corrupt', { extent, blocks: result.corrupt.length });
+      this.#sayCorrupt(extent, result.corrupt.length);
       this.#later({ kind: 'corrupt-found', extent });
     }
     if (!result.wrapped) return 'more';
     this.#scrubbing = false;
+    this.counts.scrubs++;
     this.#port.event('scrub-done', { volumeId: this.volumeId });
     return 'idle';
   }

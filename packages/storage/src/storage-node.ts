@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import type { ActorContext, Address, ChildSpec } from '@ashlar/actor';
 import { FOUNDING_INCARNATION, memberOf, type Configuration, type CopyFault, type CopyReport, type DirectoryHealth, type DiskKind, type ManagerCommand, type ManagerMessage } from '@ashlar/protocol';
 import { BeaconTable, newCopyState, type Leases } from '@ashlar/replication';
-import { thisBuild, type Runtime } from '@ashlar/runtime';
+import { figuresAddress, startFigures, thisBuild, type Runtime } from '@ashlar/runtime';
 import { COPY_FORMAT, createCopy, openCopy, DestageBuffer, PageCache, type CopyStore, type OpenFailure, type StoreOptions } from '@ashlar/store';
 import { AshlarError, Defect, Prng, type ServerId, type VolumeId } from '@ashlar/words';
 import { BeaconActor, beaconAddress } from './beacon-actor.ts';
@@ -11,6 +11,7 @@ import { CopyActor, copyAddress, type CopySurroundings } from './copy-actor.ts';
 import { Directories, DIRECTORY_FORMAT } from './directories.ts';
 import { diskKindOf, slowest } from './disk/disk-kind.ts';
 import { Gauge } from './disk/gauge.ts';
+import { CopyTotals } from './figures.ts';
 import { NodeDisk } from './disk/node-disk.ts';
 import type { HandedCopy } from './handover.ts';
 import { ReplyMemory } from './reply-memory.ts';
@@ -68,7 +69,7 @@ export class StorageNode implements CopyHouse {
     const instance = randomInt(1, 2 ** 47);
     this.#beacons = new BeaconTable(instance, () => runtime.send(beaconAddress(serverId), { kind: 'beacon-wanted' } as const));
     const leases: Leases = this.#beacons;
-    this.#surroundings = { serverId, managerAddress: options.managerAddress, leases, replies: new ReplyMemory(), traffic: { messages: 0, requests: 0 }, mismatched: (blocks) => this.#gauges.forEach((gauge) => gauge.mismatched(blocks)), prng: new Prng(instance), hosts: (other) => runtime.hosts(other) };
+    this.#surroundings = { serverId, managerAddress: options.managerAddress, leases, replies: new ReplyMemory(), totals: new CopyTotals(), traffic: { messages: 0, requests: 0 }, mismatched: (blocks) => this.#gauges.forEach((gauge) => gauge.mismatched(blocks)), prng: new Prng(instance), hosts: (other) => runtime.hosts(other) };
     this.#storeOptions = {
       serverId, bootId: options.bootId ?? bootId(), pageCache: new PageCache(PAGES_MAX), destageBuffer: new DestageBuffer(DESTAGE_BUFFER_BYTES),
     };
@@ -87,11 +88,14 @@ export class StorageNode implements CopyHouse {
     const disk = options.disk ?? slowest(options.directories.map((path) => diskKindOf(path)));
     const identity = { serverId, instance: node.#beacons.instance.toString(36), address: options.address, pid: process.pid, rack: options.rack ?? '', siteId: options.siteId ?? '', disk, build: thisBuild({ directory: DIRECTORY_FORMAT, copy: COPY_FORMAT }) };
     node.#startActor('server', `${serverId}/server`, (context) => new ServerActor(context, identity, options.managerAddress, node));
+    const { totals } = node.#surroundings;
+    startFigures(runtime, serverId, options.managerAddress, (samples) => totals.collect(samples, serverId, node.#faulted.size, runtime.nowMs()));
     return node;
   }
 
   /** Says goodbye, closes every copy cleanly. */
   async stop(): Promise<void> {
+    await this.#runtime.stop(figuresAddress(this.serverId));
     await this.#runtime.stop(`${this.serverId}/server`);
     for (const volumeId of this.#running) await this.#runtime.stop(this.#childId(volumeId));
     await this.#runtime.stop(`${this.serverId}/beacon`);

@@ -16,6 +16,7 @@ interface UpOptions {
   readonly frozenKillAfter: string;
   readonly rebuildDelay: string;
   readonly port: string;
+  readonly metricsPort?: string;
 }
 
 export function addUp(program: Command, cli: Cli): void {
@@ -30,6 +31,7 @@ export function addUp(program: Command, cli: Cli): void {
     .option('--frozen-kill-after <duration>', 'a process that answers nothing for so long is killed and replaced; 0: never', '30s')
     .option('--rebuild-delay <duration>', 'a copy that is away for so long is built elsewhere', '30s')
     .option('--port <n>', 'of the API on loopback; 0: any', '0')
+    .option('--metrics-port <n>', "figures for Prometheus on a port of loopback of their own, at /metrics; 0: any (the API's port answers them too)")
     .action((options: UpOptions) => up(cli, options));
 }
 
@@ -39,13 +41,14 @@ async function up(cli: Cli, options: UpOptions): Promise<void> {
     directory: options.dir ?? defaultRoot(), ...counts(options), ...places(options),
     processes: options.processes === true, hostIn: options.hostIn ?? null, frozenKillAfterMs: parseDuration(options.frozenKillAfter),
     rebuildDelayMs: parseDuration(options.rebuildDelay), apiPort: parseCount(options.port, '--port', 0, 65_535),
+    metricsPort: options.metricsPort === undefined ? undefined : parseCount(options.metricsPort, '--metrics-port', 0, 65_535),
   });
   const ended = new Promise<void>((resolve) => {
     process.once('SIGINT', resolve);
     process.once('SIGTERM', resolve);
   });
-  cli.print({ endpoint: site.endpoint, token: site.token }, ({ endpoint, token }) => [
-    'The site is up. In another terminal:', '', `  export ASHLAR_ENDPOINT=${endpoint}`, `  export ASHLAR_TOKEN=${token}`, '  pnpm ashlar volume create --size 1GiB', '', 'Ctrl-C ends it; everything is kept. All copies are on this machine and share its power: for trying things out, and for tests.',
+  cli.print({ endpoint: site.endpoint, token: site.token, metrics: site.metricsUrl }, ({ endpoint, token, metrics }) => [
+    'The site is up. In another terminal:', '', `  export ASHLAR_ENDPOINT=${endpoint}`, `  export ASHLAR_TOKEN=${token}`, '  pnpm ashlar volume create --size 1GiB', '', ...(metrics === null ? [] : [`Figures for Prometheus are at ${metrics}, with that token.`, '']), 'Ctrl-C ends it; everything is kept. All copies are on this machine and share its power: for trying things out, and for tests.',
   ].join('\n'));
   await ended;
   await site.stop();

@@ -57,6 +57,9 @@ function carryOut(m: Manager, requestId: number, principal: Principal, command: 
     case 'server-start':
       if (!m.servers.has(command.serverId)) throw new AshlarError('not-found', `there is no server ${command.serverId}`);
       throw new AshlarError('invalid-argument', 'the servers of this site are not processes of their own (`ashlar up --processes`)');
+    case 'cluster-invite':
+    case 'machine-list':
+    case 'machine-remove': throw bad('this site is one machine (`ashlar up`): it has no others to invite, list or remove; see `ashlard --config`');
     default: break;
   }
   if (v === undefined) throw new AshlarError('not-found', `there is no volume ${command.volumeId}`);

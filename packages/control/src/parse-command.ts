@@ -19,6 +19,7 @@ export function parseCommand(raw: unknown): ApiCommand {
     case 'server-list':
     case 'host-list':
     case 'report':
+    case 'cluster-status':
       return { kind: c['kind'] };
     case 'volume-describe':
     case 'volume-delete':
@@ -54,6 +55,7 @@ export function parseCommand(raw: unknown): ApiCommand {
     case 'server-start':
       return { kind: c['kind'], serverId: serverId(text(c, 'serverId')) };
     case 'server-stop': return { kind: 'server-stop', serverId: serverId(text(c, 'serverId')), kill: flag(c, 'kill') };
+    case 'server-restart': return { kind: 'server-restart', serverId: serverId(text(c, 'serverId')), anyway: flag(c, 'anyway') };
     default: throw new AshlarError('invalid-argument', 'there is no such command');
   }
 }

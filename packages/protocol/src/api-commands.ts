@@ -1,6 +1,6 @@
 import type { ErrorCode, HostId, ServerId, VolumeId } from '@ashlar/words';
 import type { Durability } from './configuration.ts';
-import type { DirectoryHealth, DiskHealth, DiskKind, Usage, VolumeLimits } from './control-messages.ts';
+import type { Build, DirectoryHealth, DiskHealth, DiskKind, Usage, VolumeLimits } from './control-messages.ts';
 import type { CopyState } from './messages.ts';
 
 /** The native API: what the operator, the command line and later the web services ask of the system manager. Plain JSON. */
@@ -45,6 +45,13 @@ export type ApiCommand =
   /** Ends the server's process, in order or by SIGKILL, and leaves it down until `server-start`. Carried out by the supervisor of processes. */
   | { readonly kind: 'server-stop'; readonly serverId: ServerId; readonly kill?: boolean }
   | { readonly kind: 'server-start'; readonly serverId: ServerId }
+  /**
+   * Ends the server's process in order and starts it again, with the code that is installed now. Refused while another copy of one of its volumes is missing, so
+   * that it would be the last, unless `anyway`.
+   */
+  | { readonly kind: 'server-restart'; readonly serverId: ServerId; readonly anyway: boolean }
+  /** Every process with its version and state, and whether an upgrade is under way. */
+  | { readonly kind: 'cluster-status' }
   /** Another server on this machine. Carried out by the supervisor of processes. */
   | { readonly kind: 'server-add'; readonly rack?: string; readonly disk?: DiskKind }
   /** Moves all copies away, and gives it none. `cancel`: it keeps what it still has, and may be given more. */
@@ -54,7 +61,7 @@ export type ApiCommand =
   | { readonly kind: 'cluster-modify'; readonly rebuildBudgetBytes?: number; readonly rebuildsAtOnce?: number };
 
 /** What the API fills in where a call leaves it out. */
-type Defaulted = 'mirrors' | 'minCopies' | 'durability' | 'limits' | 'tags' | 'readOnly' | 'tcp';
+type Defaulted = 'mirrors' | 'minCopies' | 'durability' | 'limits' | 'tags' | 'readOnly' | 'tcp' | 'anyway';
 type Plain<T> = T extends VolumeId | ServerId | HostId ? string : T;
 type Given<C> = C extends unknown
   ? { readonly [K in keyof C as K extends Defaulted ? never : K]: Plain<C[K]> } & { readonly [K in keyof C as K extends Defaulted ? K : never]?: K extends 'limits' ? Partial<VolumeLimits> : C[K] }
@@ -83,6 +90,8 @@ export interface ApiResults extends Record<ApiCommand['kind'], unknown> {
   'server-lost': { readonly serverId: ServerId; readonly volumes: number };
   'server-stop': { readonly serverId: ServerId };
   'server-start': { readonly serverId: ServerId };
+  'server-restart': { readonly serverId: ServerId };
+  'cluster-status': ClusterStatus;
   'server-add': { readonly serverId: ServerId };
   'server-drain': ServerView;
   'server-remove': { readonly serverId: ServerId };
@@ -241,4 +250,22 @@ export interface OwnerReport extends UsedTraffic {
   readonly sizeBytes: number;
   /** Volumes that are not healthy. */
   readonly unhealthy: number;
+}
+
+export interface ProcessView {
+  readonly name: string;
+  readonly role: 'system manager' | 'storage server' | 'host';
+  readonly state: 'up' | 'down' | 'suspect' | 'draining';
+  readonly pid: number;
+  /** Null: a build that does not say (version 0.1), or one that was not heard in this life of the system manager. */
+  readonly build: Build | null;
+}
+
+export interface ClusterStatus {
+  readonly processes: readonly ProcessView[];
+  /** Processes that are up are of more than one build. */
+  readonly upgradeUnfinished: boolean;
+  readonly volumes: number;
+  /** Of those, the ones with as many copies in sync as they want. */
+  readonly healthyVolumes: number;
 }

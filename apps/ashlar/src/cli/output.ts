@@ -1,5 +1,5 @@
 import Table from 'cli-table3';
-import type { EventRecord, HostView, PlacementView, Report, ServerView, VolumeView } from '@ashlar/client';
+import type { ClusterStatus, EventRecord, HostView, PlacementView, Report, ServerView, VolumeView } from '@ashlar/client';
 import { showSize } from './sizes.ts';
 
 const BORDERLESS = {
@@ -50,6 +50,19 @@ export function showReport({ at, rebuilds, volumes, servers, owners }: Report): 
 export function showHosts(hosts: readonly HostView[]): string {
   if (hosts.length === 0) return 'no hosts';
   return table(['HOST', 'STATE', 'PID', 'ATTACHMENTS'], hosts.map((host) => [host.hostId, host.state, String(host.pid), String(host.attachments)]));
+}
+
+export function showCluster({ processes, upgradeUnfinished, volumes, healthyVolumes }: ClusterStatus): string {
+  const rows = processes.map(({ name, role, state, pid, build }) => {
+    const wire = build === null ? '' : `${build.wireLowest}-${build.wireHighest}`;
+    const formats = Object.entries(build?.formats ?? {}).map(([format, version]) => `${format} ${version}`).join(', ');
+    return [name, role, state, String(pid), build?.version ?? 'does not say', wire, formats];
+  });
+  return [
+    table(['PROCESS', 'ROLE', 'STATE', 'PID', 'VERSION', 'WIRE', 'FORMATS'], rows), '',
+    upgradeUnfinished ? 'An upgrade is unfinished: not all processes are of one version. Restart the others: docs/runbooks/upgrade.md.' : 'All processes that are up are of one version.',
+    healthyVolumes === volumes ? `All ${volumes} volumes have as many copies in sync as they want.` : `${volumes - healthyVolumes} of ${volumes} volumes lack copies in sync: wait before the next restart.`,
+  ].join('\n');
 }
 
 export function showVolumes(volumes: readonly VolumeView[]): string {

@@ -25,6 +25,8 @@ const NEEDED: Readonly<Record<ApiCommand['kind'] | 'events', Right | 'site'>> = 
   'server-lost': 'site',
   'server-stop': 'site',
   'server-start': 'site',
+  'server-restart': 'site',
+  'cluster-status': 'site',
   'server-add': 'site',
   'server-drain': 'site',
   'server-remove': 'site',

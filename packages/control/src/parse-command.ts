@@ -18,6 +18,7 @@ export function parseCommand(raw: unknown): ApiCommand {
     case 'volume-list':
     case 'server-list':
     case 'host-list':
+    case 'report':
     case 'cluster-status':
       return { kind: c['kind'] };
     case 'volume-describe':

@@ -1,6 +1,6 @@
 import type { ErrorCode, HostId, ServerId, VolumeId } from '@ashlar/words';
 import type { Durability } from './configuration.ts';
-import type { Build, DirectoryHealth, DiskKind, Usage, VolumeLimits } from './control-messages.ts';
+import type { Build, DirectoryHealth, DiskHealth, DiskKind, Usage, VolumeLimits } from './control-messages.ts';
 import type { CopyState } from './messages.ts';
 
 /** The native API: what the operator, the command line and later the web services ask of the system manager. Plain JSON. */
@@ -37,6 +37,8 @@ export type ApiCommand =
   /** Moves the copy on `from` to `to` while the volume is in use; answered when that has begun. Without `to`: ends a move that is under way. */
   | { readonly kind: 'volume-move'; readonly volumeId: VolumeId; readonly from: ServerId; readonly to?: ServerId }
   | { readonly kind: 'server-list' }
+  /** Usage and health of everything: a `Report`. */
+  | { readonly kind: 'report' }
   | { readonly kind: 'host-list' }
   /** The server's disks are lost for good: rebuild at once, without the delay. */
   | { readonly kind: 'server-lost'; readonly serverId: ServerId }
@@ -80,6 +82,9 @@ export interface ApiResults extends Record<ApiCommand['kind'], unknown> {
   'volume-delete': { readonly volumeId: VolumeId };
   'volume-scrub': { readonly volumeId: VolumeId; readonly servers: readonly ServerId[] };
   'volume-failover': VolumeView | { readonly volumeId: VolumeId; readonly givenUp: ServerId };
+  'volume-move': VolumeView;
+  'report': Report;
+  'cluster-modify': { readonly siteId: string; readonly rebuilds: RebuildBudget };
   'server-list': readonly ServerView[];
   'host-list': readonly HostView[];
   'server-lost': { readonly serverId: ServerId; readonly volumes: number };
@@ -187,6 +192,64 @@ export interface HostView {
   readonly state: 'up' | 'down';
   readonly pid: number;
   readonly attachments: number;
+}
+
+/** What building copies may take of the whole cluster. */
+export interface RebuildBudget {
+  /** Over all servers; 0: as much as they can. */
+  readonly bytesPerSecond: number;
+  /** Copies being built at a time. */
+  readonly atOnce: number;
+}
+
+/** What was used and what is not as it should be, of everything at one moment. */
+export interface Report {
+  readonly at: string;
+  readonly rebuilds: { readonly running: number; readonly waiting: number; readonly budget: RebuildBudget };
+  readonly volumes: readonly VolumeReport[];
+  readonly servers: readonly ServerReport[];
+  readonly owners: readonly OwnerReport[];
+}
+
+interface UsedTraffic {
+  readonly readBytes: number;
+  readonly writeBytes: number;
+  readonly requests: number;
+  readonly failedRequests: number;
+}
+
+export interface VolumeReport extends UsedTraffic {
+  readonly volumeId: VolumeId;
+  readonly owner: string;
+  readonly health: VolumeHealth;
+  readonly sizeBytes: number;
+  readonly copiesInSync: number;
+  readonly copiesWanted: number;
+  readonly longestStallMs: number;
+  /** What an operator might want to change; empty: nothing. */
+  readonly remarks: readonly string[];
+}
+
+export interface ServerReport {
+  readonly serverId: ServerId;
+  readonly state: string;
+  readonly disk: DiskHealth | 'unknown';
+  readonly ioErrors: number;
+  readonly mismatches: number;
+  readonly slowestSyncMs: number;
+  readonly capacityBytes: number;
+  readonly usedBytes: number;
+  readonly copies: number;
+  readonly primaries: number;
+  readonly requestsPerSecond: number;
+}
+
+export interface OwnerReport extends UsedTraffic {
+  readonly owner: string;
+  readonly volumes: number;
+  readonly sizeBytes: number;
+  /** Volumes that are not healthy. */
+  readonly unhealthy: number;
 }
 
 export interface ProcessView {

@@ -1,8 +1,8 @@
-import type { ClusterStatus, HostView, ServerView } from '@ashlar/client';
+import type { ClusterStatus, HostView, Report, ServerView } from '@ashlar/client';
 import { serverId } from '@ashlar/words';
 import type { Command } from 'commander';
 import type { Cli } from './cli.ts';
-import { showCluster, showHosts, showServers } from './output.ts';
+import { showCluster, showHosts, showReport, showServers } from './output.ts';
 import { parseCount, parseDiskKind, parseSize, showSize } from './sizes.ts';
 
 export function addServerCommands(program: Command, cli: Cli): void {
@@ -37,6 +37,7 @@ export function addServerCommands(program: Command, cli: Cli): void {
       const { bytesPerSecond, atOnce } = (value as { rebuilds: { bytesPerSecond: number; atOnce: number } }).rebuilds;
       return `${atOnce} copies are built at a time, with ${bytesPerSecond === 0 ? 'no limit of bytes' : `${showSize(bytesPerSecond)} a second`}`;
     }));
+  program.command('report').description('usage and health: of every volume, server and owner').action(async () => cli.call({ kind: 'report' }, (value) => showReport(value as Report)));
   cluster.command('status').description('all processes with versions and states, and whether an upgrade is unfinished')
     .action(async () => cli.call({ kind: 'cluster-status' }, (value) => showCluster(value as ClusterStatus)));
   program.command('host').description('machines whose node managers attach volumes').command('list').description('all of them')

@@ -21,6 +21,7 @@ const NEEDED: Readonly<Record<ApiCommand['kind'] | 'events', Right | 'site'>> = 
   'volume-move': 'site',
   'server-list': 'site',
   'host-list': 'site',
+  'report': 'site',
   'server-lost': 'site',
   'server-stop': 'site',
   'server-start': 'site',

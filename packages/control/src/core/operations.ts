@@ -8,6 +8,7 @@ import { candidate, isFaulted, isPromotable } from './promotion.ts';
 import { placementServers } from './rebuilds.ts';
 import { promote, reconcile } from './reconcile.ts';
 import type { AttachmentRecord, VolumeRecord } from './records.ts';
+import { reportOn } from './report.ts';
 import { checkRestart, drainServer, modifyCluster, removeServer, serverLost } from './server-operations.ts';
 import { isUp } from './servers.ts';
 import { change, create, note, reconfigured, type ChangeOutcome } from './store-access.ts';
@@ -49,6 +50,7 @@ function carryOut(m: Manager, requestId: number, principal: Principal, command: 
     case 'volume-list': return ok([...m.volumes.values()].map((volume) => volumeView(m, volume)));
     case 'server-list': return ok(serverViews(m));
     case 'host-list': return ok(hostViews(m));
+    case 'report': return ok(reportOn(m, new Date(wallMs(m)).toISOString()));
     case 'cluster-status': return ok(clusterStatus(m));
     case 'server-lost': return serverLost(m, requestId, command);
     case 'server-restart': return ok(checkRestart(m, command));

@@ -1,4 +1,4 @@
-import type { ApiCall, ApiError, ApiRequest, ApiResponse, ApiResults, EventRecord } from '@ashlar/protocol';
+import type { ApiCall, ApiError, ApiRequest, ApiResponse, ApiResult, EventRecord } from '@ashlar/protocol';
 import { AshlarError, ERROR_CODES } from '@ashlar/words';
 import { WebSocket } from 'ws';
 
@@ -60,8 +60,8 @@ export class ApiClient {
   }
 
   /** Carries out one command. Rejects with the code that the system manager gave, or `unavailable` when the connection is lost: the outcome is then not known. */
-  call<C extends ApiCall>(command: C, { signal }: CallOptions = {}): Promise<ApiResults[C['kind']]> {
-    return this.#request((id) => ({ id, command }), null, signal) as Promise<ApiResults[C['kind']]>;
+  call<C extends ApiCall>(command: C, { signal }: CallOptions = {}): Promise<ApiResult<C>> {
+    return this.#request((id) => ({ id, command }), null, signal) as Promise<ApiResult<C>>;
   }
 
   /** Resolves when all were delivered; never, with `follow`: it ends by the signal, or with the connection. */

@@ -55,13 +55,13 @@ export function parseCommand(raw: unknown): ApiCommand {
     case 'server-start':
       return { kind: c['kind'], serverId: serverId(text(c, 'serverId')) };
     case 'server-stop': return { kind: 'server-stop', serverId: serverId(text(c, 'serverId')), kill: flag(c, 'kill') };
-    case 'server-restart': return { kind: 'server-restart', serverId: serverId(text(c, 'serverId')), anyway: flag(c, 'anyway') };
     case 'cluster-invite': {
       const machine = optional(c, 'machine', text);
       return { kind: 'cluster-invite', roles: texts(c, 'roles'), ttlMs: number(c, 'ttlMs'), uses: number(c, 'uses'), ...(machine === undefined ? {} : { machine }) };
     }
     case 'machine-list': return { kind: 'machine-list' };
     case 'machine-remove': return { kind: 'machine-remove', machine: text(c, 'machine'), force: flag(c, 'force') };
+    case 'server-restart': return { kind: 'server-restart', serverId: serverId(text(c, 'serverId')), anyway: flag(c, 'anyway') };
     default: throw new AshlarError('invalid-argument', 'there is no such command');
   }
 }

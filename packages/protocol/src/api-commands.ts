@@ -75,6 +75,9 @@ type Given<C> = C extends unknown
 /** A command as it is sent: ids are text, and what has a default may be left out. The system manager checks every field. */
 export type ApiCall = Given<ApiCommand>;
 
+/** What a command answers; a creation that is only tried out says where the copies would lie. */
+export type ApiResult<C extends { readonly kind: ApiCommand['kind'] }> = C extends { readonly kind: 'volume-create'; readonly dryRun: true } ? PlacementView : ApiResults[C['kind']];
+
 /** What each command answers. */
 export interface ApiResults extends Record<ApiCommand['kind'], unknown> {
   'volume-create': VolumeView;

@@ -52,6 +52,12 @@ export function showHosts(hosts: readonly HostView[]): string {
   return table(['HOST', 'STATE', 'PID', 'ATTACHMENTS'], hosts.map((host) => [host.hostId, host.state, String(host.pid), String(host.attachments)]));
 }
 
+export function showMachines(machines: readonly MachineView[]): string {
+  return table(['MACHINE', 'STATE', 'ROLES', 'PARTIES', 'ADDRESSES', 'JOINED'], machines.map((machine) => [
+    machine.machine, machine.state, machine.roles.join(' '), machine.parties.join(' '), machine.addresses.join(' '), machine.joinedAt,
+  ]));
+}
+
 export function showCluster({ processes, upgradeUnfinished, volumes, healthyVolumes }: ClusterStatus): string {
   const rows = processes.map(({ name, role, state, pid, build }) => {
     const wire = build === null ? '' : `${build.wireLowest}-${build.wireHighest}`;
@@ -63,12 +69,6 @@ export function showCluster({ processes, upgradeUnfinished, volumes, healthyVolu
     upgradeUnfinished ? 'An upgrade is unfinished: not all processes are of one version. Restart the others: docs/runbooks/upgrade.md.' : 'All processes that are up are of one version.',
     healthyVolumes === volumes ? `All ${volumes} volumes have as many copies in sync as they want.` : `${volumes - healthyVolumes} of ${volumes} volumes lack copies in sync: wait before the next restart.`,
   ].join('\n');
-}
-
-export function showMachines(machines: readonly MachineView[]): string {
-  return table(['MACHINE', 'STATE', 'ROLES', 'PARTIES', 'ADDRESSES', 'JOINED'], machines.map((machine) => [
-    machine.machine, machine.state, machine.roles.join(' '), machine.parties.join(' '), machine.addresses.join(' '), machine.joinedAt,
-  ]));
 }
 
 export function showVolumes(volumes: readonly VolumeView[]): string {

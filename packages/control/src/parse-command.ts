@@ -19,7 +19,9 @@ export function parseCommand(raw: unknown): ApiCommand {
     case 'volume-list':
     case 'server-list':
     case 'host-list':
+    case 'manager-describe':
       return { kind: c['kind'] };
+    case 'recover': return { kind: 'recover', dryRun: flag(c, 'dryRun'), without: (optional(c, 'without', texts) ?? []).map(serverId) };
     case 'volume-describe':
     case 'volume-delete':
     case 'volume-scrub':
@@ -50,6 +52,12 @@ function text(raw: Raw, name: string): string {
   const value = raw[name];
   if (typeof value !== 'string' || value.length > 1000) throw new AshlarError('invalid-argument', `${name} must be text`);
   return value;
+}
+
+function texts(raw: Raw, name: string): string[] {
+  const value = raw[name];
+  if (!Array.isArray(value) || value.length > 1000 || value.some((one) => typeof one !== 'string')) throw new AshlarError('invalid-argument', `${name} must be a list of texts`);
+  return value as string[];
 }
 
 function number(raw: Raw, name: string): number {

@@ -2,9 +2,9 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { MANAGER_ADDRESS, MANAGER_PARTY, ManagerNode, type HostView, type ServerView } from '@ashlar/control';
+import { MANAGER_ADDRESS, MANAGER_PARTY, ManagerNode, type HostView, type ManagerView, type ServerView } from '@ashlar/control';
 import { createLog, createRuntime, DirectoryLock, newLinkToken, type Runtime } from '@ashlar/runtime';
-import { AshlarError } from '@ashlar/words';
+import { AshlarError, serverId } from '@ashlar/words';
 import type { ChildArgument } from './child-messages.ts';
 import { ChildProcesses } from './child-processes.ts';
 import { siteLayout, type SiteLayout } from './layout.ts';
@@ -88,7 +88,7 @@ export class Site {
       const started = options.processes ? processes() : new PooledWorkers({ runtime, linkToken, log: { file: join(layout.log, `${BLOCK_THREAD}.log`) } });
       workers = started;
       const apiPort = options.apiPort === 0 ? site.apiPort : options.apiPort;
-      manager = await ManagerNode.start({ runtime, directory: layout.manager, token, apiPort, timings: { rebuildDelayMs: options.rebuildDelayMs }, processes: started });
+      manager = await ManagerNode.start({ runtime, directory: layout.manager, token, apiPort, timings: { rebuildDelayMs: options.rebuildDelayMs, expected: names.map(serverId) }, processes: started });
       saveSite(layout, { ...site, apiPort: Number(new URL(manager.endpoint).port) });
       await Promise.all(argumentsOf(layout, site, options, linkToken).map((argument) => started.start(argument)));
       await usable(manager, names);
@@ -143,7 +143,9 @@ async function usable(manager: ManagerNode, names: readonly string[]): Promise<v
     const hosts = await manager.ask<readonly HostView[]>({ kind: 'host-list' });
     const missing = names.filter((name) => !servers?.some((server) => server.serverId === name && (server.state === 'up' || server.state === 'draining') && server.capacityBytes > 0));
     if (!hosts?.some((host) => host.hostId === HOST && host.state === 'up')) missing.push(HOST);
-    if (missing.length === 0) return;
+    // It acts, or says why not for as long as nobody does something about it.
+    const known = await manager.ask<ManagerView>({ kind: 'manager-describe' });
+    if (missing.length === 0 && known?.state !== 'waiting') return;
     if (performance.now() >= deadlineMs) throw new AshlarError('timeout', `not up after ${READY_TIMEOUT_MS / 1000} s: ${missing.join(', ')}; see the logs`, { retry: 'later' });
     await delay(20);
   }

@@ -1,7 +1,9 @@
 import type { Actor, ActorContext, Address, Signal } from '@ashlar/actor';
 import { partyOf } from '@ashlar/actor';
-import type { ManagerCommand, ManagerMessage, ServerMessage } from '@ashlar/protocol';
+import type { DeletedVolume, HeldCopy, Keep, KeptRecord, ManagerCommand, ManagerMessage, ServerMessage, StoreMark } from '@ashlar/protocol';
 import type { ServerId, VolumeId } from '@ashlar/words';
+import { ledgerParts } from './ledger-parts.ts';
+import type { KeepAnswer } from './ledger.ts';
 
 /** How often a server tells the manager how full it is; also the pace at which a new manager is noticed. */
 export const SERVER_STATUS_INTERVAL_MS = 500;
@@ -17,6 +19,18 @@ export interface CopyHouse {
   space(): { readonly capacityBytes: number; readonly usedBytes: number; readonly copies: number };
   /** Copies that could not be opened, told to the manager in their stead. */
   reportFaulted(): void;
+  /** What is kept for the system manager; see ledger.ts. */
+  readonly ledger: KeptHere;
+  /** Every copy, running or not. */
+  heldCopies(): readonly HeldCopy[];
+}
+
+export interface KeptHere {
+  readonly mark: StoreMark | null;
+  readonly servers: readonly ServerId[];
+  records(): readonly KeptRecord[];
+  deleted(): readonly DeletedVolume[];
+  keep(keep: Keep, done: (answer: KeepAnswer) => void): void;
 }
 
 export interface ServerIdentity {
@@ -34,6 +48,7 @@ export class ServerActor implements Actor<ManagerCommand> {
   readonly #house: CopyHouse;
   /** The manager has been greeted in its present life. */
   #greeted = false;
+  #stopped = false;
 
   constructor(context: ActorContext, identity: ServerIdentity, manager: Address, house: CopyHouse) {
     this.#context = context;
@@ -68,6 +83,12 @@ export class ServerActor implements Actor<ManagerCommand> {
           this.#context.send(this.#manager, gone);
         }
         return;
+      case 'keep':
+        if (this.#isManager(from)) this.#house.ledger.keep(message.keep, (answer) => this.#tellKept(answer));
+        return;
+      case 'ask-ledger':
+        if (this.#isManager(from)) this.#tellLedger(message.token);
+        return;
     }
   }
 
@@ -76,6 +97,7 @@ export class ServerActor implements Actor<ManagerCommand> {
   }
 
   stop(): void {
+    this.#stopped = true;
     this.#tell({ kind: 'server-leaving', serverId: this.#identity.serverId, reason: 'shutting down' });
   }
 
@@ -98,11 +120,22 @@ export class ServerActor implements Actor<ManagerCommand> {
   /** First who we are, then how each copy stands. */
   #greet(): void {
     const { serverId, pid, instance, address } = this.#identity;
-    this.#greeted = this.#tell({ kind: 'server-hello', serverId, pid, instance, address });
+    this.#greeted = this.#tell({ kind: 'server-hello', serverId, pid, instance, address, keeps: true, mark: this.#house.ledger.mark });
     if (!this.#greeted) return;
     this.#context.monitor(this.#manager);
     for (const volumeId of this.#house.volumeIds()) this.#context.send(this.#house.address(volumeId), { kind: 'manager-up' } as const);
     this.#house.reportFaulted();
+  }
+
+  #tellKept(answer: KeepAnswer): void {
+    if (!this.#stopped) this.#tell({ kind: 'server-kept', serverId: this.#identity.serverId, ...answer });
+  }
+
+  #tellLedger(token: number): void {
+    const { serverId } = this.#identity;
+    const { ledger } = this.#house;
+    const { mark, servers } = ledger;
+    for (const part of ledgerParts(ledger.records(), ledger.deleted(), this.#house.heldCopies())) this.#tell({ kind: 'server-ledger', serverId, token, mark, servers, ...part });
   }
 
   #tell(message: ServerMessage): boolean {

@@ -1,7 +1,7 @@
 import { randomInt } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import type { ActorContext, Address, ChildSpec } from '@ashlar/actor';
-import { FOUNDING_INCARNATION, memberOf, type Configuration, type CopyFault, type CopyReport, type ManagerCommand, type ManagerMessage } from '@ashlar/protocol';
+import { FOUNDING_INCARNATION, memberOf, type Configuration, type CopyFault, type CopyReport, type HeldCopy, type ManagerCommand, type ManagerMessage } from '@ashlar/protocol';
 import { BeaconTable, newCopyState, type Leases } from '@ashlar/replication';
 import type { Runtime } from '@ashlar/runtime';
 import { createCopy, openCopy, DestageBuffer, PageCache, type CopyStore, type OpenFailure, type StoreOptions } from '@ashlar/store';
@@ -10,6 +10,7 @@ import { BeaconActor, beaconAddress } from './beacon-actor.ts';
 import { CopyActor, copyAddress, type CopySurroundings } from './copy-actor.ts';
 import { Directories } from './directories.ts';
 import { NodeDisk } from './disk/node-disk.ts';
+import { ServerLedger } from './ledger.ts';
 import { ReplyMemory } from './reply-memory.ts';
 import { ServerActor, type CopyHouse } from './server-actor.ts';
 import { COPY_SUPERVISION } from './supervision.ts';
@@ -34,6 +35,7 @@ const SHUTDOWN_MS = 20_000;
 /** A storage server: its copies, their leases, and its word to the system manager. Hosted by one thread. */
 export class StorageNode implements CopyHouse {
   readonly serverId: ServerId;
+  readonly ledger: ServerLedger;
   readonly #options: StorageNodeOptions;
   readonly #runtime: Runtime;
   readonly #directories: Directories;
@@ -49,6 +51,7 @@ export class StorageNode implements CopyHouse {
   #openError: OpenError | null = null;
 
   private constructor(options: StorageNodeOptions, directories: Directories) {
+    this.ledger = ServerLedger.open(directories.paths[0] as string);
     const { serverId, runtime } = options;
     this.serverId = serverId;
     this.#options = options;
@@ -83,6 +86,7 @@ export class StorageNode implements CopyHouse {
     await this.#runtime.stop(`${this.serverId}/server`);
     for (const volumeId of this.#running) await this.#runtime.stop(this.#childId(volumeId));
     await this.#runtime.stop(`${this.serverId}/beacon`);
+    this.ledger.close();
   }
 
   // ---- CopyHouse
@@ -109,6 +113,7 @@ export class StorageNode implements CopyHouse {
     this.#actors.delete(volumeId);
     this.#faulted.delete(volumeId);
     this.#directories.remove(volumeId);
+    this.ledger.forget(volumeId);
     return true;
   }
 
@@ -118,6 +123,14 @@ export class StorageNode implements CopyHouse {
 
   reportFaulted(): void {
     for (const copy of this.#faulted.values()) this.#tellFaulted(copy);
+  }
+
+  heldCopies(): readonly HeldCopy[] {
+    const running = [...this.#running].flatMap((volumeId) => {
+      const driver = this.#actors.get(volumeId)?.driver;
+      return driver === undefined ? [] : [{ report: driver.report(), configuration: driver.core.durable.configuration }];
+    });
+    return [...running, ...[...this.#faulted].map(([volumeId, report]) => ({ report, configuration: this.#actors.get(volumeId)?.driver.core.durable.configuration ?? null }))];
   }
 
   // ---- parts

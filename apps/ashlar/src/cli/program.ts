@@ -5,6 +5,7 @@ import manifest from '../../package.json' with { type: 'json' };
 import { Cli } from './cli.ts';
 import { addLoad } from './load.ts';
 import { showEvent } from './output.ts';
+import { addRecover } from './recover.ts';
 import { addServerCommands } from './server-commands.ts';
 import { parseCount } from './sizes.ts';
 import { addUp } from './up.ts';
@@ -26,6 +27,7 @@ export async function run(argv: readonly string[], env: Readonly<Record<string, 
   addVolumeCommands(program, cli);
   addLoad(program, cli);
   addServerCommands(program, cli);
+  addRecover(program, cli);
   program.command('events').description('what happened to whom, when, why')
     .option('--follow', 'go on as things happen')
     .option('--subject <id>', 'only about this volume or server')

@@ -20,6 +20,8 @@ const NEEDED: Readonly<Record<ApiCommand['kind'] | 'events', Right | 'site'>> = 
   'volume-failover': 'administer',
   'server-list': 'site',
   'host-list': 'site',
+  'manager-describe': 'site',
+  'recover': 'site',
   'server-lost': 'site',
   'server-stop': 'site',
   'server-start': 'site',

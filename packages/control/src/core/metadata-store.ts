@@ -70,6 +70,8 @@ export interface MetadataStore {
   transact(transaction: Transaction, done: (outcome: TransactionOutcome) => void): void;
   /** Everything, as of one revision. Null: no reply. */
   load(done: (snapshot: StoreSnapshot | null) => void): void;
+  /** All records are replaced by these, of this revision; a conflict if it is not above every one before. What `ashlar recover` does, and nothing else. */
+  restore(revision: number, puts: readonly Put[], events: readonly NewEvent[], done: (outcome: TransactionOutcome) => void): void;
   events(query: EventQuery, done: (events: readonly EventRecord[] | null) => void): void;
   /** Returns what ends it. */
   watch(listener: (change: StoreChange) => void): () => void;

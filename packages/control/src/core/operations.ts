@@ -8,7 +8,9 @@ import { candidate, isPromotable } from './promotion.ts';
 import { promote, reconcile } from './reconcile.ts';
 import type { AttachmentRecord, VolumeRecord } from './records.ts';
 import { isFaulted, placementServers } from './repair.ts';
+import { standingView } from './standing.ts';
 import { change, create, note, reconfigured } from './store-access.ts';
+import { recoverStore } from './store-recovery.ts';
 import { changeAndPush, push } from './telling.ts';
 import { DEFAULT_LIMITS, eventOf, serverOf, wallMs, type Creation, type Manager, type Volume, type Waiter } from './state.ts';
 import { hostViews, serverViews, volumeView } from './views.ts';
@@ -42,10 +44,15 @@ function carryOut(m: Manager, requestId: number, principal: Principal, command: 
   if (!authorize(principal, command.kind, v?.record)) throw new AshlarError('unauthorized', 'this needs the token of the site');
   const ok = (value: unknown): void => m.fx.answer(requestId, { ok: true, value });
   switch (command.kind) {
-    case 'volume-create': return createVolume(m, requestId, principal, command);
-    case 'volume-list': return ok([...m.volumes.values()].map((volume) => volumeView(m, volume)));
     case 'server-list': return ok(serverViews(m));
     case 'host-list': return ok(hostViews(m));
+    case 'manager-describe': return ok(standingView(m));
+    case 'recover': return recoverStore(m, requestId, command);
+    default: checkStanding(m);
+  }
+  switch (command.kind) {
+    case 'volume-create': return createVolume(m, requestId, principal, command);
+    case 'volume-list': return ok([...m.volumes.values()].map((volume) => volumeView(m, volume)));
     case 'server-lost': return serverLost(m, requestId, command);
     case 'server-stop':
     case 'server-start':
@@ -68,6 +75,13 @@ function carryOut(m: Manager, requestId: number, principal: Principal, command: 
     case 'volume-failover': return failover(m, v, requestId, command);
     default: unreachable(command);
   }
+}
+
+/** Nothing is done on a store that may have forgotten something, and nothing that it says is passed on. */
+function checkStanding(m: Manager): void {
+  const { state, reason } = standingView(m);
+  if (state === 'refusing') throw new AshlarError('store-behind', reason);
+  if (state === 'waiting') throw new AshlarError('busy', reason, { retry: 'later' });
 }
 
 function bad(message: string): AshlarError { return new AshlarError('invalid-argument', message); }

@@ -87,8 +87,29 @@ export interface UsageRecord {
   readonly attachments: number;
 }
 
+/** Whose store this is, and who has written it: by that a store that was set back is told from one that was not (docs/adr/0019). */
+export interface ClusterRecord {
+  /** Drawn when the first system manager began. */
+  readonly cluster: number;
+  /** The lives of the system manager, oldest first: each wrote the revisions from its first up to the next one's. */
+  readonly lives: readonly ManagerLife[];
+}
+
+export interface ManagerLife {
+  readonly life: number;
+  readonly first: number;
+}
+
+/** A volume of which every file is gone. Kept for a time, and by the servers too: a copy that turns up later belongs to nothing that was forgotten. */
+export interface DeletedRecord {
+  readonly volumeId: VolumeId;
+  readonly atMs: number;
+}
+
 export interface RecordTypes {
   readonly site: SiteRecord;
+  readonly cluster: ClusterRecord;
+  readonly deleted: DeletedRecord;
   readonly server: ServerRecord;
   readonly host: HostRecord;
   readonly volume: VolumeRecord;

@@ -112,6 +112,7 @@ const FAULTS: Readonly<Partial<Record<FaultKind, Fault>>> = {
     if (!expendable(world, server)) return false;
     world.end(server, false);
     server.medium.wipe();
+    server.ledger.wipe();
     world.ghost.wiped(server.serverId);
     world.after(prng.pick(DURATIONS_MS), () => world.start(server));
     return true;

@@ -1,5 +1,6 @@
+import { MemoryLedger } from '@ashlar/control/core';
 import { Supervisor, type Address, type SupervisorAction, type SupervisorEvent } from '@ashlar/actor';
-import { FOUNDING_INCARNATION, memberOf, type CopyFault, type CopyReport, type ManagerCommand, type SessionMessage, type SessionReply } from '@ashlar/protocol';
+import { FOUNDING_INCARNATION, memberOf, type CopyFault, type CopyReport, type Keep, type ManagerCommand, type SessionMessage, type SessionReply } from '@ashlar/protocol';
 import { BEACON_INTERVAL_MS, BeaconTable, newCopyState, type BeaconEffects, type CopyInput } from '@ashlar/replication';
 import type { CopyStore } from '@ashlar/store';
 import type { Prng, ServerId, VolumeId } from '@ashlar/words';
@@ -26,6 +27,8 @@ export class SimServer implements Receiver {
   readonly serverId: ServerId;
   readonly process: Process;
   readonly medium: Medium;
+  /** On the same disk. */
+  readonly ledger = new MemoryLedger();
   readonly traceId: number;
   readonly #world: World;
   readonly #prng: Prng;
@@ -78,7 +81,7 @@ export class SimServer implements Receiver {
   #greet(): void {
     this.#greeted = true;
     const address = `${this.serverId}:0`;
-    this.#tellManager({ kind: 'from-server', from: this.serverId, message: { kind: 'server-hello', serverId: this.serverId, pid: this.process.life, instance: this.instance, address } });
+    this.#tellManager({ kind: 'from-server', from: this.serverId, message: { kind: 'server-hello', serverId: this.serverId, pid: this.process.life, instance: this.instance, address, keeps: true, mark: this.ledger.mark } });
     this.#input({ kind: 'manager-up' });
     this.#tellFaulted();
   }
@@ -271,8 +274,24 @@ export class SimServer implements Receiver {
   #command(command: ManagerCommand): void {
     if (command.kind === 'scrub') return this.driver?.scrub();
     if (command.kind === 'discard') return this.#discard(command.epoch);
+    if (command.kind === 'keep') return this.#keep(command.keep);
+    if (command.kind === 'ask-ledger') return this.#tellLedger(command.token);
     if (command.kind === 'configure' && this.driver === null && !this.medium.holdsCopy) this.#create(command);
     this.#input({ kind: 'manager', command });
+  }
+
+  /** On its disk when it is answered; or not, if its power fails before. */
+  #keep(keep: Keep): void {
+    this.#world.scheduler.at(this.process.departsMs + this.syncMs, EventKind.completion, this, {
+      kind: 'run',
+      run: () => this.#tellManager({ kind: 'from-server', from: this.serverId, message: { kind: 'server-kept', serverId: this.serverId, ...this.ledger.keep(keep) } }),
+    });
+  }
+
+  #tellLedger(token: number): void {
+    const report = this.driver?.report() ?? this.#faulted;
+    const copies = report === null ? [] : [{ report, configuration: this.driver?.core.durable.configuration ?? null }];
+    this.#tellManager({ kind: 'from-server', from: this.serverId, message: this.ledger.told(this.serverId, token, copies) });
   }
 
   /** A new copy. Only while the volume is created do members hold nothing and lack nothing. */
@@ -305,6 +324,7 @@ export class SimServer implements Receiver {
     this.#supervisor = null;
     this.#faulted = null;
     this.#lastReport = null;
+    this.ledger.records.delete(volumeId);
     this.#tellManager({ kind: 'from-copy', from: this.serverId, message: { kind: 'discarded', volumeId, epoch } });
   }
 

@@ -1,4 +1,4 @@
-import { ManagerCore, type ApiAnswer, type ApiCommand, type ManagerEffects, type ManagerInput, type ManagerOptions, type MemoryStore, type Transaction } from '@ashlar/control/core';
+import { ManagerCore, type ApiAnswer, type ApiCommand, type ManagerEffects, type ManagerInput, type ManagerOptions, type MemoryStore, type NewEvent, type Put, type Transaction } from '@ashlar/control/core';
 import type { HostCommand, ManagerCommand } from '@ashlar/protocol';
 import type { HostId, Prng, ServerId } from '@ashlar/words';
 import type { Process } from '../engine/process.ts';
@@ -100,6 +100,11 @@ export class SimManager implements Receiver, ManagerEffects {
   transact(token: number, transaction: Transaction): void {
     const { life } = this;
     this.#store.transact(transaction, (outcome) => { if (life === this.life) this.#later({ kind: 'stored', token, outcome }); });
+  }
+
+  restore(token: number, revision: number, puts: readonly Put[], events: readonly NewEvent[]): void {
+    const { life } = this;
+    this.#store.restore(revision, puts, events, (outcome) => { if (life === this.life) this.#later({ kind: 'stored', token, outcome }); });
   }
 
   toServer(to: ServerId, command: ManagerCommand): void {

@@ -17,6 +17,8 @@ export const FAULT_KINDS = [
   'clock-rate', 'clock-jump',
   // what clients and operators do
   'reconnect', 'takeover', 'grow', 'failover-command', 'blind-failover', 'late-session', 'reader', 'scrub',
+  // the metadata store is another one than the manager left; an operator recovers it
+  'store-lost', 'store-set-back',
 ] as const;
 
 export type FaultKind = (typeof FAULT_KINDS)[number];
@@ -37,6 +39,8 @@ export interface Scenario {
 }
 
 const BASE: Omit<Scenario, 'summary' | 'always' | 'sometimes'> = { share: 0.5, faultEveryMs: 600, activeMs: 9_000, copies: [2, 2, 3], minimumTwo: 0.2 };
+/** After these an operator has to act, which takes longer than other faults leave time for. */
+const STORE_GONE: readonly FaultKind[] = ['store-lost', 'store-set-back'];
 const NETWORK: readonly FaultKind[] = ['drop', 'duplicate', 'reorder', 'delay'];
 const SESSIONS: readonly FaultKind[] = ['reconnect', 'takeover', 'late-session', 'reader'];
 
@@ -54,5 +58,6 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   clocks: { ...BASE, summary: 'clocks run fast and slow while leases decide about reads', always: ['clock-rate', 'reader', 'blind-failover'], sometimes: ['clock-jump', 'split', 'crash-server', 'crash-copy', 'freeze-primary', 'freeze-turn', 'cut-one-way', 'crash-primary', 'delay'] },
   decisions: { ...BASE, summary: 'whoever a decision is about comes and goes while it is made', always: ['at-decision', 'crash-server'], sometimes: ['reader', 'power-one', 'store-down', 'store-reply-lost', 'crash-manager', 'wiped-disk', 'split', 'slow-disk', 'delay', 'takeover'], minimumTwo: 0.3 },
   poison: { ...BASE, summary: 'a request that kills whoever carries it out', always: ['poison'], sometimes: ['crash-copy', 'crash-server', 'reconnect'], faultEveryMs: 2_500, minimumTwo: 0 },
-  everything: { ...BASE, summary: 'random subsets of all of it', always: [], sometimes: FAULT_KINDS, share: 0.3, faultEveryMs: 700 },
+  recovery: { ...BASE, summary: 'the metadata store is lost or set back in the middle of everything, and recovered from what servers keep', always: ['store-set-back'], sometimes: ['store-lost', 'crash-manager', 'freeze-manager', 'store-reply-lost', 'crash-primary', 'crash-server', 'freeze-server', 'failover-command', 'grow', 'takeover', 'reader', 'isolate', 'cut-one-way', 'power-one', 'slow-disk', 'delay', 'reconnect'], faultEveryMs: 900, activeMs: 14_000 },
+  everything: { ...BASE, summary: 'random subsets of all of it', always: [], sometimes: FAULT_KINDS.filter((kind) => !STORE_GONE.includes(kind)), share: 0.3, faultEveryMs: 700 },
 };

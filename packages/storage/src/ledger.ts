@@ -77,7 +77,8 @@ export class ServerLedger {
     }
   }
 
-  get mark(): StoreMark | null { return this.#stable; }
+  /** What was heard last: a new manager is to know of it even if the power may still take it back. */
+  get mark(): StoreMark | null { return this.#written; }
   get servers(): readonly ServerId[] { return this.#setting<ServerId[]>('servers') ?? []; }
 
   records(): KeptRecord[] {

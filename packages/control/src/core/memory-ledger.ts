@@ -24,10 +24,13 @@ export class MemoryLedger {
     return { kind: 'server-ledger', serverId, token, part: 0, last: true, mark, servers, records: [...records.values()], deleted: [...deleted.values()], copies };
   }
 
-  wipe(): void {
-    this.mark = null;
-    this.servers = [];
+  /** Becomes what another one is; without one, empty. */
+  become(other: MemoryLedger = new MemoryLedger()): void {
+    this.mark = other.mark;
+    this.servers = other.servers;
     this.records.clear();
     this.deleted.clear();
+    for (const [id, record] of other.records) this.records.set(id, record);
+    for (const [id, volume] of other.deleted) this.deleted.set(id, volume);
   }
 }

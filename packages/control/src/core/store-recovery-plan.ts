@@ -98,10 +98,13 @@ interface Known { readonly revision: number; readonly record: VolumeRecord; /** 
 
 function planVolume(sources: RecoverySources, heard: ReadonlySet<ServerId>, id: VolumeId): { readonly volume: PlannedVolume; readonly involved: readonly ServerId[] } {
   const { ledgers, hosts, store, without } = sources;
-  const records = recordsOf(sources, id);
   const copies = ledgers.flatMap(({ serverId, copies: held }) => held.filter(({ report }) => report.volumeId === id).map((copy) => ({ ...copy, serverId })));
   const shown = hosts.flatMap(({ configurations }) => configurations.filter(({ volumeId }) => volumeId === id));
-  const configurations = [...records.map(({ record }) => record.configuration), ...copies.flatMap(({ configuration }) => configuration ?? []), ...shown];
+  // What copies have promised and hosts follow was told; what is only in records was decided, and perhaps by a manager whose store was set back.
+  const told = [...copies.flatMap(({ configuration }) => configuration ?? []), ...shown];
+  const contrary = (one: Configuration): boolean => told.some((other) => other.epoch === one.epoch && !isSame(other, one));
+  const records = recordsOf(sources, id).filter(({ record }) => !contrary(record.configuration));
+  const configurations = [...records.map(({ record }) => record.configuration), ...told];
   const newest = records.reduce<Known | null>((best, known) => (best === null || isNewer(known, best) ? known : best), null);
   const deletedAt = Math.max(store.deleted.get(id) ?? 0, ...ledgers.flatMap(({ deleted }) => deleted.filter(({ volumeId }) => volumeId === id).map(({ revision }) => revision)));
   const none = { epoch: 0, members: [], sizeBytes: 0, record: null };

@@ -382,6 +382,7 @@ describe('ashlar recover', () => {
     const { volumes, blocked } = recover(world, { dryRun: true });
     expect(volumes[0]).toMatchObject({ outcome: 'unknown' });
     expect(blocked.join()).toMatch(/two configurations of epoch 1/);
+    expect(world.ask({ kind: 'recover', dryRun: false, without: [] })).toMatchObject({ ok: false, code: 'store-behind' });
     expect(first.copies.has(id)).toBe(true);
   });
 

@@ -29,6 +29,7 @@ export class SimServer implements Receiver {
   readonly medium: Medium;
   /** On the same disk. */
   readonly ledger = new MemoryLedger();
+  readonly #stableLedger = new MemoryLedger();
   readonly traceId: number;
   readonly #world: World;
   readonly #prng: Prng;
@@ -280,12 +281,23 @@ export class SimServer implements Receiver {
     this.#input({ kind: 'manager', command });
   }
 
-  /** On its disk when it is answered; or not, if its power fails before. */
+  /** Answered when it is on its disk; until then the power may take it back. */
   #keep(keep: Keep): void {
+    const answer = this.ledger.keep(keep);
     this.#world.scheduler.at(this.process.departsMs + this.syncMs, EventKind.completion, this, {
       kind: 'run',
-      run: () => this.#tellManager({ kind: 'from-server', from: this.serverId, message: { kind: 'server-kept', serverId: this.serverId, ...this.ledger.keep(keep) } }),
+      run: () => {
+        this.#stableLedger.become(this.ledger);
+        this.#tellManager({ kind: 'from-server', from: this.serverId, message: { kind: 'server-kept', serverId: this.serverId, ...answer } });
+      },
     });
+  }
+
+  powerCut(): void { this.ledger.become(this.#stableLedger); }
+
+  wipeLedger(): void {
+    this.ledger.become();
+    this.#stableLedger.become();
   }
 
   #tellLedger(token: number): void {

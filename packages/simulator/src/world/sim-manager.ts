@@ -108,10 +108,12 @@ export class SimManager implements Receiver, ManagerEffects {
   }
 
   toServer(to: ServerId, command: ManagerCommand): void {
+    if (command.kind === 'configure') this.#world.ghost.told(command.configuration);
     this.#world.toServer(this.process, this.name, to, { kind: 'command', command });
   }
 
   toHost(to: HostId, command: HostCommand): void {
+    if (command.kind === 'attach' || command.kind === 'configuration') this.#world.ghost.told(command.configuration);
     this.#world.commandHost(this.process, this.name, to, { kind: 'command', command });
   }
 

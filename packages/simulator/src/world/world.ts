@@ -86,6 +86,7 @@ export class World {
     const storePrng = new Prng(streams.store);
     this.store = new MemoryStore({ eventsMax: 1000, fate: () => this.#fate(storePrng), defer: (run) => this.after(0.1 + storePrng.fraction() * 0.5, run) });
     this.store.watch((change) => {
+      for (const { name } of change.events) if (name === 'store-behind' || name === 'store-recovered') this.eventCounts.set(name, (this.eventCounts.get(name) ?? 0) + 1);
       if (plan.kinds.has('store-set-back') && this.prng.chance(BACKUPS)) this.#backUp();
       for (const put of change.puts) {
         if (put.kind !== 'volume') continue;

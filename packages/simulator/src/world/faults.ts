@@ -124,7 +124,18 @@ const FAULTS: Readonly<Partial<Record<FaultKind, Fault>>> = {
     return true;
   },
   'store-lost': (world, prng) => setBack(world, prng, { revision: 0, records: [] }),
-  'store-set-back': (world, prng) => (world.backups.length === 0 ? false : setBack(world, prng, prng.pick(world.backups))),
+  'store-set-back': (world, prng, _operator, later) => {
+    if (world.backups.length === 0) return false;
+    if (prng.chance(0.5)) return setBack(world, prng, prng.pick(world.backups));
+    // To just before the next decision, when it was just made: whoever was told of it is not to find a store without it.
+    world.atDecision = (moment) => {
+      if (moment !== 'decided' || world.healed) return;
+      world.atDecision = null;
+      const before = world.beforeLast;
+      world.after(prng.fraction() * 4, () => { if (setBack(world, prng, before)) later(); });
+    };
+    return false;
+  },
   'clock-jump': (world, prng) => {
     world.manager.wallJumpMs = prng.between(-3_600_000, 3_600_000);
     return true;

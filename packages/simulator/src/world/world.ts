@@ -59,6 +59,9 @@ export class World {
   storeDown = false;
   /** States of the store that may be put back. */
   readonly backups: StoreSnapshot[] = [];
+  /** The store as it was before its newest change of a volume. */
+  beforeLast: StoreSnapshot = { revision: 0, records: [] };
+  #latest: StoreSnapshot = { revision: 0, records: [] };
   /** Waits for the next decision about the set of copies: asked for, or made. */
   atDecision: ((moment: 'proposed' | 'decided', about: ServerId) => void) | null = null;
   /** Values whose write crashes whatever copy takes it in hand. */
@@ -92,6 +95,8 @@ export class World {
         if (put.kind !== 'volume') continue;
         const { configuration: former } = this.ghost;
         this.volumeId = put.value.volumeId;
+        this.beforeLast = this.#latest;
+        this.#latest = this.store.snapshot();
         this.ghost.configured(put.value.configuration);
         if (former !== null && put.value.configuration.epoch > former.epoch) this.atDecision?.('decided', subjectOf(former, put.value.configuration));
       }

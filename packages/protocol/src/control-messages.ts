@@ -64,7 +64,7 @@ export type ServerMessage =
   | { readonly kind: 'server-status'; readonly serverId: ServerId; readonly capacityBytes: number; readonly usedBytes: number; readonly copies: number }
   | { readonly kind: 'server-leaving'; readonly serverId: ServerId; readonly reason: string }
   /** The answer to `keep`: the mark that is on stable storage now. `failed`: it could not be written; nobody waits for this server then. */
-  | { readonly kind: 'server-kept'; readonly serverId: ServerId; readonly mark: StoreMark | null; readonly taken: boolean; readonly failed: boolean }
+  | { readonly kind: 'server-kept'; readonly serverId: ServerId; readonly mark: StoreMark | null; readonly taken: boolean; readonly failed: boolean; readonly number: number }
   /** A part of the answer to `ask-ledger`; parts are numbered from 0. */
   | {
       readonly kind: 'server-ledger'; readonly serverId: ServerId; readonly token: number; readonly part: number; readonly last: boolean; readonly mark: StoreMark | null;

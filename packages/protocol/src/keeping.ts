@@ -32,15 +32,6 @@ export interface HeldCopy {
   readonly configuration: Configuration | null;
 }
 
-/** What a server keeps for the system manager. */
-export interface Ledger {
-  readonly mark: StoreMark | null;
-  /** All servers of the cluster, as the manager knew them. */
-  readonly servers: readonly ServerId[];
-  readonly records: ReadonlyMap<VolumeId, KeptRecord>;
-  readonly deleted: ReadonlyMap<VolumeId, DeletedVolume>;
-}
-
 /** What the manager asks a server to keep. */
 export interface Keep {
   /** What the manager takes the server's mark to be. A manager that was replaced does not know it any more. */
@@ -49,9 +40,11 @@ export interface Keep {
   readonly servers: readonly ServerId[];
   readonly records: readonly KeptRecord[];
   readonly deleted: readonly DeletedVolume[];
+  /** Named by the answer. */
+  readonly number: number;
 }
 
-export function sameMark(a: StoreMark | null, b: StoreMark | null): boolean {
+function sameMark(a: StoreMark | null, b: StoreMark | null): boolean {
   if (a === null || b === null) return a === b;
   return a.cluster === b.cluster && a.life === b.life && a.revision === b.revision;
 }

@@ -146,6 +146,7 @@ async function usable(manager: ManagerNode, names: readonly string[]): Promise<v
     // It acts, or says why not for as long as nobody does something about it.
     const known = await manager.ask<ManagerView>({ kind: 'manager-describe' });
     if (missing.length === 0 && known?.state !== 'waiting') return;
+    if (known?.state === 'waiting') missing.push(`the system manager (${known.reason})`);
     if (performance.now() >= deadlineMs) throw new AshlarError('timeout', `not up after ${READY_TIMEOUT_MS / 1000} s: ${missing.join(', ')}; see the logs`, { retry: 'later' });
     await delay(20);
   }

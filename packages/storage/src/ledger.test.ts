@@ -22,7 +22,7 @@ function directory(): string {
 }
 
 function keep(ledger: ServerLedger, change: Partial<Keep>): Promise<KeepAnswer> {
-  return new Promise((resolve) => ledger.keep({ expected: ledger.mark, mark: ofLife(1, 1), servers: [serverId('server-1')], records: [], deleted: [], ...change }, resolve));
+  return new Promise((resolve) => ledger.keep({ expected: ledger.mark, mark: ofLife(1, 1), servers: [serverId('server-1')], records: [], deleted: [], number: 1, ...change }, resolve));
 }
 
 describe('the ledger of a server', () => {

@@ -84,7 +84,7 @@ export class ServerActor implements Actor<ManagerCommand> {
         }
         return;
       case 'keep':
-        if (this.#isManager(from)) this.#house.ledger.keep(message.keep, (answer) => this.#tellKept(answer));
+        if (this.#isManager(from)) this.#house.ledger.keep(message.keep, (answer) => this.#tellKept(answer, message.keep.number));
         return;
       case 'ask-ledger':
         if (this.#isManager(from)) this.#tellLedger(message.token);
@@ -127,8 +127,8 @@ export class ServerActor implements Actor<ManagerCommand> {
     this.#house.reportFaulted();
   }
 
-  #tellKept(answer: KeepAnswer): void {
-    if (!this.#stopped) this.#tell({ kind: 'server-kept', serverId: this.#identity.serverId, ...answer });
+  #tellKept(answer: KeepAnswer, number: number): void {
+    if (!this.#stopped) this.#tell({ kind: 'server-kept', serverId: this.#identity.serverId, ...answer, number });
   }
 
   #tellLedger(token: number): void {

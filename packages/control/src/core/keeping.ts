@@ -41,6 +41,8 @@ export interface Keeping {
   /** The newest revision that says more than that something happened. */
   newest: number;
   waiting: Waiting[];
+  /** Of the last request to keep something; drawn at first, so that an answer to a former life of the manager is not taken for one to this. */
+  number: number;
 }
 
 /**
@@ -54,8 +56,8 @@ const LETTERS_MAX = 2 ** 19;
 /** Completed deletions remembered. */
 export const DELETED_MAX = 10_000;
 
-export function newKeeping(): Keeping {
-  return { latest: new Map(), deleted: new Map(), newest: 0, waiting: [] };
+export function newKeeping(number: number): Keeping {
+  return { latest: new Map(), deleted: new Map(), newest: 0, waiting: [], number };
 }
 
 export function newKeeper(keeps: boolean, mark: StoreMark | null): Keeper {
@@ -150,6 +152,11 @@ function send(m: Manager, server: Server, keeper: Keeper): void {
   const { cluster, life, keeping, options } = m;
   if (!keeper.keeps || !server.greeted || cluster === null) return;
   if ((keeper.underWay !== null || keeper.failing) && m.nowMs - keeper.sentMs < options.repeatMs) return;
+  if (keeper.underWay !== null) {
+    // The same again: the answer to the first may still be on its way from a slow disk.
+    keeper.sentMs = m.nowMs;
+    return m.fx.toServer(server.serverId, { kind: 'keep', keep: keeper.underWay });
+  }
   if (hasKept(m, keeper, keeping.newest) && keeper.records.size === 0 && keeper.deleted.size === 0) return;
   const records: Keep['records'][number][] = [];
   let letters = 0;
@@ -169,28 +176,23 @@ function send(m: Manager, server: Server, keeper: Keeper): void {
   // A mark says that everything up to it is there: until the last part it stays what it was.
   const mark = whole ? { cluster: cluster.cluster, life, revision: keeping.newest } : keeper.mark ?? { cluster: cluster.cluster, life, revision: 0 };
   const servers = [...m.servers.values()].filter(({ record, foreign }) => record !== null && !foreign).map(({ serverId }) => serverId).sort() as ServerId[];
-  keeper.underWay = { expected: keeper.mark, mark, servers, records, deleted };
+  keeper.underWay = { expected: keeper.mark, mark, servers, records, deleted, number: ++keeping.number };
   keeper.sentMs = m.nowMs;
   keeper.owesSinceMs ??= m.nowMs;
   m.fx.toServer(server.serverId, { kind: 'keep', keep: keeper.underWay });
 }
 
-/** Its answer. The mark of a server that refused is to be judged: somebody else has told it something. */
-export function onKept(m: Manager, server: Server, { mark, taken, failed }: ServerMessage & { readonly kind: 'server-kept' }): 'kept' | 'refused' {
+/** Its answer. The mark is to be judged in any case: somebody else may have told it something. */
+export function onKept(m: Manager, server: Server, { mark, taken, failed, number }: ServerMessage & { readonly kind: 'server-kept' }): void {
   const { keeper } = server;
-  if (keeper === null) return 'kept';
-  const sent = keeper.underWay;
+  const sent = keeper?.underWay ?? null;
+  if (keeper === null || sent?.number !== number) return;
   keeper.underWay = null;
   keeper.owesSinceMs = null;
-  if (!taken) {
-    keeper.failing = failed;
-    if (failed) return 'kept';
-    keeper.mark = mark;
-    return 'refused';
-  }
-  keeper.failing = false;
+  keeper.failing = failed;
+  if (failed) return;
   keeper.mark = mark;
-  for (const { volumeId, revision } of sent?.records ?? []) if (m.keeping.latest.get(volumeId)?.revision === revision) keeper.records.delete(volumeId);
-  for (const { volumeId } of sent?.deleted ?? []) keeper.deleted.delete(volumeId);
-  return 'kept';
+  if (!taken) return;
+  for (const { volumeId, revision } of sent.records) if (m.keeping.latest.get(volumeId)?.revision === revision) keeper.records.delete(volumeId);
+  for (const { volumeId } of sent.deleted) keeper.deleted.delete(volumeId);
 }

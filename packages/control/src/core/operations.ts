@@ -8,7 +8,7 @@ import { candidate, isPromotable } from './promotion.ts';
 import { promote, reconcile } from './reconcile.ts';
 import type { AttachmentRecord, VolumeRecord } from './records.ts';
 import { isFaulted, placementServers } from './repair.ts';
-import { standingView } from './standing.ts';
+import { acts, standingView } from './standing.ts';
 import { change, create, note, reconfigured } from './store-access.ts';
 import { recoverStore } from './store-recovery.ts';
 import { changeAndPush, push } from './telling.ts';
@@ -79,6 +79,7 @@ function carryOut(m: Manager, requestId: number, principal: Principal, command: 
 
 /** Nothing is done on a store that may have forgotten something, and nothing that it says is passed on. */
 function checkStanding(m: Manager): void {
+  if (acts(m)) return;
   const { state, reason } = standingView(m);
   if (state === 'refusing') throw new AshlarError('store-behind', reason);
   if (state === 'waiting') throw new AshlarError('busy', reason, { retry: 'later' });

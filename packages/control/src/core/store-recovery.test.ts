@@ -209,7 +209,7 @@ describe('a store that was set back', () => {
     const sent: string[] = [];
     const effects = { ...Object.fromEntries(['load', 'transact', 'restore', 'toHost', 'answer', 'setTick'].map((name) => [name, () => undefined])), toServer: (_to: unknown, { kind }: { kind: string }) => sent.push(kind) } as never;
     const mark = world.servers[0]!.ledger.mark!;
-    manager.receive(world.nowMs, { kind: 'from-server', from: world.servers[0]!.id, message: { kind: 'server-kept', serverId: world.servers[0]!.id, mark, taken: false, failed: false } }, effects);
+    manager.receive(world.nowMs, { kind: 'from-server', from: world.servers[0]!.id, message: { kind: 'server-kept', serverId: world.servers[0]!.id, mark, taken: false, failed: false, number: 0 } }, effects);
     expect(manager.state.standing.state).toBe('refusing');
     manager.receive(world.nowMs + 60_000, { kind: 'tick', wallMs: 0 }, effects);
     expect(sent).toEqual([]);

@@ -133,7 +133,7 @@ function restored(m: Manager, outcome: TransactionOutcome, puts: readonly Put[],
   }
   m.life = life;
   m.knownServers.clear();
-  Object.assign(m.keeping, { ...newKeeping(), waiting: m.keeping.waiting });
+  Object.assign(m.keeping, { ...newKeeping(m.keeping.number), waiting: m.keeping.waiting });
   if (outcome.kind !== 'applied') {
     // It may have been made: what the store is now is read, and judged as at a start.
     Object.assign(m, { standing: { state: 'waiting' }, loaded: false, begun: false, cluster: null, loadAskedMs: m.nowMs });

@@ -323,7 +323,7 @@ export class ModelWorld implements ManagerEffects {
     }
     if (command.kind === 'keep') {
       const answer = server.full ? { mark: server.ledger.mark, taken: false, failed: true } : server.ledger.keep(command.keep);
-      return this.#give({ kind: 'from-server', from: server.id, message: { kind: 'server-kept', serverId: server.id, ...answer } });
+      return this.#give({ kind: 'from-server', from: server.id, message: { kind: 'server-kept', serverId: server.id, ...answer, number: command.keep.number } });
     }
     if (command.kind === 'ask-ledger') {
       const copies = [...server.copies].map(([volumeId, copy]) => ({ report: this.#reportOf(volumeId, copy, 0), configuration: copy.configuration }));

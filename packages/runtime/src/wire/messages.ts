@@ -49,7 +49,7 @@ const keptRecord = record<KeptRecord>('KeptRecord', { volumeId: aVolumeId, revis
 const deletedVolume = record<DeletedVolume>('DeletedVolume', { volumeId: aVolumeId, revision: whole });
 const heldCopy = record<HeldCopy>('HeldCopy', { report: copyReport, configuration: nullable(configuration) });
 const serverIds = list(aServerId, LIST_MAX);
-const keep = record<Keep>('Keep', { expected: nullable(storeMark), mark: storeMark, servers: serverIds, records: list(keptRecord, LIST_MAX), deleted: list(deletedVolume, LIST_MAX) });
+const keep = record<Keep>('Keep', { expected: nullable(storeMark), mark: storeMark, servers: serverIds, records: list(keptRecord, LIST_MAX), deleted: list(deletedVolume, LIST_MAX), number: whole });
 const copyStatus = record<CopyStatus>('CopyStatus', {
   serverId: aServerId, state: choice('in-sync', 'catching-up', 'rebuilding', 'offline', 'faulted'), movedBytes: whole, remainingBytes: whole,
 });
@@ -152,7 +152,7 @@ export const COLD_MESSAGES: { readonly [K in ColdKind]: ColdMessage<K> } = {
   'server-hello': cold(176, 'server-hello', { serverId: aServerId, pid: whole, instance: shortText, address: reasonText, keeps: flag, mark: nullable(storeMark) }),
   'server-status': cold(177, 'server-status', { serverId: aServerId, capacityBytes: whole, usedBytes: whole, copies: whole }),
   'server-leaving': cold(178, 'server-leaving', { serverId: aServerId, reason: reasonText }),
-  'server-kept': cold(179, 'server-kept', { serverId: aServerId, mark: nullable(storeMark), taken: flag, failed: flag }),
+  'server-kept': cold(179, 'server-kept', { serverId: aServerId, mark: nullable(storeMark), taken: flag, failed: flag, number: whole }),
   'server-ledger': cold(180, 'server-ledger', {
     serverId: aServerId, token: whole, part: whole, last: flag, mark: nullable(storeMark), servers: serverIds, records: list(keptRecord, LIST_MAX), deleted: list(deletedVolume, LIST_MAX),
     copies: list(heldCopy, LIST_MAX),

@@ -288,7 +288,7 @@ export class SimServer implements Receiver {
       kind: 'run',
       run: () => {
         this.#stableLedger.become(this.ledger);
-        this.#tellManager({ kind: 'from-server', from: this.serverId, message: { kind: 'server-kept', serverId: this.serverId, ...answer } });
+        this.#tellManager({ kind: 'from-server', from: this.serverId, message: { kind: 'server-kept', serverId: this.serverId, ...answer, number: keep.number } });
       },
     });
   }

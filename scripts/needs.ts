@@ -45,6 +45,13 @@ const DEBIAN_PACKAGES: Readonly<Record<string, readonly string[]>> = {
   'nft': ['nftables'],
   'ip': ['iproute2'],
   'python3': ['python3'],
+  'script': ['bsdutils'],
+  'zsh': ['zsh'],
+  'fish': ['fish'],
+  'systemd-analyze': ['systemd'],
+  '/lib/systemd/systemd': ['systemd'],
+  'dbus-daemon': ['dbus'],
+  'dpkg-deb': ['dpkg'],
 };
 
 /** Where Debian keeps what a plain user's PATH may lack (mkfs.ext4, losetup). */

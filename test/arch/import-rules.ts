@@ -9,23 +9,23 @@ export interface Module {
 }
 
 /**
- * The layer of each package: 0 words, 1 cores without I/O, 2 actors, 3 runtime and drivers, 4 roles, 5 whole sites and load on volumes, 6 what drives them.
+ * The layer of each package: 0 words, 1 cores without I/O, 2 actors, 3 runtime and drivers, 4 roles, 5 what programs attach and load volumes with, 6 whole sites, 7 what drives them.
  * Imports point downward only. Packages of layer 1 and above do not see others of their own layer.
  */
 const LAYERS: Readonly<Record<string, number>> = {
-  words: 0, protocol: 0,
+  words: 0, protocol: 0, figures: 0,
   replication: 1, attachment: 1, nbd: 1, store: 1,
   actor: 2,
-  runtime: 3, 'nbd-client': 3,
+  runtime: 3, client: 3, 'nbd-client': 3,
   storage: 4, host: 4, control: 4,
-  load: 5, site: 5, bench: 6,
+  load: 5, 'node-manager': 5, site: 6, bench: 7,
 };
 
 /** Development packages: they may see everything below the apps, and nothing that ships may see them. */
 const DEVELOPMENT = new Set(['simulator']);
 
 /** Pure cores: no node modules. A folder inside a package can be one, and then sees only what layer 1 sees. */
-const PURE_PACKAGES = new Set(['words', 'protocol', 'replication', 'attachment', 'nbd', 'store', 'actor']);
+const PURE_PACKAGES = new Set(['words', 'protocol', 'figures', 'replication', 'attachment', 'nbd', 'store', 'actor']);
 const PURE_FOLDERS: readonly { readonly packageName: string; readonly folder: string }[] = [{ packageName: 'control', folder: 'packages/control/src/core/' }];
 
 const SOURCE = /\.(ts|tsx|mts)$/;

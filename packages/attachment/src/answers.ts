@@ -1,6 +1,7 @@
 import { Frame, FrameKind, Op, Status, type Usage } from '@ashlar/protocol';
 import { FRAME_REQUESTS_MAX } from '@ashlar/words';
 import type { Flight } from './flight.ts';
+import type { RequestTotals } from './totals.ts';
 
 /** Tags of the reply in hand. */
 const tags = new Float64Array(FRAME_REQUESTS_MAX);
@@ -48,10 +49,11 @@ export class Figures {
 
 /**
  * Turns a primary's reply into the client's: request numbers become tags. In place where every operation is still waited for; else a new frame
- * of those that are (a request that was given up, or answered before, is not answered again). Null if nothing is left.
+ * of those that are (a request that was given up, or answered before, is not answered again). Null if nothing is left. `seconds`: since it was asked.
  */
-export function toClient(reply: Frame, flight: Flight, figures: Figures, ownCopy: boolean): Frame | null {
+export function toClient(reply: Frame, flight: Flight, figures: Figures, totals: RequestTotals, seconds: number, ownCopy: boolean): Frame | null {
   const { count } = reply;
+  const bucket = totals.bucket(seconds);
   let wanted = 0;
   for (let k = 0; k < count; k++) {
     const tag = flight.answer(reply.requestNumber(k));
@@ -62,6 +64,7 @@ export function toClient(reply: Frame, flight: Flight, figures: Figures, ownCopy
     const status = reply.status(k);
     if (status !== Status.ok) flight.clean = false;
     figures.count(reply.op(k), status, reply.lengthBytes(k));
+    totals.count(reply.op(k), status, reply.lengthBytes(k), seconds, bucket);
   }
   if (wanted === 0) return null;
   if (wanted < count) return selected(reply, wanted);

@@ -39,6 +39,7 @@ describe('numbers', () => {
   test('that somebody else has used end the attachment: what it sends would be taken for done', () => {
     const rig = new Rig().start().write(1).opened({ appliedThrough: HIGH + 2 });
     expect(rig.client.answers.get(1)).toBe(Status.ioError);
+    expect(rig.client.failures.get(1)).toBe('numbers-used');
     expect(rig.core.phase).toBe('ended');
     expect(rig.requests()).toEqual([]);
     const fine = new Rig().start().write(1).opened({ appliedThrough: HIGH + 1 });
@@ -390,6 +391,7 @@ describe('the time limit', () => {
     rig.outcome = 'unreachable';
     rig.pass(1000);
     expect([...rig.client.answers]).toEqual([[1, Status.ioError]]);
+    expect([...rig.client.failures]).toEqual([[1, 'timed-out']]);
     rig.outcome = 'ok';
     rig.write(3).link(true).opened();
     expect(rig.requests().slice(2).map((frame) => frame.requestNumber(0) - HIGH)).toEqual([2, 3]);
@@ -470,6 +472,7 @@ describe('the end', () => {
   test.each([['old-attach', 'taken-over'], ['deleted', 'deleted']] as const)('comes with a refusal for %s', (refusal, reason) => {
     const rig = new Rig().open().write(1).refuse(refusal).write(2).pass(10_000);
     expect([...rig.client.answers]).toEqual([[1, Status.ioError], [2, Status.ioError]]);
+    expect([...rig.client.failures]).toEqual([[1, reason], [2, reason]]);
     expect(rig.events.at(-1)).toEqual({ name: 'ended', detail: { reason } });
     expect(rig.opens()).toHaveLength(1);
     rig.link(true).configure(configurationOf(9)).alive();
@@ -513,6 +516,7 @@ describe('a request that crashes copies', () => {
     expect(rig.answered()).toEqual([1]);
     rig.crash(B);
     expect(rig.client.answers.get(2)).toBe(Status.ioError);
+    expect([...rig.client.failures]).toEqual([[2, 'quarantined']]);
     expect(rig.events.filter(({ name }) => name === 'request-quarantined')).toHaveLength(1);
     rig.pass(0).opened();
     expect(sent()).toEqual([1, 2, 2, 3]);

@@ -1,11 +1,12 @@
 import { primaryOf, volumeTag, type AttachmentSpec, type Configuration, type Frame, type PayloadLease, type SessionReply, type Usage, type VolumeLimits } from '@ashlar/protocol';
 import { assert, unreachable, type ServerId } from '@ashlar/words';
 import { Delivery, type DeliveryPort, type Line } from './delivery.ts';
-import type { AttachmentClient, AttachmentEffects, AttachmentInput, Reservation, SendOutcome } from './effects.ts';
+import type { AttachmentClient, AttachmentEffects, AttachmentEnd, AttachmentInput, Reservation, SendOutcome } from './effects.ts';
 import { ASK_MS, BUSY_RETRY_MS, LATE_MS, PROBE_MS, REOPEN_MS_MAX, REOPEN_MS_MIN, REOPEN_SOON_FOR_MS, REOPEN_SOON_MS, REPEAT_MS, RESEND_MS_MAX, RESEND_MS_MIN } from './limits.ts';
 import { Numbers } from './numbers.ts';
 import { NEVER, PrimaryWatch } from './primary-watch.ts';
 import { RateLimit } from './rate-limit.ts';
+import { RequestTotals } from './totals.ts';
 
 /**
  * - `waiting`: no session; one is opened again at a set time, or when the link or a configuration comes.
@@ -46,6 +47,7 @@ export class AttachmentCore implements DeliveryPort {
   readonly #spec: AttachmentSpec;
   readonly #numbers: Numbers;
   readonly #delivery: Delivery;
+  readonly #totals: RequestTotals;
   readonly #watch = new PrimaryWatch();
   /** Of the present session. */
   readonly #line: Line;
@@ -57,6 +59,8 @@ export class AttachmentCore implements DeliveryPort {
   readonly #inbox: AttachmentInput[] = [];
 
   #phase: AttachmentPhase = 'waiting';
+  /** Why, in the phase `ended`. */
+  #endedBy: AttachmentEnd | null = null;
   #sizeBytes: number;
   #wakeAtMs = NEVER;
   #wasLate = false;
@@ -70,8 +74,8 @@ export class AttachmentCore implements DeliveryPort {
   #sessions = 0;
   readonly #refusals: Record<string, number> = {};
 
-  /** `reservation`: from `nextReservation`, stable before this. `numbered`: tests begin near the end of a reservation. */
-  constructor(spec: AttachmentSpec, configuration: Configuration, reservation: Reservation, numbered = 0) {
+  /** `reservation`: from `nextReservation`, stable before this. `totals`: those of its host. `numbered`: tests begin near the end of a reservation. */
+  constructor(spec: AttachmentSpec, configuration: Configuration, reservation: Reservation, totals: RequestTotals = new RequestTotals(), numbered = 0) {
     assert(spec.volumeId === configuration.volumeId, 'the configuration is of this volume');
     this.#spec = spec;
     this.#configuration = configuration;
@@ -79,7 +83,8 @@ export class AttachmentCore implements DeliveryPort {
     this.#sizeBytes = configuration.sizeBytes;
     this.#numbers = new Numbers(reservation, numbered);
     this.#line = { server: this.#target(), epoch: 0, sessionCount: this.#numbers.sessionCount, nextFrame: 1, open: false };
-    this.#delivery = new Delivery(spec, volumeTag(spec.volumeId), this.#line, this);
+    this.#totals = totals;
+    this.#delivery = new Delivery(spec, volumeTag(spec.volumeId), this.#line, this, totals);
   }
 
   get phase(): AttachmentPhase { return this.#phase; }
@@ -136,10 +141,9 @@ export class AttachmentCore implements DeliveryPort {
     if (count === 0) return lease.release();
     const firstNumber = this.#numbers.requests(count, this.#reserve);
     this.#watch.submitted(this.#nowMs);
-    const ended = this.#phase === 'ended';
     // The next tick may be seconds away on an idle attachment.
-    if (!ended) this.#wakeBy(this.#nowMs + PROBE_MS);
-    this.#delivery.submit(frame, client, lease, firstNumber, ended, this.#nowMs);
+    if (this.#endedBy === null) this.#wakeBy(this.#nowMs + PROBE_MS);
+    this.#delivery.submit(frame, client, lease, firstNumber, this.#endedBy, this.#nowMs);
   }
 
   #onReplies(frame: Frame): void {
@@ -289,6 +293,7 @@ export class AttachmentCore implements DeliveryPort {
   #onRefused(message: SessionReply & { readonly kind: 'refused' }): void {
     const { reason } = message;
     this.#refusals[reason] = (this.#refusals[reason] ?? 0) + 1;
+    this.#totals.refused(reason);
     this.#heard();
     switch (reason) {
       case 'old-attach': return this.#end('taken-over');
@@ -311,15 +316,16 @@ export class AttachmentCore implements DeliveryPort {
     this.#fx.event('grown', { sizeBytes });
   }
 
-  #end(reason: 'detached' | 'taken-over' | 'deleted' | 'numbers-used'): void {
+  #end(reason: AttachmentEnd): void {
     if (this.#phase === 'ended') return;
     const { server, sessionCount } = this.#line;
     if (this.#phase === 'open' || this.#phase === 'opening') this.#fx.send(server, { kind: 'close', sessionId: sessionCount });
     this.#phase = 'ended';
+    this.#endedBy = reason;
     this.#line.open = false;
     this.#wakeAtMs = NEVER;
     this.#fx.event('ended', { reason });
-    this.#delivery.failEverything();
+    this.#delivery.failEverything(reason);
   }
 
   #onLimits(limits: VolumeLimits): void {

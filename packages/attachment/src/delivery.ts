@@ -1,10 +1,11 @@
 import { Status, type AttachmentSpec, type Frame, type PayloadLease, type Usage, type VolumeTag } from '@ashlar/protocol';
 import type { ServerId } from '@ashlar/words';
 import { Figures, toClient } from './answers.ts';
-import type { AttachmentClient, SendOutcome } from './effects.ts';
+import type { AttachmentClient, AttachmentEnd, LocalFailure, SendOutcome } from './effects.ts';
 import { FlightPool, type Flight } from './flight.ts';
 import { Outbox } from './outbox.ts';
 import type { RateLimit } from './rate-limit.ts';
+import type { RequestTotals } from './totals.ts';
 
 /** The present session, or the last one: where frames go and what they bear. */
 export interface Line {
@@ -38,6 +39,7 @@ export class Delivery {
   readonly #tag: VolumeTag;
   readonly #line: Line;
   readonly #port: DeliveryPort;
+  readonly #totals: RequestTotals;
   #rate: RateLimit | null = null;
   /** Flights that are sent alone, operation by operation. They come before all others. */
   #suspects = 0;
@@ -47,11 +49,12 @@ export class Delivery {
   timedOutRequests = 0;
   quarantinedRequests = 0;
 
-  constructor(spec: AttachmentSpec, tag: VolumeTag, line: Line, port: DeliveryPort) {
+  constructor(spec: AttachmentSpec, tag: VolumeTag, line: Line, port: DeliveryPort, totals: RequestTotals) {
     this.#spec = spec;
     this.#tag = tag;
     this.#line = line;
     this.#port = port;
+    this.#totals = totals;
   }
 
   get usage(): Usage { return this.#figures.usage(); }
@@ -61,10 +64,10 @@ export class Delivery {
     this.releaseHeld(nowMs);
   }
 
-  /** `firstNumber`: of its operations. `refuse`: it fails at once. */
-  submit(frame: Frame, client: AttachmentClient, lease: PayloadLease, firstNumber: number, refuse: boolean, nowMs: number): void {
+  /** `firstNumber`: of its operations. `ended`: it fails at once. */
+  submit(frame: Frame, client: AttachmentClient, lease: PayloadLease, firstNumber: number, ended: AttachmentEnd | null, nowMs: number): void {
     const flight = this.#pool.take(frame, client, lease, firstNumber);
-    if (refuse) return this.#fail(flight);
+    if (ended !== null) return this.#fail(flight, ended);
     if (this.#rate === null) return this.#admit(flight, nowMs);
     this.outbox.hold(flight);
     this.releaseHeld(nowMs);
@@ -104,6 +107,7 @@ export class Delivery {
         next.clean = false;
         if (!this.#send(next, next.again(), nowMs)) return;
         this.resentFrames++;
+        this.#totals.resentFrames++;
       }
       outbox.shift();
     }
@@ -121,9 +125,10 @@ export class Delivery {
     const { number } = frame;
     const flight = this.outbox.inFlight.get(number);
     if (flight === undefined) return null;
-    const reply = toClient(frame, flight, this.#figures, this.#spec.copy !== null);
+    const tookMs = nowMs - flight.startMs;
+    const reply = toClient(frame, flight, this.#figures, this.#totals, tookMs / 1000, this.#spec.copy !== null);
     if (reply === null) return null;
-    this.#stalled(nowMs - flight.startMs);
+    this.#stalled(tookMs);
     const { client } = flight;
     const done = flight.left === 0;
     if (done) {
@@ -144,18 +149,19 @@ export class Delivery {
   }
 
   /** Answers what is left of it with an I/O error. */
-  #fail(flight: Flight): void {
+  #fail(flight: Flight, failure: LocalFailure): void {
     const { client } = flight;
     const reply = flight.fail(Status.ioError);
     if (flight.sent) flight.clean = false;
     this.#finish(flight);
     if (reply === null) return;
     this.#figures.failedRequests += reply.count;
-    client.replied(reply);
+    this.#totals.failedRequests += reply.count;
+    client.replied(reply, failure);
   }
 
-  failEverything(): void {
-    for (const flight of this.outbox.takeAll()) this.#fail(flight);
+  failEverything(ended: AttachmentEnd): void {
+    for (const flight of this.outbox.takeAll()) this.#fail(flight, ended);
   }
 
   /**
@@ -165,9 +171,10 @@ export class Delivery {
   giveUpOlder(untilMs: number, nowMs: number): void {
     for (const flight of this.outbox.takeOlder(untilMs)) {
       this.timedOutRequests += flight.left;
+      this.#totals.timedOutRequests += flight.left;
       this.#timedOutUntold += flight.left;
       this.#stalled(nowMs - flight.startMs);
-      this.#fail(flight);
+      this.#fail(flight, 'timed-out');
     }
     if (this.#timedOutUntold === 0 || nowMs - this.#timedOutToldMs < TIMED_OUT_EVERY_MS) return;
     const { epoch, server, open } = this.#line;
@@ -194,6 +201,7 @@ export class Delivery {
     const reply = flight.fail(Status.ioError, 1);
     if (reply === null) return;
     this.#figures.failedRequests++;
+    this.#totals.failedRequests++;
     this.quarantinedRequests++;
     const { epoch, server } = this.#line;
     this.#port.event('request-quarantined', { op: reply.op(0), offsetBytes: reply.offsetBytes(0), lengthBytes: reply.lengthBytes(0), epoch, server });
@@ -203,6 +211,6 @@ export class Delivery {
       this.outbox.inFlight.delete(number);
       this.#finish(flight);
     }
-    client.replied(reply);
+    client.replied(reply, 'quarantined');
   }
 }

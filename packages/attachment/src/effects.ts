@@ -1,10 +1,24 @@
 import type { Configuration, Frame, HostMessage, PayloadLease, SessionMessage, SessionReply, VolumeLimits } from '@ashlar/protocol';
 import type { ServerId } from '@ashlar/words';
 
-/** Whoever sent requests: one NBD connection. Stays valid after it has ended. */
+/** Why requests were failed here, without a copy's answer. */
+export type LocalFailure =
+  /** Longer under way than the volume's I/O timeout: what has become of it is not known. */
+  | 'timed-out'
+  /** It ended two copies. */
+  | 'quarantined'
+  | AttachmentEnd;
+
+/**
+ * Why an attachment ended: told to; another attach has the right to write; the volume is gone; its numbers were used by somebody else (the host's
+ * directory was lost).
+ */
+export type AttachmentEnd = 'detached' | 'taken-over' | 'deleted' | 'numbers-used';
+
+/** Whoever sent requests: one NBD connection, or a program in this process. Stays valid after it has ended. */
 export interface AttachmentClient {
-  /** Answers, under the tags of the requests. The frame and its lease are the client's from now on. */
-  replied(reply: Frame): void;
+  /** Answers, under the tags of the requests. The frame and its lease are the client's from now on. `failure`: all of them failed here, for this reason. */
+  replied(reply: Frame, failure?: LocalFailure): void;
 }
 
 export type AttachmentInput =

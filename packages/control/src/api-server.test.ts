@@ -1,18 +1,20 @@
 import { once } from 'node:events';
 import net from 'node:net';
 import type { ActorLog } from '@ashlar/actor';
+import { ApiClient } from '@ashlar/client';
+import type { ApiAnswer, ApiCommand, ApiResponse, EventRecord } from '@ashlar/protocol';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { WebSocket } from 'ws';
-import { ApiClient } from './api-client.ts';
-import type { ApiResponse } from './api-messages.ts';
 import { ApiServer } from './api-server.ts';
-import { MemoryStore, type ApiAnswer, type ApiCommand, type EventRecord } from './core/index.ts';
+import { MetricsServer } from './metrics.ts';
+import { MemoryStore } from './core/index.ts';
 
 const TOKEN = 'a-token-for-tests';
 const log: ActorLog = { debug() {}, info() {}, warn() {}, error() {} };
 const store = new MemoryStore();
+let figures = (): string => 'ashlar_build_info{version="1"} 1\n';
 let answerWith: (command: ApiCommand) => ApiAnswer = () => ({ ok: true, value: null });
-const server = new ApiServer({ token: TOKEN, store, log, carryOut: (_principal, command, answer) => answer(answerWith(command)) });
+const server = new ApiServer({ token: TOKEN, store, log, figures: async () => figures(), carryOut: (_principal, command, answer) => answer(answerWith(command)) });
 let endpoint = '';
 
 const note = (name: string, subject = 'server-1'): void => void store.apply({ conditions: [], puts: [], deletes: [], events: [{ atMs: 1, name, subject, source: 'manager', reason: '', detail: {} }] });
@@ -65,6 +67,35 @@ describe('the API', () => {
     expect(response.statusCode).toBe(403);
     socket.on('error', () => {});
     socket.terminate();
+  });
+
+  it('gives figures to who has the token, and to nobody else', async () => {
+    const url = new URL('/metrics', endpoint.replace('ws:', 'http:'));
+    const authorization = `Bearer ${TOKEN}`;
+    for (const headers of [{}, { authorization: 'Bearer x' }, { authorization: TOKEN }] as Record<string, string>[]) expect((await fetch(url, { headers })).status).toBe(401);
+    const answer = await fetch(url, { headers: { authorization } });
+    expect([answer.status, answer.headers.get('content-type'), await answer.text()]).toEqual([200, 'text/plain; version=0.0.4; charset=utf-8', figures()]);
+    expect((await fetch(url, { method: 'POST', headers: { authorization } })).status).toBe(405);
+    const before = figures;
+    figures = () => { throw new Error('no figures'); };
+    expect((await fetch(url, { headers: { authorization } })).status).toBe(500);
+    figures = before;
+  });
+
+  it('gives figures on a port of their own, and nothing else there', async () => {
+    const metrics = await MetricsServer.listen(0, server.metrics);
+    const headers = { authorization: `Bearer ${TOKEN}` };
+    expect((await fetch(metrics.url)).status).toBe(401);
+    expect(await (await fetch(metrics.url, { headers })).text()).toBe(figures());
+    expect((await fetch(new URL('/', metrics.url), { headers })).status).toBe(404);
+    await expect(MetricsServer.listen(Number(new URL(metrics.url).port), server.metrics)).rejects.toMatchObject({ code: 'io-error' });
+    await metrics.close();
+  });
+
+  it('counts what it refuses', async () => {
+    const before = server.refused.get('unauthorized') ?? 0;
+    await expect(ApiClient.connect(endpoint, 'x')).rejects.toMatchObject({ code: 'unauthorized' });
+    expect(server.refused.get('unauthorized')).toBe(before + 1);
   });
 
   it('says that nobody answers where nobody does', async () => {

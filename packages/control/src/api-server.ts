@@ -2,10 +2,11 @@ import { randomUUID, timingSafeEqual } from 'node:crypto';
 import { createServer, type IncomingMessage, type Server } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { ActorLog } from '@ashlar/actor';
-import { AshlarError, ERROR_CODES, errorCode } from '@ashlar/words';
+import type { ApiAnswer, ApiCommand, ApiRequest, ApiResponse, EventRecord } from '@ashlar/protocol';
+import { AshlarError, ERROR_CODES, errorCode, type ErrorCode } from '@ashlar/words';
 import { WebSocketServer, type WebSocket } from 'ws';
-import { messageText, type ApiRequest, type ApiResponse } from './api-messages.ts';
-import { authorize, type ApiAnswer, type ApiCommand, type EventRecord, type MetadataStore, type Principal } from './core/index.ts';
+import { authorize, type MetadataStore, type Principal } from './core/index.ts';
+import { answerMetrics, type MetricsSource } from './metrics.ts';
 import { parseCommand } from './parse-command.ts';
 
 export interface ApiServerOptions {
@@ -13,6 +14,8 @@ export interface ApiServerOptions {
   readonly store: MetadataStore;
   readonly log: ActorLog;
   readonly carryOut: (principal: Principal, command: ApiCommand, answer: (answer: ApiAnswer) => void) => void;
+  /** Figures for Prometheus, as text. */
+  readonly figures: () => Promise<string>;
 }
 
 const MESSAGE_BYTES_MAX = 1024 * 1024;
@@ -23,13 +26,26 @@ const EVENTS_AT_ONCE_MAX = 10_000;
 export class ApiServer {
   readonly #options: ApiServerOptions;
   readonly #http: Server;
+  readonly #refused = new Map<string, number>();
   readonly #acceptor = new WebSocketServer({ noServer: true, maxPayload: MESSAGE_BYTES_MAX, perMessageDeflate: false });
 
   constructor(options: ApiServerOptions) {
     this.#options = options;
-    this.#http = createServer((_request, response) => response.writeHead(426).end('this is a WebSocket\n'));
+    this.#http = createServer((request, response) => {
+      if (request.url === '/metrics') return void answerMetrics(this.metrics, request, response);
+      response.writeHead(426).end('this is a WebSocket\n');
+    });
     this.#http.on('upgrade', (request, socket, head) => this.#accept(request, socket, head));
   }
+
+  /** For another listener of figures, with the same credentials. */
+  get metrics(): MetricsSource {
+    const { figures, log } = this.#options;
+    return { knows: (authorization) => this.#knows(authorization), text: figures, log };
+  }
+
+  /** Requests that were refused, by code. */
+  get refused(): ReadonlyMap<string, number> { return this.#refused; }
 
   /** Resolves with the endpoint: `ws://127.0.0.1:port`. */
   async listen(port: number): Promise<string> {
@@ -65,15 +81,21 @@ export class ApiServer {
   #accept(request: IncomingMessage, socket: Duplex, head: Buffer): void {
     // From here on Node leaves the socket to us: a refused client that resets its connection must not end this process, nor stay half open.
     socket.on('error', (error) => this.#options.log.debug({ error: error.message }, 'an API connection failed'));
-    const refused = this.#acceptor.clients.size >= CONNECTIONS_MAX ? '503 Service Unavailable' : this.#knows(request.headers.authorization) ? null : '401 Unauthorized';
-    if (refused !== null) return refuse(socket, refused);
+    const busy = this.#acceptor.clients.size >= CONNECTIONS_MAX;
+    if (busy || !this.#knows(request.headers.authorization)) {
+      this.#count(busy ? 'busy' : 'unauthorized');
+      return refuse(socket, busy ? '503 Service Unavailable' : '401 Unauthorized');
+    }
     // A browser sends an origin; pages of other sites may not drive this API with a user's rights.
     const { origin } = request.headers;
     if (origin !== undefined && origin !== `http://${request.headers.host ?? ''}`) {
+      this.#count('unauthorized');
       return refuse(socket, '403 Forbidden');
     }
     this.#acceptor.handleUpgrade(request, socket, head, (client) => this.#serve(client));
   }
+
+  #count(code: ErrorCode): void { this.#refused.set(code, (this.#refused.get(code) ?? 0) + 1); }
 
   #knows(header: string | undefined): boolean {
     const expected = Buffer.from(`Bearer ${this.#options.token}`);
@@ -86,18 +108,20 @@ export class ApiServer {
     const ends: (() => void)[] = [];
     client.on('error', (error) => this.#options.log.debug({ error: error.message }, 'an API connection failed'));
     client.on('close', () => ends.forEach((end) => end()));
+    // A Buffer, since `binaryType` is left as it is.
     client.on('message', (data) => {
       const requestId = randomUUID();
       let id = 0;
       const send = (response: ApiResponse): void => { if (client.readyState === client.OPEN) client.send(JSON.stringify(response)); };
       const fail = (error: unknown): void => {
         const code = errorCode(error);
+        this.#count(code);
         const message = error instanceof AshlarError ? error.message : 'something went wrong inside';
         if (code === 'internal') this.#options.log.error({ requestId, error }, 'an API request failed');
         send({ id, ok: false, error: { code, message, ...ERROR_CODES[code], requestId } });
       };
       try {
-        const request = parseRequest(messageText(data));
+        const request = parseRequest((data as Buffer).toString());
         id = request.id;
         if ('events' in request) return this.#events(principal, request, send, ends);
         const command = parseCommand(request.command);

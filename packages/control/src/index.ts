@@ -1,6 +1,4 @@
-export * from './api-client.ts';
-export type { ApiError, ApiRequest, ApiResponse } from './api-messages.ts';
 export * from './core/index.ts';
 export { MANAGER_ADDRESS, MANAGER_PARTY } from './manager-actor.ts';
-export { ManagerNode, type ManagerNodeOptions } from './manager-node.ts';
+export { ManagerNode, type Machine, type ManagerNodeOptions, type ServerPlace } from './manager-node.ts';
 export { SqliteStore } from './sqlite-store.ts';

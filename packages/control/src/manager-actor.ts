@@ -1,7 +1,7 @@
 import { nameOf, partyOf, type Actor, type ActorContext, type Address, type Signal } from '@ashlar/actor';
-import type { HostCommand, HostMessage, ManagerCommand, ManagerMessage, ServerMessage, SupervisorMessage } from '@ashlar/protocol';
+import type { ApiAnswer, ApiCommand, HostCommand, HostMessage, ManagerCommand, ManagerMessage, ServerMessage, SupervisorMessage } from '@ashlar/protocol';
 import { Prng, type HostId, type ServerId } from '@ashlar/words';
-import { ManagerCore, type ApiAnswer, type ApiCommand, type ManagerEffects, type ManagerOptions, type MetadataStore, type NewEvent, type Principal, type Put, type Transaction } from './core/index.ts';
+import { ManagerCore, type ManagerEffects, type ManagerOptions, type MetadataStore, type NewEvent, type Principal, type Put, type Transaction } from './core/index.ts';
 
 export const MANAGER_PARTY = 'manager';
 export const MANAGER_ADDRESS: Address = 'manager/manager';

@@ -1,6 +1,5 @@
 import { AshlarError, hostId, serverId, volumeId } from '@ashlar/words';
-import type { VolumeLimits } from '@ashlar/protocol';
-import type { ApiCommand } from './core/index.ts';
+import { type ApiCommand, DISK_KINDS, type DiskKind, type VolumeLimits } from '@ashlar/protocol';
 
 type Raw = Readonly<Record<string, unknown>>;
 
@@ -13,7 +12,7 @@ export function parseCommand(raw: unknown): ApiCommand {
       return {
         kind: 'volume-create', sizeBytes: number(c, 'sizeBytes'), mirrors: optional(c, 'mirrors', number) ?? 1, minCopies: optional(c, 'minCopies', number) ?? 1,
         durability: durability(c) ?? 'normal', limits: { ioTimeoutMs: 60_000, iops: 0, bandwidthBytes: 0, priority: 5, ...limits(c) }, tags: tags(c) ?? {},
-        ...(clientToken === undefined ? {} : { clientToken }),
+        ...(clientToken === undefined ? {} : { clientToken }), ...diskOf(c), ...(flag(c, 'explain') ? { explain: true } : {}), ...(flag(c, 'dryRun') ? { dryRun: true } : {}),
       };
     }
     case 'volume-list':
@@ -40,6 +39,18 @@ export function parseCommand(raw: unknown): ApiCommand {
     case 'volume-attach': return { kind: 'volume-attach', volumeId: aVolume(c), readOnly: flag(c, 'readOnly'), tcp: flag(c, 'tcp'), ...aHost(c), ...aServer(c, 'copy') };
     case 'volume-detach': return { kind: 'volume-detach', volumeId: aVolume(c), ...aHost(c), ...aServer(c, 'copy') };
     case 'volume-failover': return { kind: 'volume-failover', volumeId: aVolume(c), ...aServer(c, 'to'), ...aServer(c, 'giveUp') };
+    case 'volume-move': return { kind: 'volume-move', volumeId: aVolume(c), from: serverId(text(c, 'from')), ...aServer(c, 'to') };
+    case 'server-add': {
+      const rack = optional(c, 'rack', text);
+      return { kind: 'server-add', ...(rack === undefined ? {} : { rack }), ...diskOf(c) };
+    }
+    case 'server-drain': return { kind: 'server-drain', serverId: serverId(text(c, 'serverId')), cancel: flag(c, 'cancel') };
+    case 'server-remove': return { kind: 'server-remove', serverId: serverId(text(c, 'serverId')), check: flag(c, 'check') };
+    case 'cluster-modify': {
+      const rebuildBudgetBytes = optional(c, 'rebuildBudgetBytes', number);
+      const rebuildsAtOnce = optional(c, 'rebuildsAtOnce', number);
+      return { kind: 'cluster-modify', ...(rebuildBudgetBytes === undefined ? {} : { rebuildBudgetBytes }), ...(rebuildsAtOnce === undefined ? {} : { rebuildsAtOnce }) };
+    }
     case 'server-lost':
     case 'server-start':
       return { kind: c['kind'], serverId: serverId(text(c, 'serverId')) };
@@ -86,6 +97,14 @@ function aHost(raw: Raw): { hostId?: ReturnType<typeof hostId> } {
 function aServer<K extends 'copy' | 'to' | 'giveUp'>(raw: Raw, key: K): { [P in K]?: ReturnType<typeof serverId> } {
   const name = optional(raw, key, text);
   return (name === undefined ? {} : { [key]: serverId(name) }) as { [P in K]?: ReturnType<typeof serverId> };
+}
+
+function diskOf(raw: Raw): { disk?: DiskKind } {
+  const given = optional(raw, 'disk', text);
+  if (given === undefined) return {};
+  const disk = DISK_KINDS.find((kind) => kind === given);
+  if (disk === undefined) throw new AshlarError('invalid-argument', `a disk is ${DISK_KINDS.join(', ')}`);
+  return { disk };
 }
 
 function durability(raw: Raw): 'normal' | 'strict' | undefined {

@@ -2,11 +2,12 @@ import { chmodSync, mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import type { ActorLog } from '@ashlar/actor';
+import type { EventRecord } from '@ashlar/protocol';
 import { AshlarError, type VolumeId } from '@ashlar/words';
 import {
   assertTransaction, EVENTS_MAX, type AnyStored, type EventQuery, type Key, type MetadataStore, type Put, type StoreChange, type StoreSnapshot, type Transaction, type TransactionOutcome,
 } from './core/metadata-store.ts';
-import type { EventRecord, NewEvent, RecordKind, VolumeRecord } from './core/records.ts';
+import type { NewEvent, RecordKind, VolumeRecord } from './core/records.ts';
 
 /** Raised with every change of the tables below that an older version could not read. */
 const FORMAT = 1;

@@ -1,6 +1,6 @@
 import { partyOf, type Actor, type ActorContext, type Address, type Signal, type StopReason } from '@ashlar/actor';
 import {
-  AttachmentCore, UNANSWERED_BYTES_MAX, type AttachmentClient, type AttachmentEffects, type AttachmentInput, type Reservation, type SendOutcome,
+  AttachmentCore, UNANSWERED_BYTES_MAX, type RequestTotals, type AttachmentClient, type AttachmentEffects, type AttachmentInput, type Reservation, type SendOutcome,
 } from '@ashlar/attachment';
 import type { NbdBackend, NbdBackendLimits, NbdDevice } from '@ashlar/nbd';
 import { Frame, FrameKind, Status, type PayloadLease, type AttachmentSpec, type Configuration, type HostCommand, type HostMessage, type SessionMessage, type SessionReply, type Usage } from '@ashlar/protocol';
@@ -13,6 +13,7 @@ export type AttachmentMessage = SessionReply | (HostCommand & { readonly kind: '
 /** What an attachment asks of the host that it belongs to. */
 export interface AttachmentHouse {
   readonly managerAddress: Address;
+  readonly totals: RequestTotals;
   /** Stable when it returns. */
   reserve(name: string, reservation: Reservation): void;
   /** Saved within a second. */
@@ -46,7 +47,7 @@ export class AttachmentActor implements Actor<AttachmentMessage>, AttachmentEffe
     this.#context = context;
     this.#house = house;
     this.#before = saved.usage;
-    this.#core = new AttachmentCore(saved.spec, saved.configuration, saved.reservation);
+    this.#core = new AttachmentCore(saved.spec, saved.configuration, saved.reservation, house.totals);
     this.#watch(saved.configuration);
     this.#input({ kind: 'start' });
     house.opened(saved.name, this);
@@ -102,7 +103,7 @@ export class AttachmentActor implements Actor<AttachmentMessage>, AttachmentEffe
   submit(frame: Frame, client: AttachmentClient, lease: PayloadLease): void {
     if (this.#ended) {
       lease.release();
-      return client.replied(refusal(frame));
+      return client.replied(refusal(frame), 'detached');
     }
     try {
       this.#core.receive(this.#context.nowMs(), { kind: 'submit', frame, client, lease }, this);

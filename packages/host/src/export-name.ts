@@ -8,7 +8,9 @@ export function exportName({ volumeId, readOnly, copy }: { readonly volumeId: Vo
 }
 
 /** https://github.com/NetworkBlockDevice/nbd/blob/master/doc/uri.md */
-export function nbdUri(spec: AttachmentSpec, socketPath: string, tcpPort: number, tls: boolean): string {
+export function nbdUri(spec: AttachmentSpec, socketPath: string | null, tcpPort: number, tls: boolean): string {
   const name = exportName(spec);
+  // Inside a program, which needs no address for it. What is told to the system manager is never empty.
+  if (socketPath === null) return `in-process:${name}`;
   return spec.tcp ? `${tls ? 'nbds' : 'nbd'}://127.0.0.1:${tcpPort}/${name}` : `nbd+unix:///${name}?socket=${encodeURI(socketPath)}`;
 }

@@ -1,5 +1,5 @@
 import { partyOf, type Actor, type ActorContext, type Address, type Signal, type StopReason } from '@ashlar/actor';
-import type { AttachmentSpec, Configuration, HostCommand, HostMessage, Usage, VolumeLimits } from '@ashlar/protocol';
+import type { AttachmentSpec, Build, Configuration, HostCommand, HostMessage, Usage, VolumeLimits } from '@ashlar/protocol';
 import { errorCode, unreachable, type HostId, type VolumeId } from '@ashlar/words';
 import { exportName } from './export-name.ts';
 import { USAGE_IDLE_INTERVAL_MS, USAGE_INTERVAL_MS } from './limits.ts';
@@ -30,6 +30,7 @@ export class HostActor implements Actor<HostCommand> {
   readonly #hostId: HostId;
   readonly #manager: Address;
   readonly #house: HostHouse;
+  readonly #build: Build;
   readonly #told = new Map<VolumeId, Usage>();
   /** When figures are looked at next, and how long after the last time. */
   #usageAtMs = 0;
@@ -37,11 +38,12 @@ export class HostActor implements Actor<HostCommand> {
   /** The manager has been greeted in its present life. */
   #greeted = false;
 
-  constructor(context: ActorContext, hostId: HostId, manager: Address, house: HostHouse) {
+  constructor(context: ActorContext, hostId: HostId, manager: Address, house: HostHouse, build: Build) {
     this.#context = context;
     this.#hostId = hostId;
     this.#manager = manager;
     this.#house = house;
+    this.#build = build;
     context.watch(partyOf(manager));
     this.#tick();
   }
@@ -134,7 +136,7 @@ export class HostActor implements Actor<HostCommand> {
   /** First who we are, then where each attachment is found: it may be another port than before our restart. */
   #greet(): void {
     const attachments = this.#house.specs();
-    this.#greeted = this.#tell({ kind: 'host-hello', hostId: this.#hostId, pid: process.pid, attachments, configurations: this.#house.configurations() });
+    this.#greeted = this.#tell({ kind: 'host-hello', hostId: this.#hostId, pid: process.pid, attachments, build: this.#build, configurations: this.#house.configurations() });
     if (!this.#greeted) return;
     this.#context.monitor(this.#manager);
     this.#told.clear();

@@ -1,14 +1,15 @@
 import { chmodSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Actor, ActorContext, Address } from '@ashlar/actor';
-import type { Reservation } from '@ashlar/attachment';
+import { RequestTotals, type Reservation } from '@ashlar/attachment';
+import type { Samples } from '@ashlar/figures';
 import type { AttachmentSpec, Configuration, HostCommand, HostMessage, Usage, VolumeLimits } from '@ashlar/protocol';
-import type { Runtime } from '@ashlar/runtime';
+import { figuresAddress, startFigures, thisBuild, type Runtime } from '@ashlar/runtime';
 import { assert, AshlarError, type HostId, type VolumeId } from '@ashlar/words';
 import { AttachmentActor, type AttachmentHouse, type AttachmentMessage } from './attachment-actor.ts';
 import { exportName, nbdUri } from './export-name.ts';
 import { HostActor, type HostHouse } from './host-actor.ts';
-import { HostState } from './host-state.ts';
+import { HOST_FORMAT, HostState } from './host-state.ts';
 import { DETACH_GRACE_MS, RESTARTS_MAX, RESTARTS_MS, SAVE_DELAY_MS, SHUTDOWN_MS, SOCKET_PATH_BYTES_MAX, STOP_GRACE_MS } from './limits.ts';
 import { NbdServer, type NbdTls } from './nbd-server/index.ts';
 import { addUsage, NO_USAGE } from './usage.ts';
@@ -17,13 +18,20 @@ export interface HostNodeOptions {
   readonly hostId: HostId;
   /** Its lock is held by the caller (DirectoryLock). */
   readonly directory: string;
-  /** Of the NBD socket; made so that only its owner may enter. The path is the same after a restart. */
-  readonly socketDirectory: string;
+  /** Of the NBD socket; made so that only its owner may enter. The path is the same after a restart. Null: no NBD; only this process uses the attachments. */
+  readonly socketDirectory: string | null;
   readonly runtime: Runtime;
   readonly managerAddress: Address;
   /** Given: nothing is served over TCP without TLS. The unix socket's directory is its protection. */
   readonly tls?: NbdTls;
+  /** A life of this attachment has begun: requests can be submitted to it. */
+  readonly onOpened?: (name: string, attachment: OpenAttachment) => void;
+  /** That life is over: what it has not answered yet never will be. */
+  readonly onClosed?: (name: string) => void;
 }
+
+/** An attachment as a program in this process uses it. */
+export type OpenAttachment = Pick<AttachmentActor, 'spec' | 'limits' | 'device' | 'submit'>;
 
 /** Started before the attachments and so stopped after them: what they leave behind is saved, then the file is closed. */
 class StateKeeper implements Actor {
@@ -42,9 +50,12 @@ class StateKeeper implements Actor {
  */
 export class HostNode implements AttachmentHouse, HostHouse {
   readonly hostId: HostId;
-  readonly socketPath: string;
+  /** Null: no NBD. */
+  readonly socketPath: string | null;
   readonly managerAddress: Address;
+  readonly totals = new RequestTotals();
   readonly #runtime: Runtime;
+  readonly #options: HostNodeOptions;
   readonly #state: HostState;
   readonly #unixServer: NbdServer;
   /** On loopback, which every user of the machine can reach: it shows only what was attached for it. */
@@ -63,16 +74,17 @@ export class HostNode implements AttachmentHouse, HostHouse {
     this.hostId = hostId;
     this.managerAddress = managerAddress;
     this.#runtime = runtime;
+    this.#options = options;
     const onFault = (fault: string): void => runtime.log.warn({ hostId, fault }, 'an NBD connection was closed');
     this.#unixServer = new NbdServer({ onFault });
     this.#tls = options.tls !== undefined;
     this.#tcpServer = new NbdServer({ onFault, tls: options.tls });
-    for (const path of [directory, socketDirectory]) {
+    for (const path of socketDirectory === null ? [directory] : [directory, socketDirectory]) {
       mkdirSync(path, { recursive: true, mode: 0o700 });
       chmodSync(path, 0o700);
     }
-    this.socketPath = join(socketDirectory, `${hostId}.nbd`);
-    if (Buffer.byteLength(this.socketPath) > SOCKET_PATH_BYTES_MAX) {
+    this.socketPath = socketDirectory === null ? null : join(socketDirectory, `${hostId}.nbd`);
+    if (this.socketPath !== null && Buffer.byteLength(this.socketPath) > SOCKET_PATH_BYTES_MAX) {
       throw new AshlarError('invalid-argument', `the socket path ${this.socketPath} is longer than ${SOCKET_PATH_BYTES_MAX} bytes`, { path: this.socketPath });
     }
     this.#state = HostState.open(directory);
@@ -87,9 +99,10 @@ export class HostNode implements AttachmentHouse, HostHouse {
     host.#startActor('state', () => new StateKeeper(() => host.#close()));
     host.#state.beginAll();
     for (const { name } of host.#state.all()) host.#startAttachment(name);
-    await host.#unixServer.listen({ path: host.socketPath });
+    if (host.socketPath !== null) await host.#unixServer.listen({ path: host.socketPath });
     if (host.#state.all().some(({ spec }) => spec.tcp)) await host.#listenTcp();
-    host.#startActor('host', (context) => new HostActor(context, hostId, managerAddress, host));
+    host.#startActor('host', (context) => new HostActor(context, hostId, managerAddress, host, thisBuild({ host: HOST_FORMAT })));
+    startFigures(runtime, hostId, managerAddress, (samples) => host.#collect(samples));
     return host;
   }
 
@@ -98,10 +111,14 @@ export class HostNode implements AttachmentHouse, HostHouse {
    * what was started last first.
    */
   async stop(): Promise<void> {
+    await this.#runtime.stop(figuresAddress(this.hostId));
     await this.#runtime.stop(`${this.hostId}/host`);
     for (const { name } of this.#state.all()) await this.#runtime.stop(this.#childId(name));
     await this.#runtime.stop(`${this.hostId}/state`);
   }
+
+  /** Of this name (`exportName`), if it lives. */
+  attachment(name: string): OpenAttachment | undefined { return this.#open.get(name); }
 
   // ---- HostHouse
 
@@ -112,6 +129,7 @@ export class HostNode implements AttachmentHouse, HostHouse {
   attach(spec: AttachmentSpec, configuration: Configuration): Promise<string> {
     const name = exportName(spec);
     return this.#inTurn(name, async () => {
+      if (spec.tcp && this.socketPath === null) throw new AshlarError('invalid-argument', `${this.hostId} is inside a program and shows no NBD devices`);
       if (spec.tcp) await this.#listenTcp();
       const known = this.#state.get(name);
       const same = known !== undefined && known.spec.attachNumber === spec.attachNumber && known.spec.tcp === spec.tcp;
@@ -168,11 +186,13 @@ export class HostNode implements AttachmentHouse, HostHouse {
     this.#open.set(name, attachment);
     const shown = this.#unixServer.addExport(name, attachment);
     if (attachment.spec.tcp) this.#tcpServer.addExport(name, shown);
+    this.#options.onOpened?.(name, attachment);
   }
 
   closed(name: string, attachment: AttachmentActor): void {
     if (this.#open.get(name) !== attachment) return;
     this.#open.delete(name);
+    this.#options.onClosed?.(name);
     void this.#removeExport(name, 0);
     if (this.#state.get(name) !== undefined) this.#change(name, { usage: attachment.usage });
   }
@@ -182,6 +202,18 @@ export class HostNode implements AttachmentHouse, HostHouse {
   #startActor(id: 'host' | 'state', start: (context: ActorContext) => Actor<HostCommand> | Actor): void {
     const outcome = this.#runtime.start({ kind: 'actor', id: `${this.hostId}/${id}`, address: `${this.hostId}/${id}`, restart: 'permanent', shutdownMs: SHUTDOWN_MS, start });
     if (outcome !== 'started') throw new AshlarError('internal', `${this.hostId}/${id} could not be started`);
+  }
+
+  #collect(samples: Samples): void {
+    const { hostId, totals } = this;
+    for (const [operation, histogram] of totals.durations()) samples.add('ashlar_host_request_duration_seconds', histogram.value, hostId, operation);
+    samples.add('ashlar_host_transferred_bytes_total', totals.readBytes, hostId, 'read');
+    samples.add('ashlar_host_transferred_bytes_total', totals.writtenBytes, hostId, 'write');
+    samples.add('ashlar_host_failed_requests_total', totals.failedRequests, hostId);
+    samples.add('ashlar_host_timed_out_requests_total', totals.timedOutRequests, hostId);
+    samples.add('ashlar_host_resent_frames_total', totals.resentFrames, hostId);
+    for (const [reason, count] of totals.refusals) samples.add('ashlar_host_refused_sessions_total', count, hostId, reason);
+    samples.add('ashlar_host_attachments', this.#open.size, hostId);
   }
 
   #close(): void {

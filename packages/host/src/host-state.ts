@@ -6,7 +6,7 @@ import { assert, AshlarError, type VolumeId } from '@ashlar/words';
 import { NO_USAGE } from './usage.ts';
 
 const FILE = 'host.sqlite';
-const FORMAT = 1;
+export const HOST_FORMAT = 1;
 
 /** What outlives the host's process, of one attachment. */
 export interface SavedAttachment {
@@ -41,7 +41,7 @@ export class HostState {
       CREATE TABLE IF NOT EXISTS attachment (name TEXT PRIMARY KEY, spec TEXT NOT NULL, configuration TEXT NOT NULL,
         restart_count INTEGER NOT NULL, session_count INTEGER NOT NULL, usage TEXT NOT NULL) STRICT;
       CREATE TABLE IF NOT EXISTS setting (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
-      PRAGMA user_version = ${FORMAT};
+      PRAGMA user_version = ${HOST_FORMAT};
     `);
     this.#put = database.prepare(`
       INSERT INTO attachment (name, spec, configuration, restart_count, session_count, usage) VALUES (?, ?, ?, ?, ?, ?)
@@ -57,14 +57,17 @@ export class HostState {
   /** The caller holds the directory's lock. Throws `format-unsupported` (nothing was changed) or `corrupt`. */
   static open(directory: string): HostState {
     const path = join(directory, FILE);
+    let database: DatabaseSync | null = null;
     try {
-      const database = new DatabaseSync(path);
+      database = new DatabaseSync(path);
+      // Before the journal mode is set: that would change the file of a later version, or leave others beside it.
+      const { user_version: format } = database.prepare('PRAGMA user_version').get() as { user_version: number };
+      if (format > HOST_FORMAT) throw new AshlarError('format-unsupported', `${path} has format ${format}, this version knows ${HOST_FORMAT}`, { path });
       // WAL with FULL: each commit is one append and one fdatasync, and is stable when it returns.
       database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL');
-      const { user_version: format } = database.prepare('PRAGMA user_version').get() as { user_version: number };
-      if (format > FORMAT) throw new AshlarError('format-unsupported', `${path} has format ${format}, this version knows ${FORMAT}`, { path });
       return new HostState(path, database);
     } catch (error) {
+      database?.close();
       throw asAshlarError(error, path);
     }
   }

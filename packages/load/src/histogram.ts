@@ -37,6 +37,16 @@ export class Histogram {
     this.#max = Math.max(this.#max, other.#max);
   }
 
+  /** What was added since `before`, a copy of this one at an earlier time. Its largest value is known only as that of all. */
+  since(before: Histogram): Histogram {
+    const part = new Histogram();
+    this.#counts.forEach((count, i) => { part.#counts[i] = count - (before.#counts[i] as number); });
+    part.#count = this.#count - before.#count;
+    part.#sum = this.#sum - before.#sum;
+    part.#max = this.#max;
+    return part;
+  }
+
   /** Upper end of the bucket in which the percentile lies. */
   percentileMs(percent: number): number {
     const wanted = (this.#count * percent) / 100;

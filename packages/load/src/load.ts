@@ -110,6 +110,16 @@ export class Load {
     return this.#volumes.reduce((sum, volume) => sum + volume.errorCount, 0);
   }
 
+  /** Of everything that was answered so far; two of them tell what happened in between (`Histogram.since`). */
+  latencies(): { readonly read: Histogram; readonly write: Histogram } {
+    const all = { read: new Histogram(), write: new Histogram() };
+    for (const { readLatency, writeLatency } of this.#volumes) {
+      all.read.addAll(readLatency);
+      all.write.addAll(writeLatency);
+    }
+    return all;
+  }
+
   /** Waits for the end of the load, checks every block, disconnects. */
   async finish(): Promise<LoadResult> {
     await this.#done;

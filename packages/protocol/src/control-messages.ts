@@ -27,6 +27,16 @@ export interface VolumeLimits {
   readonly priority: number;
 }
 
+/** What a process is made of, as it says of itself. Builds that knew only wire version 1 do not. */
+export interface Build {
+  readonly version: string;
+  /** Wire versions that it speaks, on any link. */
+  readonly wireLowest: number;
+  readonly wireHighest: number;
+  /** What it writes on disks, and in which version. */
+  readonly formats: Readonly<Record<string, string | number | boolean>>;
+}
+
 /** System manager → host. */
 export type HostCommand =
   | { readonly kind: 'attach'; readonly spec: AttachmentSpec; readonly configuration: Configuration }
@@ -37,7 +47,7 @@ export type HostCommand =
 
 /** Host → system manager. */
 export type HostMessage =
-  | { readonly kind: 'host-hello'; readonly hostId: HostId; readonly pid: number; readonly attachments: readonly AttachmentSpec[]; /** The newest that the host knows, one for each attachment. */ readonly configurations: readonly Configuration[] }
+  | { readonly kind: 'host-hello'; readonly hostId: HostId; readonly pid: number; readonly attachments: readonly AttachmentSpec[]; readonly build: Build | null; /** The newest that the host knows, one for each attachment. */ readonly configurations: readonly Configuration[] }
   | { readonly kind: 'attached'; readonly spec: AttachmentSpec; readonly nbd: string }
   | { readonly kind: 'attach-failed'; readonly spec: AttachmentSpec; readonly code: string; readonly message: string }
   | { readonly kind: 'detached'; readonly volumeId: VolumeId; readonly readOnly: boolean; readonly copy: ServerId | null }
@@ -58,10 +68,45 @@ export interface Usage {
   readonly longestStallMs: number;
 }
 
+/** What a server's copies lie on; the slowest of its directories. `unknown`: the kernel does not say, as for the disks of a virtual machine. */
+export const DISK_KINDS = ['nvme', 'ssd', 'hdd', 'unknown'] as const;
+export type DiskKind = (typeof DISK_KINDS)[number];
+
+/** `suspect`: it made errors or was slow of late; `failed`: it made one that is final. */
+export type DiskHealth = 'ok' | 'suspect' | 'failed';
+
+/** One directory of a server, as its copies met it since the process began. */
+export interface DirectoryHealth {
+  readonly path: string;
+  readonly health: DiskHealth;
+  /** Reads, writes and syncs that failed. */
+  readonly ioErrors: number;
+  /** Blocks whose bytes did not fit their checksum. */
+  readonly mismatches: number;
+  /** Of a sync, averaged over the last few. */
+  readonly syncMs: number;
+}
+
 /** Storage server → system manager, about itself. Sent at start, and every SERVER_STATUS_INTERVAL_MS. */
 export type ServerMessage =
-  | { readonly kind: 'server-hello'; readonly serverId: ServerId; readonly pid: number; readonly instance: string; readonly address: string; /** It answers `keep`. */ readonly keeps: boolean; readonly mark: StoreMark | null }
-  | { readonly kind: 'server-status'; readonly serverId: ServerId; readonly capacityBytes: number; readonly usedBytes: number; readonly copies: number }
+  | {
+      readonly kind: 'server-hello'; readonly serverId: ServerId; readonly pid: number; readonly instance: string; readonly address: string;
+      readonly build: Build | null;
+      /** Empty: unknown, and so never the same as another's. */
+      readonly rack: string;
+      /** Empty: that of the manager. */
+      readonly siteId: string;
+      readonly disk: DiskKind;
+      /** It answers `keep`. */
+      readonly keeps: boolean;
+      readonly mark: StoreMark | null;
+    }
+  | {
+      readonly kind: 'server-status'; readonly serverId: ServerId; readonly capacityBytes: number; readonly usedBytes: number; readonly copies: number;
+      /** Reads, writes and records that its copies were sent, lately. */
+      readonly requestsPerSecond: number;
+      readonly directories: readonly DirectoryHealth[];
+    }
   | { readonly kind: 'server-leaving'; readonly serverId: ServerId; readonly reason: string }
   /** The answer to `keep`: the mark that is on stable storage now. `failed`: it could not be written; nobody waits for this server then. */
   | { readonly kind: 'server-kept'; readonly serverId: ServerId; readonly mark: StoreMark | null; readonly taken: boolean; readonly failed: boolean; readonly number: number }

@@ -1,3 +1,5 @@
+export * from './api-commands.ts';
+export * from './api-messages.ts';
 export * from './configuration.ts';
 export * from './frame.ts';
 export * from './messages.ts';

@@ -58,6 +58,13 @@ export type CopyMessage =
   | { readonly kind: 'fenced'; readonly epoch: number }
   /** Copy → primary: take me out. */
   | { readonly kind: 'leaving'; readonly epoch: number; readonly fault: CopyFault }
+  /**
+   * Former primary → those who followed it in this epoch: it leads no more, and answers no read under their leases. Whoever granted one to it in
+   * this epoch need not wait for its end. Wire version 2.
+   */
+  | { readonly kind: 'lease-returned'; readonly epoch: number }
+  /** Mirror → primary: this process is about to end in order. Take me out, if the minimum of copies allows; I go on acknowledging until then. Wire version 2. */
+  | { readonly kind: 'retiring'; readonly epoch: number }
   /** Primary → learner: which extents at or after `from` do you hold? At most EXTENT_LIST_MAX are listed. */
   | { readonly kind: 'list-extents'; readonly epoch: number; readonly from: number }
   | { readonly kind: 'extents'; readonly epoch: number; readonly from: number; readonly extents: readonly number[]; readonly end: boolean }
@@ -173,6 +180,8 @@ export type ManagerCommand =
   | { readonly kind: 'scrub'; readonly volumeId: VolumeId }
   /** To a primary: that life of a member's process is proven to be gone, so its silence need not be waited for. `instance` as in `server-hello`. */
   | { readonly kind: 'member-ended'; readonly volumeId: VolumeId; readonly serverId: ServerId; readonly instance: string }
+  /** To a primary: what it may send its volume's copies as fills, of the budget for all rebuilds. Bytes a second; 0: as much as it can. */
+  | { readonly kind: 'fill-rate'; readonly volumeId: VolumeId; readonly bytesPerSecond: number }
   /** Report how the copy stands now. The longest of logs is chosen by such reports only. */
   | { readonly kind: 'ask-report'; readonly volumeId: VolumeId; readonly token: number }
   /** To the server as a whole: answered with `server-kept` when it is on stable storage, or refused. Whoever acts on a decision has had this answered first. */

@@ -215,7 +215,7 @@ describe('at the minimum of copies', () => {
 
   test('another may join a primary that cannot serve, once no grant of it runs, and it has all that was found', () => {
     const p = new Alone(A, { ...FRESH, promisedEpoch: 1, configuration: configurationOf([B, A]) }, new Alone(B).serves(configurationOf([B], { copiesWanted: 1 })).log);
-    p.leases.given = { to: B, untilMs: p.nowMs + 100 };
+    p.leases.given = { to: B, epoch: 2, untilMs: p.nowMs + 100 };
     p.leads(configurationOf([A, B], { epoch: 2, minCopies: 2, learners: [C] }));
     p.adopted(C, { incarnation: 33, lastSeq: 0, epochStarts: [] });
     p.progress(C, 1);

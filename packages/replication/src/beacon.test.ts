@@ -80,7 +80,7 @@ describe('leases', () => {
   test('end with a release, which is repeated until it was seen', () => {
     const p = new Pairing().related();
     const given = p.b.promise(VOLUME, 4, C, p.nowMs);
-    expect(given).toEqual({ to: A, untilMs: p.nowMs + LEASE_MS });
+    expect(given).toEqual({ to: A, epoch: 3, untilMs: p.nowMs + LEASE_MS });
     p.nowMs += BEACON_INTERVAL_MS;
     p.tick();
     p.deliver();

@@ -17,8 +17,15 @@ export interface Leases {
   heardAtMs(peer: ServerId): number;
   /** Leader: a read waits for a lease; say when a grant arrives. */
   wait(volumeId: VolumeId): void;
-  /** Grantor: from now on only `leader` in `epoch` gets grants of this volume. Returns the end of what was granted to the one before. */
-  promise(volumeId: VolumeId, epoch: number, leader: ServerId | null, nowMs: number): { readonly to: ServerId; readonly untilMs: number } | null;
+  /** Grantor: from now on only `leader` in `epoch` gets grants of this volume. Returns the end of what was granted to the one before, in its epoch. */
+  promise(volumeId: VolumeId, epoch: number, leader: ServerId | null, nowMs: number): Given | null;
+}
+
+/** A lease that was granted. */
+export interface Given {
+  readonly to: ServerId;
+  readonly epoch: number;
+  readonly untilMs: number;
 }
 
 interface Relation {
@@ -118,14 +125,14 @@ export class BeaconTable implements Leases {
     return this.#pairs.get(peer)?.heardAtMs ?? 0;
   }
 
-  promise(volumeId: VolumeId, epoch: number, leader: ServerId | null, _nowMs: number): { readonly to: ServerId; readonly untilMs: number } | null {
+  promise(volumeId: VolumeId, epoch: number, leader: ServerId | null, _nowMs: number): Given | null {
     const former = this.#follows.get(volumeId);
     if (leader === null) this.#follows.delete(volumeId);
     else this.#follows.set(volumeId, { leader, epoch });
     if (!former) return null;
     const pair = this.#pair(former.leader);
     if (former.epoch < epoch) pair.releases.push({ number: ++this.#releaseNumber, volumeId, epoch: epoch - 1 });
-    return { to: former.leader, untilMs: pair.grantUntilMs };
+    return { to: former.leader, epoch: former.epoch, untilMs: pair.grantUntilMs };
   }
 
   /** True while some volume is led here with followers elsewhere: beacons are due. */

@@ -120,7 +120,7 @@ describe('when a primary begins to serve', () => {
 
   test('not while its own grant to the one before runs, to the millisecond', () => {
     const p = longer(1);
-    p.leases.given = { to: B, untilMs: p.nowMs + 75 };
+    p.leases.given = { to: B, epoch: 2, untilMs: p.nowMs + 75 };
     p.leads(configurationOf([A, C], { epoch: 2 }));
     p.adopted(C);
     p.progress(C);
@@ -133,7 +133,7 @@ describe('when a primary begins to serve', () => {
   });
 
   test('a grant that has run out is not waited for, and what it gave itself is none', () => {
-    for (const given of [{ to: B, untilMs: 10_000 }, { to: A, untilMs: 99_000 }]) {
+    for (const given of [{ to: B, epoch: 2, untilMs: 10_000 }, { to: A, epoch: 2, untilMs: 99_000 }]) {
       const p = longer(1);
       p.leases.given = given;
       p.leads(configurationOf([A], { epoch: 2, copiesWanted: 1 }));
@@ -144,7 +144,7 @@ describe('when a primary begins to serve', () => {
 
   test('not with a mirror that had followed and does so no more', () => {
     const p = longer(1);
-    p.leases.given = { to: C, untilMs: p.nowMs + 75 };
+    p.leases.given = { to: C, epoch: 2, untilMs: p.nowMs + 75 };
     p.leads(configurationOf([A, B], { epoch: 2 }));
     p.adopted(B);
     p.progress(B);

@@ -48,6 +48,7 @@ describe('configurations', () => {
       'lease: end',
       'answer 1 refused sessionId=1 epoch=2 reason=not-serving',
       'drop reads',
+      'b < lease-returned epoch=1',
       'event stepped-down epoch=1 for=2',
       'tell report lineage=1 promisedEpoch=1 incarnation=1 lostCache=false complete=true lastEpoch=1 lastSeq=1 fault=null attachNumber=1 asked=0',
     ]);
@@ -55,7 +56,7 @@ describe('configurations', () => {
 
   test('proof that the one before has ended ends the leases of all before it', () => {
     const p = new Alone(A, { ...FRESH, promisedEpoch: 1, configuration: configurationOf([B, A]) });
-    p.leases.given = { to: B, untilMs: p.nowMs + 500 };
+    p.leases.given = { to: B, epoch: 2, untilMs: p.nowMs + 500 };
     const configuration = configurationOf([A, C], { epoch: 2 });
     p.leads(configuration);
     p.adopted(C);
@@ -67,7 +68,7 @@ describe('configurations', () => {
     for (const proven of [true, false]) {
       const q = new Alone(A, { ...FRESH, promisedEpoch: 1, configuration: configurationOf([B, A]) });
       q.do({ kind: 'started' });
-      q.leases.given = { to: B, untilMs: q.nowMs + 500 };
+      q.leases.given = { to: B, epoch: 2, untilMs: q.nowMs + 500 };
       q.configure(configurationOf([A], { epoch: 3 }), proven);
       q.saved();
       expect(q.core.serving).toBe(proven);
@@ -82,7 +83,7 @@ describe('configurations', () => {
   test('after a restart a copy assumes that it had given a lease, if it ever was one', () => {
     const p = new Alone(A, { ...FRESH, promisedEpoch: 1, configuration: configurationOf([A, B]) });
     p.do({ kind: 'started' });
-    expect([...p.core.state.grants]).toEqual([['', p.nowMs + LEASE_MS]]);
+    expect([...p.core.state.grants]).toEqual([['', { epoch: 0, untilMs: p.nowMs + LEASE_MS }]]);
     const q = new Alone(A);
     q.do({ kind: 'started' });
     expect(q.core.state.grants.size).toBe(0);

@@ -8,9 +8,11 @@ import * as follower from './follower.ts';
 import { LEASE_MS } from './limits.ts';
 import { onSaved, promise, report } from './durable.ts';
 import { lead, memberEnded, onAppendCorrupt, onFenced, onMemberEnded, onPeerSilent, onPeerUp, onSynced as leaderSynced, onStoreFailed as leaderFailed, onTick } from './leader.ts';
+import { onLeaseReturned } from './lease-return.ts';
 import { stepDown } from './leading.ts';
 import { onAdopted, onGap, onHistorySent, onProgress, onRelationLost } from './peers.ts';
 import { onReadCorrupt, onRepaired, releaseReads } from './reads.ts';
+import { missedAs, onRetiring, retire, type MissedAs } from './retiring.ts';
 import { answerOpens, onSession, onSessionGone } from './sessions.ts';
 import { tellStatus } from './status.ts';
 import { newCounts, type Copy, type CopyInput, type Counts } from './state.ts';
@@ -25,7 +27,7 @@ export class CopyCore {
   constructor(volumeId: VolumeId, self: ServerId, log: LogView, durable: DurableState, leases: Leases, prng: Prng) {
     this.#copy = {
       volumeId, self, log, leases, prng, durable, fx: undefined as unknown as Effects, nowMs: 0, saveToken: 0, savingWhole: false, syncs: { asked: 0, ended: 0 }, asked: 0, saving: [],
-      follower: null, leader: null, lastLed: null, grants: new Map(), counts: newCounts(),
+      follower: null, leader: null, lastLed: null, grants: new Map(), returned: null, dismissedEpoch: 0, counts: newCounts(),
     };
   }
 
@@ -41,6 +43,8 @@ export class CopyCore {
   get durable(): DurableState { return this.#copy.durable; }
   get role(): 'primary' | 'following' | 'idle' { return this.#copy.leader ? 'primary' : this.#copy.follower?.following ? 'following' : 'idle'; }
   get serving(): boolean { return this.#copy.leader?.serving ?? false; }
+  /** As what it would be missed if its process ended now; null: by nobody, or nobody can help it. */
+  get missedAs(): MissedAs | null { return missedAs(this.#copy); }
   /** For checks and `inspect` only. */
   get state(): Readonly<Copy> { return this.#copy; }
 
@@ -60,6 +64,7 @@ function dispatch(c: Copy, input: CopyInput): void {
     case 'relation-lost': return onRelationLost(c, input.peer);
     case 'peer-silent': return onPeerSilent(c, input.peer);
     case 'manager-up': return tellAll(c);
+    case 'retire': return retire(c);
     case 'peer-up': return onPeerUp(c, input.peer);
     case 'committed': return follower.onCommitted(c, input.from, input.epoch, input.seq);
     case 'lease-granted': return releaseReads(c);
@@ -105,6 +110,8 @@ function onPeer(c: Copy, from: ServerId, message: CopyMessage): void {
     case 'gap': return onGap(c, from, message);
     case 'fenced': return onFenced(c, from, message.epoch);
     case 'leaving': return follower.onLeaving(c, from, message);
+    case 'lease-returned': return onLeaseReturned(c, from, message.epoch);
+    case 'retiring': return onRetiring(c, from, message.epoch);
     case 'extents': return onExtents(c, from, message);
     case 'compared': return onCompared(c, from, message);
     case 'filled': return onFilled(c, from, message);
@@ -115,7 +122,7 @@ function onPeer(c: Copy, from: ServerId, message: CopyMessage): void {
 
 /** A copy comes back without a role, and must assume that it had just given a lease to somebody. */
 function started(c: Copy): void {
-  if (c.durable.configuration) c.grants.set('', c.nowMs + LEASE_MS);
+  if (c.durable.configuration) c.grants.set('', { epoch: 0, untilMs: c.nowMs + LEASE_MS });
   tellAll(c);
 }
 
@@ -142,7 +149,10 @@ function onConfigure(c: Copy, configuration: Configuration, predecessorEnded: bo
   if (c.leader) stepDown(c, configuration.epoch);
   if (!promotable) {
     // A mirror hears the same from its new primary, and promises then. Until that it keeps what it promised.
-    if (!me && !configuration.learners.includes(c.self)) c.follower = null;
+    if (!me && !configuration.learners.includes(c.self)) {
+      c.follower = null;
+      c.dismissedEpoch = configuration.epoch;
+    }
     c.fx.tell({ kind: 'report', copy: report(c) });
     return;
   }

@@ -1,4 +1,5 @@
 import { primaryOf, type Configuration, type CopyReport } from '@ashlar/protocol';
+import type { Given } from './beacon.ts';
 import type { DurableState } from './effects.ts';
 import { LEASE_MS } from './limits.ts';
 import type { Copy } from './state.ts';
@@ -20,13 +21,18 @@ export function promise(c: Copy, configuration: Configuration, then: () => void)
   const leader = primaryOf(configuration);
   const given = c.leases.promise(c.volumeId, configuration.epoch, leader === c.self ? null : leader, c.nowMs);
   if (given && given.to !== c.self) c.lastLed = { by: given.to, heardMs: given.untilMs - LEASE_MS };
-  if (given && given.to !== c.self && given.untilMs > c.nowMs) c.grants.set(given.to, Math.max(given.untilMs, c.grants.get(given.to) ?? 0));
+  if (given && given.to !== c.self && given.untilMs > c.nowMs && !wasReturned(c, given)) c.grants.set(given.to, given);
+  c.returned = null;
   c.follower = null;
   save(c, { ...c.durable, promisedEpoch: configuration.epoch, configuration }, () => {
     if (c.durable.promisedEpoch !== configuration.epoch) return;
     growToSize(c);
     then();
   });
+}
+
+function wasReturned({ returned }: Copy, { to, epoch }: Given): boolean {
+  return returned !== null && returned.by === to && returned.epoch === epoch;
 }
 
 /** After the promise, never before it: what fails drops all that was asked for after it. Asked for again with every answer that needs it. */

@@ -19,7 +19,16 @@ export function stepDown(c: Copy, knownEpoch: number): void {
   c.leader = null;
   c.leases.end(c.volumeId);
   refuseSessions(c, leader, 'not-serving', knownEpoch);
+  returnLeases(c, leader);
   c.fx.event('stepped-down', { epoch: leader.epoch, for: knownEpoch });
+}
+
+/**
+ * To everybody who may have granted a lease to the one who led: it answers no read any more, so that a successor need not wait for what it granted.
+ * Only after its sessions are refused; a primary that cannot say so is waited for as ever.
+ */
+function returnLeases(c: Copy, { epoch, peers }: Leader): void {
+  for (const serverId of peers.keys()) c.fx.send(serverId, { kind: 'lease-returned', epoch });
 }
 
 /** One at a time; what comes meanwhile is covered by the next. */
@@ -47,6 +56,6 @@ export function keepTicking(c: Copy, leader: Leader): void {
 /** The end of the leases that this copy gave as a mirror to those who led before. */
 export function ownGrantEndMs(c: Copy): number {
   let end = 0;
-  for (const untilMs of c.grants.values()) end = Math.max(end, untilMs);
+  for (const { untilMs } of c.grants.values()) end = Math.max(end, untilMs);
   return end;
 }

@@ -164,7 +164,7 @@ describe('a copy that is adopted', () => {
 
   test('one that led steps down, and tells everybody', () => {
     const p = new Alone(B).serves(configurationOf([B], { copiesWanted: 1 }));
-    p.leases.given = { to: C, untilMs: p.nowMs + 100 };
+    p.leases.given = { to: C, epoch: 2, untilMs: p.nowMs + 100 };
     expect(p.from(A, { kind: 'adopt', epoch: 2, configuration: configurationOf([A, B], { epoch: 2 }) })).toEqual([
       'lease: end',
       'answer 1 refused sessionId=1 epoch=2 reason=not-serving',

@@ -14,6 +14,7 @@ describe('its own disk', () => {
       'lease: end',
       'answer 1 refused sessionId=1 epoch=1 reason=not-serving',
       'drop reads',
+      'b < lease-returned epoch=1',
       'event stepped-down epoch=1 for=1',
     ]);
   });

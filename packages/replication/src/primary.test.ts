@@ -37,7 +37,7 @@ describe('a copy begins to lead', () => {
   test('whom it followed has been silent since it was last heard', () => {
     const before = configurationOf([B, A, C]);
     const p = new Alone(A, { ...FRESH, promisedEpoch: 1, configuration: before });
-    p.leases.given = { to: B, untilMs: p.nowMs };
+    p.leases.given = { to: B, epoch: 2, untilMs: p.nowMs };
     p.leads(configurationOf([A, B, C], { epoch: 2 }));
     const heard = [B, C].map((id) => p.core.state.leader?.peers.get(id)?.lastHeardMs);
     expect(heard).toEqual([p.nowMs - 800, p.nowMs]);
@@ -111,7 +111,7 @@ describe('each look at what is unfinished', () => {
 
   test('goes on while sessions wait for it to serve', () => {
     const p = new Alone(A, { ...FRESH, promisedEpoch: 1, configuration: configurationOf([B, A]) });
-    p.leases.given = { to: B, untilMs: p.nowMs + 60 };
+    p.leases.given = { to: B, epoch: 2, untilMs: p.nowMs + 60 };
     p.leads(configurationOf([A], { epoch: 2, copiesWanted: 1 }));
     expect(p.open(1, 1)).toEqual([]);
     expect(p.tick(TICK_MS)).toEqual(['timer tick +50']);

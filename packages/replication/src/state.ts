@@ -16,6 +16,8 @@ export type CopyInput =
   /** From the beacons: this follower must be adopted again; nothing was heard of this server; a mirror's commit point. */
   | { readonly kind: 'relation-lost'; readonly peer: ServerId }
   | { readonly kind: 'peer-silent'; readonly peer: ServerId }
+  /** This process is about to end in order: a mirror asks its primary to be let go. Repeated until it is. */
+  | { readonly kind: 'retire' }
   /** The system manager can be reached (again): tell it how things stand. */
   | { readonly kind: 'manager-up' }
   /** A link to this server came up: repeat what it may have missed. */
@@ -219,6 +221,12 @@ export interface Follower {
   committedSeq: number;
 }
 
+/** A lease that this copy gave as a mirror. */
+export interface Grant {
+  readonly epoch: number;
+  readonly untilMs: number;
+}
+
 /** One copy: what all its sub-machines share. */
 export interface Copy {
   readonly volumeId: VolumeId;
@@ -243,8 +251,12 @@ export interface Copy {
   leader: Leader | null;
   /** Whom this copy followed last, and when it last heard a beacon from there. */
   lastLed: { readonly by: ServerId; readonly heardMs: number } | null;
-  /** Ends of the leases given to former primaries; '' after a restart, when nobody remembers to whom. */
-  readonly grants: Map<ServerId | '', number>;
+  /** Leases given to former primaries, and in which epoch; '' after a restart, when nobody remembers to whom. */
+  readonly grants: Map<ServerId | '', Grant>;
+  /** The primary that this copy follows gave back the lease of its epoch. */
+  returned: { readonly by: ServerId; readonly epoch: number } | null;
+  /** The newest configuration that was heard of in which this copy has no part. */
+  dismissedEpoch: number;
   readonly counts: Counts;
 }
 

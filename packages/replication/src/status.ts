@@ -14,6 +14,17 @@ export function tellStatus(c: Copy, leader: Leader, always: boolean): void {
   c.fx.tell({ kind: 'status', volumeId: c.volumeId, epoch: leader.epoch, number: leader.statusNumber, serving: leader.serving, copies });
 }
 
+/** Copies that have everything that was answered, this one included. A member that is compared, or has yet to be brought to our log, is none of them. */
+export function copiesInSync(leader: Leader): number {
+  let count = 1;
+  for (const peer of leader.peers.values()) if (isMemberInSync(peer) && peer.ackSeq >= leader.committedSeq) count++;
+  return count;
+}
+
+function isMemberInSync(peer: Peer): boolean {
+  return peer.member !== null && peer.phase === 'following' && peer.comparison === null && !peer.leaving && peer.incarnation === peer.member.incarnation;
+}
+
 function statusOf(c: Copy, peer: Peer): CopyStatus {
   const x = peer.comparison;
   return {
@@ -25,5 +36,5 @@ function stateOf(c: Copy, peer: Peer): CopyState {
   if (peer.leaving) return 'faulted';
   if (peer.phase !== 'following' && c.nowMs - Math.max(peer.lastHeardMs, c.leases.heardAtMs(peer.serverId)) > SILENT_MS) return 'offline';
   if (peer.comparison) return 'rebuilding';
-  return peer.member && peer.phase === 'following' && peer.incarnation === peer.member.incarnation ? 'in-sync' : 'catching-up';
+  return isMemberInSync(peer) ? 'in-sync' : 'catching-up';
 }

@@ -1,4 +1,5 @@
 import type { ActorLog, Address, ChildSpec, Message, Party, SendOutcome, SpawnOutcome, TurnStage } from '@ashlar/actor';
+import type { Samples } from '@ashlar/figures';
 import type { LogOptions } from './log.ts';
 
 /**
@@ -31,6 +32,8 @@ export interface Runtime {
   /** Calls back for every link that comes up or goes down. Returns the way to stop it. */
   onLink(listener: (notice: LinkNotice) => void): () => void;
   inspect(): RuntimeView;
+  /** Figures of this thread, its process and its links. */
+  collect(samples: Samples): void;
   /** Stops every actor in reverse order of starting, then closes the links. */
   shutdown(): Promise<void>;
 }
@@ -64,6 +67,8 @@ export interface LinkView {
   readonly incarnation: number;
   /** `thread`: a pair of rings to another thread of this process. */
   readonly side: 'client' | 'server' | 'thread';
+  /** Of the wire; 0 until both sides have introduced themselves. */
+  readonly version: number;
   readonly sentMessages: number;
   readonly sentBytes: number;
   readonly receivedMessages: number;

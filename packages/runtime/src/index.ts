@@ -1,6 +1,8 @@
 export { adopt, type ReadInPlace } from './adopt.ts';
 export * from './api.ts';
+export { BUILD, thisBuild } from './build.ts';
 export * from './directory-lock.ts';
+export { figuresAddress, startFigures, type FiguresTold, type FiguresWanted } from './figures.ts';
 export { newLinkToken } from './links.ts';
 export { createLog, type LogOptions } from './log.ts';
 export { createRuntime } from './runtime.ts';

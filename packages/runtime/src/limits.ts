@@ -3,8 +3,6 @@ import { FRAME_PAYLOAD_BYTES_MAX, FRAME_REQUESTS_MAX } from '@ashlar/words';
 /** Messages that one turn handles before sockets are polled again. At 0.2–1 µs a message and up to 30 µs of work in it, some milliseconds. */
 export const TURN_MESSAGES_MAX = 1024;
 
-/** The only wire version there is. Adjacent versions must interoperate: a range is offered in the hello. */
-export const WIRE_VERSION = 1;
 /** A control message (everything that is not a block frame). The largest, a beacon for 20,000 volumes, is about 1.3 MiB. */
 export const COLD_BYTES_MAX = 4 * 2 ** 20;
 /** A role's private message, as JSON. */
@@ -33,6 +31,8 @@ export const LINK_ADDRESSES_MAX = 65_535;
 /** First wait before a link is dialled again, and the longest: a copy that is back waits so long before it can catch up. Doubled in between. */
 export const RECONNECT_MS_MIN = 50;
 export const RECONNECT_MS_MAX = 250;
+/** Before a peer is dialled again that speaks no wire version of ours: that lasts until one of the two is replaced, and each try is a line in both logs. */
+export const VERSION_RETRY_MS = 15_000;
 /** The first message of a link: 1024 parties of 63 letters, and room. */
 export const HELLO_BYTES_MAX = 128 * 2 ** 10;
 /** Receive memory of a link at first, and of one that fills that: one read of a unix socket (208 KiB by default) and the rest of a batch fit. */

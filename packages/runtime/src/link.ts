@@ -2,11 +2,13 @@ import { partyOf, type Address, type Message, type Party, type SendOutcome } fro
 import type { Slab } from '@ashlar/protocol';
 import type { LinkView } from './api.ts';
 import type { LinkEnd } from './links.ts';
-import { HANDSHAKE_MS, HELLO_BYTES_MAX, LINK_BATCH_BYTES_MAX, LINK_BUFFERED_BYTES_MAX, LINK_SILENT_MS, PARTIES_MAX, WIRE_VERSION } from './limits.ts';
+import { HANDSHAKE_MS, HELLO_BYTES_MAX, LINK_BATCH_BYTES_MAX, LINK_BUFFERED_BYTES_MAX, LINK_SILENT_MS, PARTIES_MAX } from './limits.ts';
 import { WS_HEADER_BYTES_MAX } from './websocket/framing.ts';
 import type { LinkSocket, LinkSocketEvents } from './websocket/link-socket.ts';
 import { GrowingBatch, WireDecoder, WireEncoder } from './wire/envelope.ts';
+import { sinceVersion } from './wire/messages.ts';
 import { Malformed } from './wire/shape.ts';
+import { commonVersion, WIRE_VERSIONS, type WireRange } from './wire/versions.ts';
 
 interface LinkOwner {
   parties(former: readonly Party[], now: readonly Party[]): void;
@@ -16,12 +18,13 @@ interface LinkOwner {
 /** The first message of each side, as text, and again whenever its parties change. */
 interface Hello {
   readonly ashlar: 'link';
-  /** Wire versions spoken, lowest and highest. */
-  readonly versions: readonly [number, number];
+  readonly versions: WireRange;
   readonly parties: readonly Party[];
 }
 
 const PARTY = /^[a-z0-9-]{1,63}$/;
+/** Why a link is closed whose other side speaks only wire versions that this one does not. */
+export const NO_COMMON_VERSION = 'no common wire version';
 /**
  * Memory of batches that one link keeps for reuse. By bytes: while a copy is filled, dozens of batches wait for the socket. With four kept, about half of
  * the processor time of a server that fills another was garbage collection, which batches' memory brings on long before the heap has grown.
@@ -39,6 +42,8 @@ export class Link implements LinkSocketEvents {
   readonly #spare: GrowingBatch[] = [];
   #spareBytes = 0;
   #parties = new Set<Party>();
+  /** Of the wire: the highest that both sides speak. 0 until the other side has introduced itself. */
+  #version = 0;
   #batch: GrowingBatch | null = null;
   #introduced = false;
   #closed = false;
@@ -67,7 +72,7 @@ export class Link implements LinkSocketEvents {
 
   introduce(parties: readonly Party[]): void {
     if (!this.#socket.open) return;
-    const hello: Hello = { ashlar: 'link', versions: [WIRE_VERSION, WIRE_VERSION], parties };
+    const hello: Hello = { ashlar: 'link', versions: WIRE_VERSIONS, parties };
     this.#flush();
     this.#socket.sendText(JSON.stringify(hello));
   }
@@ -77,6 +82,8 @@ export class Link implements LinkSocketEvents {
 
   send(to: Address, from: Address, message: Message): SendOutcome {
     if (this.#closed || !this.#socket.open) return 'unreachable';
+    // Nobody is there who knows it: whoever sends what is new must do without an answer to it.
+    if (this.#version < WIRE_VERSIONS[1] && sinceVersion(message.kind) > this.#version) return 'unreachable';
     if (this.#socket.bufferedBytes + (this.#batch?.length ?? 0) > LINK_BUFFERED_BYTES_MAX) {
       this.#refusedBusy++;
       return 'busy';
@@ -154,7 +161,8 @@ export class Link implements LinkSocketEvents {
   #onHello(data: Uint8Array): void {
     if (data.length > HELLO_BYTES_MAX) throw new Malformed(`a hello of ${data.length} bytes`);
     const hello = parseHello(new TextDecoder().decode(data));
-    if (hello.versions[0] > WIRE_VERSION || hello.versions[1] < WIRE_VERSION) throw new Malformed(`wire versions ${hello.versions.join(' to ')}, this side speaks ${WIRE_VERSION}`);
+    const version = commonVersion(WIRE_VERSIONS, hello.versions);
+    if (version === null) return this.#refuseVersions(hello);
     const ours = new Set(this.#end.parties());
     const clash = hello.parties.find((party) => ours.has(party));
     if (clash !== undefined) throw new Malformed(`it claims to host ${clash}, which is hosted here`);
@@ -162,10 +170,17 @@ export class Link implements LinkSocketEvents {
     this.#parties = new Set(hello.parties);
     if (!this.#introduced) {
       this.#introduced = true;
+      this.#version = version;
       clearTimeout(this.#silence);
       this.#silence = setInterval(() => this.#watchSilence(), LINK_SILENT_MS / 2);
     }
     this.#owner.parties(former, hello.parties);
+  }
+
+  /** The other side comes to the same, by our hello: it is on its way before the end. */
+  #refuseVersions({ versions, parties }: Hello): void {
+    this.#end.log.warn({ parties, theirs: versions, ours: WIRE_VERSIONS }, `a link is refused: the other side speaks the wire versions ${versions.join(' to ')}, this one ${WIRE_VERSIONS.join(' to ')}; the older of the two must be upgraded first`);
+    this.close(NO_COMMON_VERSION);
   }
 
   /** A peer whose machine is gone sends nothing, not even an end. */
@@ -178,7 +193,7 @@ export class Link implements LinkSocketEvents {
   close(reason: string): void {
     if (this.#closed) return;
     this.#flush();
-    if (reason === 'shutdown' || reason === 'disconnected') this.#socket.close();
+    if (reason === 'shutdown' || reason === 'disconnected' || reason === NO_COMMON_VERSION) this.#socket.close();
     else this.#socket.terminate();
     this.#onClose(reason);
   }
@@ -193,7 +208,7 @@ export class Link implements LinkSocketEvents {
 
   inspect(): LinkView {
     return {
-      parties: [...this.#parties], incarnation: this.incarnation, side: this.#socket.side, sentMessages: this.#sentMessages, sentBytes: this.#sentBytes,
+      parties: [...this.#parties], incarnation: this.incarnation, side: this.#socket.side, version: this.#version, sentMessages: this.#sentMessages, sentBytes: this.#sentBytes,
       receivedMessages: this.#receivedMessages, receivedBytes: this.#receivedBytes, bufferedBytes: this.#socket.bufferedBytes, refusedBusy: this.#refusedBusy,
     };
   }
@@ -207,7 +222,7 @@ function parseHello(text: string): Hello {
     throw new Malformed('a hello that is no JSON', { cause });
   }
   const { ashlar, versions, parties } = (value ?? {}) as Partial<Hello>;
-  if (ashlar !== 'link' || !Array.isArray(versions) || versions.length !== 2 || !versions.every(Number.isSafeInteger)) throw new Malformed('not a hello');
+  if (ashlar !== 'link' || !Array.isArray(versions) || versions.length !== 2 || !versions.every(Number.isSafeInteger) || versions[0] > versions[1]) throw new Malformed('not a hello');
   if (!Array.isArray(parties) || parties.length > PARTIES_MAX || !parties.every((party) => typeof party === 'string' && PARTY.test(party))) throw new Malformed('a hello without parties');
-  return { ashlar, versions: versions as unknown as [number, number], parties };
+  return { ashlar, versions: versions as unknown as WireRange, parties };
 }

@@ -1,13 +1,14 @@
 import { mkdtempSync, rmSync, statSync } from 'node:fs';
+import { createServer } from 'node:http';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Actor, ActorContext, ActorLog, Address, Message, Signal } from '@ashlar/actor';
 import { Frame, FrameKind } from '@ashlar/protocol';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { WebSocket } from 'ws';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { WebSocket, WebSocketServer } from 'ws';
 import type { LinkAddress, Runtime } from './api.ts';
-import { HELLO_BYTES_MAX } from './limits.ts';
+import { HELLO_BYTES_MAX, VERSION_RETRY_MS } from './limits.ts';
 import { createRuntime } from './runtime.ts';
 import { GrowingBatch, WireEncoder } from './wire/envelope.ts';
 
@@ -60,9 +61,10 @@ afterEach(async () => {
 });
 
 /** A peer of our own making that knows the secret. */
-async function peer(token = 'secret'): Promise<WebSocket> {
+async function peer(token = 'secret', first: (text: string) => void = () => {}): Promise<WebSocket> {
   const socket = new WebSocket(`ws+unix://${address.path}:/link`, { headers: { authorization: `Bearer ${token}` }, perMessageDeflate: false });
   sockets.push(socket);
+  socket.once('message', (data) => first((data as Buffer).toString()));
   await new Promise<void>((resolve, reject) => {
     socket.once('open', resolve);
     socket.once('error', reject);
@@ -104,7 +106,7 @@ describe('a link with a hostile peer', () => {
     ['no JSON', () => 'hello?'],
     ['not our hello', () => '{"ashlar":"other"}'],
     ['no versions', () => '{"ashlar":"link","parties":["a"]}'],
-    ['a version of the future only', () => hello(['server-2'], [2, 3])],
+    ['versions the wrong way round', () => hello(['server-2'], [2, 1])],
     ['parties that are no names', () => hello(['../x'])],
     ['a party of this side', () => hello(['server-1'])],
     ['too many parties', () => hello(Array.from({ length: 1025 }, (_, i) => `p${i}`))],
@@ -177,6 +179,87 @@ describe('a link with a hostile peer', () => {
     const [view] = runtime.links.inspect();
     expect(view?.bufferedBytes).toBeLessThan(80 * 2 ** 20);
     expect(view?.refusedBusy).toBeGreaterThan(5);
+  });
+});
+
+describe('wire versions', () => {
+  const FUTURE = [3, 4] as const;
+  const refused = (): string[] => warned().map((line) => line.split(':')[0] as string);
+
+  test.each([[[1, 1], 1], [[1, 2], 2], [[2, 3], 2], [[1, 9], 2]] as const)('of one that speaks %j: the highest that both speak', async (versions, version) => {
+    const socket = await peer();
+    socket.send(hello(['server-2'], [...versions]));
+    await runtime.links.waitUntilUp('server-2', 5000);
+    expect(runtime.links.inspect().map((link) => link.version)).toEqual([version]);
+  });
+
+  test('a peer is sent nothing that its version does not have, and what it does not know in a message that it has is skipped', async () => {
+    const socket = await peer();
+    const received: Buffer[] = [];
+    let look = (): void => {};
+    socket.on('message', (data, isBinary) => {
+      if (isBinary) received.push(data as Buffer);
+      look();
+    });
+    socket.send(hello(['server-2'], [1, 1]));
+    await runtime.links.waitUntilUp('server-2', 5000);
+    expect(actor.context.send('server-2/x', { kind: 'retiring', epoch: 7 } as Message)).toBe('unreachable');
+    expect(actor.context.send('server-2/x', { kind: 'sync', epoch: 7 } as Message)).toBe('ok');
+    while (received.length === 0) await new Promise<void>((resolve) => { look = resolve; });
+    expect(received).toEqual([Buffer.from(batch(['server-2/x', 'server-1/x', { kind: 'sync', epoch: 7 } as Message]))]);
+    // Field 9 of a later version, a text; and a message that lacks a field which came later.
+    const sync = batch(['server-1/x', 'server-2/x', { kind: 'sync', epoch: 7 } as Message]);
+    const longer = Buffer.concat([sync, Buffer.from([9 << 3 | 2, 2, 0x68, 0x69])]);
+    const lengthAt = sync.length - 9 - 12;
+    longer.writeUInt32LE(longer.readUInt32LE(lengthAt) + 4, lengthAt);
+    socket.send(longer);
+    await actor.until((message) => message.kind === 'sync');
+    expect(actor.got.map(({ message }) => message)).toEqual([{ kind: 'sync', epoch: 7 }]);
+  });
+
+  test('without one in common: refused with a line that says so, and the other side is told ours', async () => {
+    const heard = Promise.withResolvers<string>();
+    const socket = await peer('secret', heard.resolve);
+    socket.send(hello(['server-2'], [...FUTURE]));
+    await closed(socket);
+    expect(JSON.parse(await heard.promise)).toEqual({ ashlar: 'link', versions: [1, 2], parties: ['server-1'] });
+    expect(refused()).toEqual(['a link is refused']);
+    expect(lines.find((line) => line.level === 'warn')).toMatchObject({ fields: { theirs: [3, 4], ours: [1, 2], parties: ['server-2'] } });
+    expect(runtime.links.up()).toEqual([]);
+  });
+
+  test('without one in common: dialled again slowly, until one of the two is another build', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    const path = join(directory, 'future.sock');
+    const http = createServer();
+    const server = new WebSocketServer({ server: http });
+    await new Promise<void>((resolve) => { http.listen(path, resolve); });
+    try {
+      let versions: readonly number[] = FUTURE;
+      let connections = 0;
+      let gone = Promise.withResolvers<void>();
+      server.on('connection', (socket) => {
+        connections++;
+        socket.send(hello(['server-2'], [...versions]));
+        socket.on('close', () => gone.resolve());
+      });
+      runtime.links.connect('server-2', { path });
+      await gone.promise;
+      gone = Promise.withResolvers();
+      expect(refused()).toEqual(['a link is refused']);
+      vi.advanceTimersByTime(VERSION_RETRY_MS - 1);
+      expect(connections).toBe(1);
+      versions = [2, 3];
+      const up = new Promise<void>((resolve) => { runtime.onLink((notice) => { if (notice.kind === 'link-up') resolve(); }); });
+      vi.advanceTimersByTime(1);
+      await up;
+      expect(connections).toBe(2);
+    } finally {
+      vi.useRealTimers();
+      server.close();
+      for (const client of server.clients) client.terminate();
+      http.close();
+    }
   });
 });
 

@@ -5,8 +5,8 @@ import type { ActorLog, Address, DownReason, Message, Party, SendOutcome } from 
 import { SlabPool } from '@ashlar/protocol';
 import { AshlarError } from '@ashlar/words';
 import type { LinkAddress, LinkNotice, Links, LinkView } from './api.ts';
-import { ARRIVALS_MAX, HANDSHAKES_MAX, RECONNECT_MS_MAX, RECONNECT_MS_MIN } from './limits.ts';
-import { Link } from './link.ts';
+import { ARRIVALS_MAX, HANDSHAKES_MAX, RECONNECT_MS_MAX, RECONNECT_MS_MIN, VERSION_RETRY_MS } from './limits.ts';
+import { Link, NO_COMMON_VERSION } from './link.ts';
 import { LinkSocket } from './websocket/link-socket.ts';
 
 /** What the links need of the runtime that they belong to. */
@@ -180,7 +180,7 @@ export class WebSocketLinks implements Links {
     }
     if (!dialled || this.#closed || this.#dialled.get(dialled.party) !== dialled) return;
     dialled.link = null;
-    dialled.retry = setTimeout(() => this.#dial(dialled), dialled.waitMs);
+    dialled.retry = setTimeout(() => this.#dial(dialled), reason === NO_COMMON_VERSION ? VERSION_RETRY_MS : dialled.waitMs);
     dialled.waitMs = Math.min(dialled.waitMs * 2, RECONNECT_MS_MAX);
   }
 

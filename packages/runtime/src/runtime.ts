@@ -1,7 +1,9 @@
 import { KERNEL, partyOf, type Actor, type ActorLog, type ActorSpec, type Address, type ChildSpec, type DownReason, type Message, type Party, type SendOutcome, type Signal, type SpawnOutcome, type SupervisorSpec, type TurnStage } from '@ashlar/actor';
+import type { Samples } from '@ashlar/figures';
 import { AshlarError } from '@ashlar/words';
 import type { ActorView, LinkNotice, Runtime, RuntimeOptions, RuntimeView } from './api.ts';
 import { Cell, type CellHost } from './cell.ts';
+import { collectThread } from './figures.ts';
 import { REMOTE_MONITORS_MAX, TURN_MESSAGES_MAX } from './limits.ts';
 import { WebSocketLinks, type LinkEnd } from './links.ts';
 import { ThreadLinks } from './thread/thread-links.ts';
@@ -454,6 +456,10 @@ export class ThreadRuntime implements Runtime, CellHost, TreeHost {
       }
     }
     return { name: this.name, parties: [...this.#parties], actors, links: [...this.links.inspect(), ...this.threads.inspect()], turns: this.#turns, messages: this.#messages, monitors: this.#monitorCount() };
+  }
+
+  collect(samples: Samples): void {
+    collectThread(samples, { name: this.name, messages: this.#messages, delay: this.#timers.delay, links: [...this.links.inspect(), ...this.threads.inspect()] });
   }
 
   async shutdown(): Promise<void> {

@@ -1,3 +1,4 @@
+import { DELAY_BOUNDS, Histogram } from '@ashlar/figures';
 import { assert } from '@ashlar/words';
 
 /** setTimeout takes 31 bits of milliseconds and fires at once beyond them; what is later is looked at again then. */
@@ -16,6 +17,8 @@ export interface Timer {
 export class Timers {
   #heap: Timer[] = [];
   #pushedSinceSweep = 0;
+  /** How late the first of those that were due ran, in seconds: what the thread did instead. */
+  readonly delay = new Histogram(DELAY_BOUNDS);
   readonly #nowMs: () => number;
   readonly #wake: (run: () => void) => void;
   #armed: NodeJS.Timeout | NodeJS.Immediate | null = null;
@@ -77,6 +80,8 @@ export class Timers {
     this.#armed = null;
     this.#armedAtMs = Infinity;
     const nowMs = this.#nowMs();
+    const lateMs = nowMs - (this.#heap[0]?.atMs ?? nowMs);
+    if (lateMs > 0) this.delay.record(lateMs / 1000);
     try {
       this.#wake(() => {
         for (let first = this.#heap[0]; first && (first.dead || first.atMs <= nowMs); first = this.#heap[0]) {

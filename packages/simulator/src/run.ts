@@ -65,6 +65,7 @@ function calmDown(world: World): void {
   let quietSinceMs = 0;
   for (let atMs = healedMs + 100; atMs <= deadlineMs; atMs += 100) {
     runUntil(world, atMs);
+    keepServers(world);
     const written = world.lastWriteAskedMs > healedMs;
     if (written) world.clientsMayIssue = false;
     if (!written && atMs >= healedMs + CALM_MS / 4) helpOut(world);
@@ -75,6 +76,13 @@ function calmDown(world: World): void {
   if (hopeless(world)) return;
   if (world.clientsMayIssue) throw new Violation('writable-again', `no write was answered in ${CALM_MS} ms without faults: ${stateOf(world)}`);
   throw new Violation('whole-again', `after ${CALM_MS} ms without faults: ${unquiet(world) ?? 'it is quiet only now'}; ${stateOf(world)}`);
+}
+
+/** Volumes are to be whole again on the servers that there are. */
+function keepServers(world: World): void {
+  for (const stored of world.store.snapshot().records) {
+    if (stored.kind === 'server' && stored.value.draining) world.command({ kind: 'server-drain', serverId: stored.value.serverId, cancel: true });
+  }
 }
 
 /** What an operator does who sees a volume stand still: restarts what gave up, and gives up what a replaced disk held. */

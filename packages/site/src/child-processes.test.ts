@@ -24,7 +24,7 @@ function children(frozenKillAfterMs = 0, more: { readonly execPath?: string; rea
   const waiting: (() => void)[] = [];
   const happened = (): void => { for (const resolve of waiting.splice(0)) resolve(); };
   all = new ChildProcesses({
-    module, log, frozenKillAfterMs, ...more,
+    module: () => module, log, frozenKillAfterMs, ...more,
     onStarted: (_name, pid) => { started.push({ pid }); happened(); },
     onEnded: (name, pid, signal, code) => { ended.push({ name, pid, signal, code }); happened(); },
     onRefused: () => happened(),
@@ -103,7 +103,7 @@ describe('ChildProcesses', () => {
       import { ChildProcesses } from ${JSON.stringify(new URL('./child-processes.ts', import.meta.url).href)};
       const log = { debug() {}, info() {}, warn() {}, error() {} };
       const nothing = () => {};
-      const children = new ChildProcesses({ module: ${JSON.stringify(module)}, log, frozenKillAfterMs: 0, onStarted: nothing, onEnded: nothing, onRefused: nothing });
+      const children = new ChildProcesses({ module: () => ${JSON.stringify(module)}, log, frozenKillAfterMs: 0, onStarted: nothing, onEnded: nothing, onRefused: nothing });
       await children.start(${JSON.stringify(spec)});
       process.kill(process.pid, 'SIGKILL');
     `;

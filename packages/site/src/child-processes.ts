@@ -5,8 +5,8 @@ import type { ChildArgument, ToChild, ToParent } from './child-messages.ts';
 import type { Workers } from './workers.ts';
 
 export interface ChildProcessesOptions {
-  /** The module that a child runs. */
-  readonly module: string;
+  /** The module that a child of this name runs; asked at each start. */
+  readonly module: (name: string) => string;
   /** What runs it, if not the program that runs this. */
   readonly execPath?: string;
   readonly log: ActorLog;
@@ -90,6 +90,11 @@ export class ChildProcesses implements Workers {
     await this.#end(child, kill);
   }
 
+  async remove(name: string): Promise<void> {
+    await this.hold(name);
+    this.#children.delete(name);
+  }
+
   /** Starts one that was held; resolves when it is ready. */
   resume(name: string): Promise<void> {
     const child = this.#children.get(name);
@@ -138,7 +143,7 @@ export class ChildProcesses implements Workers {
   #fork(child: Child): ChildProcess | null {
     const { module, execPath, log } = this.#options;
     try {
-      return fork(module, [child.spec.name], { stdio: ['ignore', 'ignore', 'inherit', 'ipc'], serialization: 'advanced', env: this.#environment(), ...(execPath === undefined ? {} : { execPath }) });
+      return fork(module(child.spec.name), [child.spec.name], { stdio: ['ignore', 'ignore', 'inherit', 'ipc'], serialization: 'advanced', env: this.#environment(), ...(execPath === undefined ? {} : { execPath }) });
     } catch (error) {
       log.error({ name: child.spec.name, error }, 'a process could not be started');
       return null;

@@ -1,5 +1,6 @@
 import { createLog, createRuntime } from '@ashlar/runtime';
-import { AshlarError, errorCode } from '@ashlar/words';
+import { handOver } from '@ashlar/storage';
+import { AshlarError, errorCode, serverId } from '@ashlar/words';
 import type { ChildArgument, ToChild, ToParent } from './child-messages.ts';
 import { place } from './parties.ts';
 import { shiftedClock, surroundingsOf } from './surroundings.ts';
@@ -10,7 +11,10 @@ const ORPHAN_STOP_MS = 5000;
 const name = process.argv[2] ?? 'child';
 // What `ps` shows.
 process.title = `ashlard ${name}`;
+/** Others take over from its servers. */
+let leave: (() => Promise<unknown>) | null = null;
 let stop: (() => Promise<void>) | null = null;
+let ending = false;
 
 function tell(message: ToParent): void {
   process.send?.(message, undefined, undefined, () => {});
@@ -27,6 +31,7 @@ async function start({ name: _name, logFile, linkToken, ...parties }: ChildArgum
     process.exit(70);
   });
   stop = () => runtime.shutdown();
+  leave = () => Promise.all(parties.servers.map((server) => handOver(runtime, serverId(server.serverId))));
   try {
     await place(runtime, { ...parties, connect }, bootId);
   } catch (error) {
@@ -39,6 +44,9 @@ async function start({ name: _name, logFile, linkToken, ...parties }: ChildArgum
 }
 
 async function end(code: number): Promise<void> {
+  if (ending) return;
+  ending = true;
+  await leave?.();
   const late = setTimeout(() => process.exit(code), ORPHAN_STOP_MS);
   await stop?.();
   clearTimeout(late);

@@ -1,2 +1,2 @@
-export { defaultRoot, defaultSite, siteLayout } from './layout.ts';
+export { defaultRoot, defaultSite, siteLayout, socketDirectoryOf } from './layout.ts';
 export { Site, type SiteOptions } from './site.ts';

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { chmodSync, mkdirSync, readFileSync, statSync } from 'node:fs';
 import { homedir, tmpdir, userInfo } from 'node:os';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { AshlarError } from '@ashlar/words';
 
 /** Where everything of a site on one machine lies. docs/formats/directories.md */
@@ -15,6 +15,8 @@ export interface SiteLayout {
   readonly tokenFile: string;
   /** What the site consists of, so that it is the same when it is started again. */
   readonly siteFile: string;
+  /** How other processes of this user link to the site. */
+  readonly linksFile: string;
   /** Where the running site's API is. */
   readonly endpointFile: string;
   /** Short, because a unix socket's path may have 107 bytes; derived from the root, so that it is the same after a restart. */
@@ -52,6 +54,7 @@ export function siteLayout(directory: string): SiteLayout {
     codeCache: join(root, 'code-cache'),
     tokenFile: join(root, 'token'),
     siteFile: join(root, 'site.json'),
+    linksFile: join(root, 'links.json'),
     endpointFile: join(root, 'endpoint'),
     serverDirectories: (server, disks) => Array.from({ length: disks }, (_, i) => join(root, 'servers', server, `disk-${i + 1}`)),
     hostDirectory: (host) => join(root, 'hosts', host),
@@ -59,13 +62,17 @@ export function siteLayout(directory: string): SiteLayout {
   };
 }
 
+/** Where sockets of the site in this directory are. */
+export function socketDirectoryOf(root: string): string {
+  return join(tmpdir(), `ashlar-${userInfo().uid}`, createHash('sha256').update(root).digest('hex').slice(0, 12));
+}
+
 /** Only its owner may enter: whoever can connect to a socket in it may read volumes. */
 function socketDirectory(root: string): string {
   const { uid } = userInfo();
-  const name = createHash('sha256').update(root).digest('hex').slice(0, 12);
-  const path = join(tmpdir(), `ashlar-${uid}`, name);
+  const path = socketDirectoryOf(root);
   mkdirSync(path, { recursive: true, mode: 0o700 });
-  for (const directory of [join(tmpdir(), `ashlar-${uid}`), path]) {
+  for (const directory of [dirname(path), path]) {
     const stat = statSync(directory);
     if (stat.uid !== uid) throw new AshlarError('directory-foreign', `${directory} belongs to another user`, { path: directory });
     chmodSync(directory, 0o700);

@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Address, Party } from '@ashlar/actor';
 import { HostNode } from '@ashlar/host';
 import { DirectoryLock, type LinkAddress, type Runtime } from '@ashlar/runtime';
+import type { ServerPlace } from '@ashlar/control';
 import { StorageNode } from '@ashlar/storage';
 import { errorCode, hostId, serverId } from '@ashlar/words';
 import { nbdTls } from './nbd-tls.ts';
@@ -12,7 +13,7 @@ export interface PartiesArgument {
   /** Where links to these parties are accepted; null: nobody links to them. */
   readonly listen: LinkAddress | null;
   readonly connect: readonly { readonly party: Party; readonly address: LinkAddress }[];
-  readonly servers: readonly { readonly serverId: string; readonly directories: readonly string[]; readonly address: string }[];
+  readonly servers: readonly ({ readonly serverId: string; readonly directories: readonly string[]; readonly address: string } & ServerPlace)[];
   readonly hosts: readonly { readonly hostId: string; readonly directory: string; readonly socketDirectory: string }[];
 }
 
@@ -26,7 +27,10 @@ export async function place(runtime: Runtime, { managerAddress, listen, connect,
   for (const { directory } of hosts) await lock(directory);
   if (listen) await runtime.links.listen(listen);
   for (const server of servers) {
-    StorageNode.start({ serverId: serverId(server.serverId), directories: server.directories, address: server.address, runtime, managerAddress, ...(bootId === null ? {} : { bootId }) });
+    const { directories, address, rack, disk } = server;
+    StorageNode.start({
+      serverId: serverId(server.serverId), directories, address, runtime, managerAddress, ...(rack === undefined ? {} : { rack }), ...(disk === undefined ? {} : { disk }), ...(bootId === null ? {} : { bootId }),
+    });
   }
   for (const host of hosts) {
     await HostNode.start({ hostId: hostId(host.hostId), directory: host.directory, socketDirectory: host.socketDirectory, runtime, managerAddress, tls: nbdTls(process.env) });

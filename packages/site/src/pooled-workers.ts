@@ -29,5 +29,7 @@ export class PooledWorkers implements Workers {
   has(): boolean { return false; }
   hold(): Promise<void> { return Promise.resolve(); }
   resume(): Promise<void> { return Promise.resolve(); }
+  /** One that shares its group with others holds nothing, is not spoken to any more, and ends with them. */
+  remove(name: string): Promise<void> { return this.#pool.remove(name); }
   stop(): Promise<void> { return this.#pool.shutdown(); }
 }

@@ -2,15 +2,16 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { MANAGER_ADDRESS, MANAGER_PARTY, ManagerNode, type HostView, type ManagerView, type ServerView } from '@ashlar/control';
-import { createLog, createRuntime, DirectoryLock, newLinkToken, type Runtime } from '@ashlar/runtime';
-import { AshlarError, serverId } from '@ashlar/words';
-import type { ChildArgument } from './child-messages.ts';
+import { ApiClient, type HostView, type ManagerView, type ServerView } from '@ashlar/client';
+import { MANAGER_ADDRESS, MANAGER_PARTY, ManagerNode, type Machine, type ServerPlace } from '@ashlar/control';
+import { controlAt, NodeManager, siteLinksFile, type AttachOptions, type Volume } from '@ashlar/node-manager';
+import { createLog, createRuntime, DirectoryLock, type Runtime } from '@ashlar/runtime';
+import { AshlarError, hostId, serverId } from '@ashlar/words';
 import { ChildProcesses } from './child-processes.ts';
 import { siteLayout, type SiteLayout } from './layout.ts';
-import type { PartiesArgument } from './parties.ts';
 import { PooledWorkers } from './pooled-workers.ts';
-import { operatorToken, replaceFile, saveSite, siteFor, type SiteFile } from './site-file.ts';
+import { linkTokenOf, operatorToken, replaceFile, saveSite, serverNames, siteFor } from './site-file.ts';
+import { BLOCK_THREAD, HOST, SiteServers } from './site-servers.ts';
 import type { Workers } from './workers.ts';
 
 export interface SiteOptions {
@@ -19,60 +20,80 @@ export interface SiteOptions {
   readonly servers?: number;
   /** Directories per server; as before if it is left out, 1 in a new site. */
   readonly disks?: number;
-  /** Each server and the host in a process of its own; else all of them in one thread of this process. */
-  readonly processes: boolean;
+  /** Racks and kinds of disk of the servers, in their order; as before where it is left out. */
+  readonly places?: readonly ServerPlace[];
+  /** Each server and the host in a process of its own. Default: all of them in one thread of this process. */
+  readonly processes?: boolean;
   /** The node managers run inside this server's process. */
-  readonly hostIn: string | null;
-  readonly frozenKillAfterMs: number;
-  readonly rebuildDelayMs: number;
-  /** Of the API on loopback; 0: the one used before, or any. */
-  readonly apiPort: number;
+  readonly hostIn?: string | null;
+  /** A process that answers nothing for so long is killed and replaced (default 30 s; 0: never). */
+  readonly frozenKillAfterMs?: number;
+  /** A copy that is away for so long is built elsewhere (default 30 s). */
+  readonly rebuildDelayMs?: number;
+  /** Of the API on loopback. Default, and 0: the one used before, or any. */
+  readonly apiPort?: number;
+  /** What the process of this name runs, asked at each of its starts: another build's module, while a site is upgraded. Default: this build's. */
+  readonly module?: (name: string) => string;
+  /** Figures for Prometheus on a port of their own on loopback; without it: on the API's only. 0: any free port. */
+  readonly metricsPort?: number | undefined;
 }
 
-const HOST = 'host-1';
-const BLOCK_THREAD = 'block';
+const DEFAULTS = { processes: false, hostIn: null, frozenKillAfterMs: 30_000, rebuildDelayMs: 30_000, apiPort: 0 } as const satisfies Partial<SiteOptions>;
+type Settled = SiteOptions & Required<Pick<SiteOptions, keyof typeof DEFAULTS>>;
+
+/** The node manager of the program in which the site runs. */
+const PROGRAM = hostId('program');
 const CHILD_MODULE = fileURLToPath(new URL('./child.ts', import.meta.url));
 /** Opening 2,000 copies takes seconds; a start that takes longer than this will not end well. */
 const READY_TIMEOUT_MS = 60_000;
 
-/** A whole site on this machine: the system manager in this thread, servers and hosts in the workers. */
+/**
+ * A whole site on this machine: the system manager in this thread, servers and hosts in the workers. All copies of a volume are on one machine
+ * then, and share its power and its disk.
+ */
 export class Site {
   readonly endpoint: string;
   readonly token: string;
+  readonly metricsUrl: string | null;
   readonly #manager: ManagerNode;
   readonly #runtime: Runtime;
   readonly #workers: Workers;
   readonly #lock: DirectoryLock;
+  readonly #layout: SiteLayout;
+  #nodeManager: Promise<NodeManager> | null = null;
+  #client: Promise<ApiClient> | null = null;
 
-  private constructor(manager: ManagerNode, token: string, runtime: Runtime, workers: Workers, lock: DirectoryLock) {
+  private constructor(manager: ManagerNode, token: string, runtime: Runtime, workers: Workers, lock: DirectoryLock, layout: SiteLayout) {
     this.endpoint = manager.endpoint;
     this.token = token;
+    this.metricsUrl = manager.metricsUrl;
     this.#manager = manager;
     this.#runtime = runtime;
     this.#workers = workers;
     this.#lock = lock;
+    this.#layout = layout;
   }
 
   /** Starts everything, and resolves when servers and host are up. Throws `directory-locked` and what directories refuse; nothing runs then. */
   static async start(options: SiteOptions): Promise<Site> {
     const lock = DirectoryLock.acquire(options.directory);
     try {
-      return await Site.#start(options, lock);
+      return await Site.#start({ ...DEFAULTS, ...options }, lock);
     } catch (error) {
       lock.release();
       throw error;
     }
   }
 
-  static async #start(options: SiteOptions, lock: DirectoryLock): Promise<Site> {
+  static async #start(options: Settled, lock: DirectoryLock): Promise<Site> {
     const layout = siteLayout(options.directory);
     const site = siteFor(layout, options);
-    const names = serverNames(site.servers);
+    const names = serverNames(site);
     if (options.hostIn !== null && !names.includes(options.hostIn)) throw new AshlarError('invalid-argument', `--host-in ${options.hostIn}: there is no such server`);
     saveSite(layout, site);
     const token = operatorToken(layout);
     const log = createLog({ name: MANAGER_PARTY, file: join(layout.log, 'manager.log') });
-    const linkToken = newLinkToken();
+    const linkToken = linkTokenOf(layout);
     const runtime = createRuntime({ name: MANAGER_PARTY, log, token: linkToken });
     mkdirSync(layout.manager, { recursive: true, mode: 0o700 });
     let manager: ManagerNode | null = null;
@@ -80,7 +101,7 @@ export class Site {
     try {
       await runtime.links.listen({ path: layout.linkSocket(MANAGER_PARTY) });
       const processes = (): Workers => new ChildProcesses({
-        module: CHILD_MODULE, log, codeCache: layout.codeCache, frozenKillAfterMs: options.frozenKillAfterMs,
+        module: options.module ?? (() => CHILD_MODULE), log, codeCache: layout.codeCache, frozenKillAfterMs: options.frozenKillAfterMs,
         onStarted: (name, pid) => manager?.tell({ kind: 'process-started', name, pid }),
         onEnded: (name, pid, signal, code) => manager?.tell({ kind: 'process-ended', name, pid, signal, code }),
         onRefused: (name, error) => log.error({ name, error }, 'a process refused to start'),
@@ -88,9 +109,19 @@ export class Site {
       const started = options.processes ? processes() : new PooledWorkers({ runtime, linkToken, log: { file: join(layout.log, `${BLOCK_THREAD}.log`) } });
       workers = started;
       const apiPort = options.apiPort === 0 ? site.apiPort : options.apiPort;
-      manager = await ManagerNode.start({ runtime, directory: layout.manager, token, apiPort, timings: { rebuildDelayMs: options.rebuildDelayMs, expected: names.map(serverId) }, processes: started });
-      saveSite(layout, { ...site, apiPort: Number(new URL(manager.endpoint).port) });
-      await Promise.all(argumentsOf(layout, site, options, linkToken).map((argument) => started.start(argument)));
+      const servers = new SiteServers({ layout, site, workers: started, linkToken, processes: options.processes, hostIn: options.hostIn });
+      const machine: Machine = {
+        async addServer(place) {
+          const name = await servers.add(place);
+          if (manager !== null) await usable(manager, [name]);
+          return name;
+        },
+        has: (name) => servers.names.includes(name),
+        removeServer: (name) => servers.remove(name),
+      };
+      manager = await ManagerNode.start({ runtime, directory: layout.manager, token, apiPort, metricsPort: options.metricsPort, timings: { rebuildDelayMs: options.rebuildDelayMs, expected: names.map(serverId) }, processes: started, machine });
+      servers.keepPort(Number(new URL(manager.endpoint).port));
+      await servers.start();
       await usable(manager, names);
     } catch (error) {
       await manager?.stop();
@@ -98,8 +129,23 @@ export class Site {
       await runtime.shutdown();
       throw error;
     }
+    replaceFile(layout.linksFile, siteLinksFile({ format: 1, linkToken, managerParty: MANAGER_PARTY, managerAddress: MANAGER_ADDRESS, managerPath: layout.linkSocket(MANAGER_PARTY) }));
     replaceFile(layout.endpointFile, `${manager.endpoint}\n`);
-    return new Site(manager, token, runtime, workers, lock);
+    return new Site(manager, token, runtime, workers, lock, layout);
+  }
+
+  /** A connection to the site's API, for this program; it ends with the site. */
+  client(): Promise<ApiClient> {
+    this.#client ??= ApiClient.connect(this.endpoint, this.token);
+    return this.#client;
+  }
+
+  /** Attaches a volume in this process; see `NodeManager.attach`. */
+  async attach(volumeId: string, options?: AttachOptions): Promise<Volume> {
+    this.#nodeManager ??= NodeManager.embed({
+      hostId: PROGRAM, directory: this.#layout.hostDirectory(PROGRAM), runtime: this.#runtime, managerAddress: MANAGER_ADDRESS, control: controlAt(() => this),
+    });
+    return (await this.#nodeManager).attach(volumeId, options);
   }
 
   /**
@@ -107,32 +153,14 @@ export class Site {
    * end; then the servers, whose copies are closed cleanly.
    */
   async stop(): Promise<void> {
+    await (await this.#nodeManager)?.close();
+    (await this.#client)?.close();
     await this.#workers.hold(HOST);
     await this.#manager.stop();
     await this.#workers.stop();
     await this.#runtime.shutdown();
     this.#lock.release();
   }
-}
-
-function serverNames(count: number): string[] {
-  return Array.from({ length: count }, (_, i) => `server-${i + 1}`);
-}
-
-/** Each process links to the manager, a server to those before it, the host to all servers. What is in threads has the pool's rings. */
-function argumentsOf(layout: SiteLayout, site: SiteFile, { processes, hostIn }: SiteOptions, linkToken: string): ChildArgument[] {
-  const names = serverNames(site.servers);
-  const hosts = [{ hostId: HOST, directory: layout.hostDirectory(HOST), socketDirectory: layout.sockets }];
-  const link = (party: string) => ({ party, address: { path: layout.linkSocket(party) } });
-  const server = (serverId: string) => ({ serverId, directories: layout.serverDirectories(serverId, site.disks), address: processes ? layout.linkSocket(serverId) : 'in-process' });
-  const argument = (name: string, listens: boolean, linkedTo: readonly string[], parts: Pick<PartiesArgument, 'servers' | 'hosts'>): ChildArgument => ({
-    name, managerAddress: MANAGER_ADDRESS, listen: listens ? link(name).address : null, connect: linkedTo.map(link), ...parts, linkToken,
-    logFile: join(layout.log, `${name}.log`),
-  });
-  if (!processes) return [argument(BLOCK_THREAD, false, [], { servers: names.map(server), hosts })];
-  // A link is for all parties of both ends: a host inside a server's process needs no links of its own.
-  const children = names.map((name, i) => argument(name, true, [MANAGER_PARTY, ...names.slice(0, i)], { servers: [server(name)], hosts: hostIn === name ? hosts : [] }));
-  return hostIn === null ? [...children, argument(HOST, false, [MANAGER_PARTY, ...names], { servers: [], hosts })] : children;
 }
 
 /** Every server is up and has said how much room it has, and so is the host: the first command finds what it needs. */

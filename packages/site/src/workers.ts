@@ -10,6 +10,8 @@ export interface Workers {
   hold(name: string, kill?: boolean): Promise<void>;
   /** Starts one that was held. */
   resume(name: string): Promise<void>;
+  /** Ends it in order, for good. */
+  remove(name: string): Promise<void>;
   /** Ends all of them in order, those started last first. */
   stop(): Promise<void>;
 }

@@ -4,6 +4,7 @@ import type { Leases, TimerName } from '@ashlar/replication';
 import type { CopyStore } from '@ashlar/store';
 import type { Prng, ServerId, VolumeId } from '@ashlar/words';
 import { CopyDriver, type CopyPort } from './copy-driver.ts';
+import type { CopyTotals } from './figures.ts';
 import type { ReplyMemory } from './reply-memory.ts';
 import { SessionKeys } from './session-keys.ts';
 
@@ -12,9 +13,10 @@ export type LocalNotice =
   | { readonly kind: 'relation-lost' | 'peer-silent'; readonly peer: ServerId }
   | { readonly kind: 'committed'; readonly peer: ServerId; readonly epoch: number; readonly seq: number }
   | { readonly kind: 'lease-granted' }
-  | { readonly kind: 'manager-up' };
+  | { readonly kind: 'manager-up' }
+  | { readonly kind: 'retire' };
 
-export type CopyActorMessage = CopyMessage | SessionMessage | LocalNotice | (ManagerCommand & { readonly kind: 'configure' | 'scrub' | 'member-ended' | 'ask-report' });
+export type CopyActorMessage = CopyMessage | SessionMessage | LocalNotice | (ManagerCommand & { readonly kind: 'configure' | 'scrub' | 'fill-rate' | 'member-ended' | 'ask-report' });
 
 /** What the copies of one server share. */
 export interface CopySurroundings {
@@ -22,7 +24,11 @@ export interface CopySurroundings {
   readonly managerAddress: Address;
   readonly leases: Leases;
   readonly replies: ReplyMemory;
-  readonly traffic: { messages: number };
+  /** What it was sent so far: messages, and the requests and records in them. */
+  readonly traffic: { messages: number; requests: number };
+  /** So many blocks did not fit their checksums. Copies are striped: which of several directories has them is not told. */
+  readonly mismatched: (blocks: number) => void;
+  readonly totals: CopyTotals;
   readonly prng: Prng;
   /** True if that server lives in this thread. */
   readonly hosts: (serverId: ServerId) => boolean;
@@ -80,6 +86,7 @@ export class CopyActor implements Actor<CopyActorMessage>, CopyPort {
     this.#watchPeers();
     // What an earlier life left in the journal.
     if (store.figures.backlogBytes > 0) this.wantWork();
+    surroundings.totals.began(this.driver);
   }
 
   receive(message: CopyActorMessage | Signal, from: Address): void {
@@ -97,11 +104,14 @@ export class CopyActor implements Actor<CopyActorMessage>, CopyPort {
       case 'ask-report':
         return this.driver.receive({ kind: 'manager', command: message });
       case 'scrub': return this.driver.scrub();
+      case 'fill-rate': return this.driver.limitFills(message.bytesPerSecond);
       case 'relation-lost': return this.driver.receive({ kind: 'relation-lost', peer: message.peer });
       case 'peer-silent': return this.driver.receive({ kind: 'peer-silent', peer: message.peer });
       case 'committed': return this.driver.receive({ kind: 'committed', from: message.peer, epoch: message.epoch, seq: message.seq });
       case 'lease-granted': return this.driver.receive({ kind: 'lease-granted' });
-      case 'manager-up': return this.driver.receive({ kind: 'manager-up' });
+      case 'manager-up':
+      case 'retire':
+        return this.driver.receive({ kind: message.kind });
       case 'link-up':
         if (this.#peers.has(message.party as ServerId)) this.driver.receive({ kind: 'peer-up', peer: message.party as ServerId });
         return;
@@ -128,6 +138,7 @@ export class CopyActor implements Actor<CopyActorMessage>, CopyPort {
 
   stop(reason: StopReason): void {
     this.#context.log.info({ volumeId: this.#volumeId, reason, ...this.driver.store.figures }, 'a copy is closed');
+    this.#surroundings.totals.ended(this.driver);
     this.driver.close(reason === 'shutdown');
   }
 
@@ -179,6 +190,7 @@ export class CopyActor implements Actor<CopyActorMessage>, CopyPort {
 
   event(name: string, detail: Readonly<Record<string, string | number | boolean>>): void {
     this.#context.log.info({ volumeId: this.#volumeId, ...detail }, name);
+    if (name === 'blocks-corrupt') this.#surroundings.mismatched(Number(detail['blocks']));
     this.tell({ kind: 'event', volumeId: this.#volumeId, name, detail });
   }
 
@@ -192,7 +204,7 @@ export class CopyActor implements Actor<CopyActorMessage>, CopyPort {
       peer = partyOf(from) as ServerId;
       this.#senders.set(from, peer);
     }
-    if (message.kind === 'append') this.#surroundings.traffic.messages++;
+    if (message.kind === 'append') this.#count(message.frame);
     this.driver.receive({ kind: 'peer', from: peer, message });
     if (message.kind === 'append' || message.kind === 'fill') this.#handled(message.frame);
     if (message.kind === 'adopt') this.#watchPeers();
@@ -209,6 +221,11 @@ export class CopyActor implements Actor<CopyActorMessage>, CopyPort {
     frame.lease = null;
   }
 
+  #count(frame: Frame): void {
+    this.#surroundings.traffic.messages++;
+    this.#surroundings.traffic.requests += frame.count;
+  }
+
   #onSession(message: SessionMessage, from: Address): void {
     const key = this.#sessions.keyOf(from, message.sessionId);
     if (message.kind === 'open') {
@@ -217,7 +234,7 @@ export class CopyActor implements Actor<CopyActorMessage>, CopyPort {
       this.#watch(partyOf(from));
       this.#context.monitor(from);
     }
-    if (message.kind === 'requests') this.#surroundings.traffic.messages++;
+    if (message.kind === 'requests') this.#count(message.frame);
     this.driver.receive({ kind: 'session', key, message });
     if (message.kind === 'requests') this.#handled(message.frame);
     if (message.kind === 'close') this.#sessions.delete(key);

@@ -50,13 +50,14 @@ class Stub {
   /** Of every extent. */
   readonly blocks = new Uint8Array(EXTENT_ENTRIES_BYTES);
   readonly bytesBad = new Set<number>();
+  bytesOfFill = 0;
   readonly backed = false;
   holds(blocks: readonly number[], seq: number): void {
     for (const i of blocks) setBlockEntry(this.blocks, i, BlockState.written, seq, 9);
   }
   extentBlocks(): Uint8Array { return this.blocks.slice(); }
   readFill(extent: number, blocks: readonly number[]): FillRead {
-    const frame = Frame.create(FrameKind.fill, blocks.length, 0);
+    const frame = Frame.create(FrameKind.fill, blocks.length, 0, new Uint8Array(this.bytesOfFill));
     blocks.forEach((i, n) => { frame.setOperation(n, blockEntry(this.blocks, i).seq, this.bytesBad.has(i) ? Op.lost : Op.zero, 0, (extent * EXTENT_BLOCKS + i) * BLOCK_BYTES, BLOCK_BYTES, 0, 0); });
     return { frame, corrupt: blocks.filter((i) => this.bytesBad.has(i)).map((i) => extent * EXTENT_BLOCKS + i) };
   }
@@ -233,16 +234,19 @@ describe('a copy that catches up', () => {
   });
 
   test('waits less for requests while there is no second copy in sync', () => {
-    const restAfterHistory = (configuration: Configuration): number => {
+    const restAfterHistory = (configuration: Configuration, to = C): number => {
       const { store, driver } = serving(configuration);
       store.lastSeq = 3;
-      driver.receive({ kind: 'peer', from: B, message: adopted(6, true, 0) });
+      driver.receive({ kind: 'peer', from: to, message: adopted(6, true, 0) });
       driver.work(false);
       // The clock of the test moves on by 1 ms with each look at it.
       return driver.errandDueMs;
     };
-    const alone = { ...CONFIGURATION, members: CONFIGURATION.members.filter(({ serverId }) => serverId === A), learners: [B] };
-    expect(restAfterHistory(CONFIGURATION) - restAfterHistory(alone)).toBeGreaterThan(0);
+    const besideTwo = restAfterHistory({ ...CONFIGURATION, learners: [C] });
+    const alone = restAfterHistory({ ...CONFIGURATION, members: CONFIGURATION.members.filter(({ serverId }) => serverId === A), learners: [C] });
+    expect(besideTwo - alone).toBeGreaterThan(0);
+    // The only mirror is what catches up: until it has, it is no second copy.
+    expect(restAfterHistory(CONFIGURATION, B)).toBe(alone);
   });
 
   test('an extent that it held before it began anew is not compared any more', () => {
@@ -312,7 +316,7 @@ describe('an extent that differs', () => {
   });
 
   test('has two pieces on their way at most, and more when there is no other copy in sync', () => {
-    const { driver, from, answers4, step, wanted } = learning(ALL);
+    const { driver, from, answers4, step, wanted } = learning(ALL, C);
     answers4();
     step();
     expect([step(), step(), step()]).toEqual([['fill 0-31: 32'], ['fill 32-63: 32'], []]);
@@ -322,14 +326,35 @@ describe('an extent that differs', () => {
     from({ kind: 'filled', epoch: 1, extent: 4 });
     expect(wanted()).toBeGreaterThan(before);
     expect([step(), step()]).toEqual([['fill 64-95: 32'], []]);
-    const alone = learning(ALL, C, [A]);
-    alone.answers4();
-    alone.step();
-    for (let first = 0; first < EXTENT_BLOCKS; first += 32) expect(alone.step()).toEqual([`fill ${first}-${first + 31}: 32`]);
+    // The last: the mirror itself is compared, so that nobody else has all that was answered.
+    for (const alone of [learning(ALL, C, [A]), learning(ALL, B)]) {
+      alone.answers4();
+      alone.step();
+      for (let first = 0; first < EXTENT_BLOCKS; first += 32) expect(alone.step()).toEqual([`fill ${first}-${first + 31}: 32`]);
+    }
+  });
+
+  test('is sent no faster than its share of the budget for rebuilds, while records of the journal go on', () => {
+    const { driver, from, answers4, step, store } = learning(ALL, C, [A]);
+    store.bytesOfFill = 1000;
+    driver.limitFills(1000);
+    answers4();
+    step();
+    const at: number[] = [];
+    for (let i = 0; i < 4; i++) {
+      expect(step()).toHaveLength(1);
+      at.push(driver.errandDueMs);
+      from({ kind: 'filled', epoch: 1, extent: 4 });
+    }
+    // One second each, but for what the clock of the test moves on by itself.
+    expect(at.slice(1).map((ms, i) => Math.round((ms - (at[i] as number)) / 100))).toEqual([10, 10, 10]);
+    expect(driver.work(false)).toBe('errands');
+    from({ kind: 'adopted', epoch: 1, attempt: 7, instance: 2, incarnation: 1, lineage: 1, lastSeq: 0, durableSeq: 0, epochStarts: [], complete: true });
+    expect(driver.errandDueMs).toBeLessThan(at.at(-1) as number);
   });
 
   test('that was asked for again has room for its pieces, whatever became of those of the answer before', () => {
-    const { answers4, step } = learning(ALL);
+    const { answers4, step } = learning(ALL, C);
     answers4();
     step();
     expect([step(), step(), step()]).toEqual([['fill 0-31: 32'], ['fill 32-63: 32'], []]);

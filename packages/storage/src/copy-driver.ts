@@ -2,7 +2,7 @@ import {
   Frame, FrameKind, Op, REPLY_GAP_BYTES, isMutation,
   type Status, type CopyFault, type CopyMessage, type CopyReport, type EpochStart, type LogPosition, type ManagerMessage, type SessionMark, type SessionReply,
 } from '@ashlar/protocol';
-import { CopyCore, type Copy, type CopyInput, type DurableState, type Effects, type GrantedRead, type Leases, type OpenExtent, type TimerName } from '@ashlar/replication';
+import { CopyCore, copiesInSync, type Copy, type CopyInput, type DurableState, type Effects, type GrantedRead, type Leases, type OpenExtent, type TimerName } from '@ashlar/replication';
 import { BlockState, TILE_BYTES, blockEntry, blocksToFill, type CopyStore, type StoreFailure, type StoreResult } from '@ashlar/store';
 import { BLOCK_BYTES, EXTENT_BLOCKS, EXTENT_BYTES, Defect, type Prng, type ServerId, type VolumeId } from '@ashlar/words';
 import { Errands } from './errands.ts';
@@ -20,6 +20,18 @@ export interface CopyPort {
   /** Requests and records that this server, with all its copies, was sent so far. */
   traffic(): number;
   event(name: string, detail: Readonly<Record<string, string | number | boolean>>): void;
+}
+
+/** What was moved and found, for the operator. */
+export interface DriverCounts {
+  rebuildSentBytes: number;
+  repairSentBytes: number;
+  /** Taken in by fills, whatever for. */
+  filledBytes: number;
+  /** Times that blocks of an extent were found not to match their checksums. */
+  checksumErrors: number;
+  scrubbedBlocks: number;
+  scrubs: number;
 }
 
 /** Records of history sent in one go, and their bytes: about two milliseconds of a mirror's journal. */
@@ -48,6 +60,7 @@ const HELD_MAX = 65_536;
 export class CopyDriver implements Effects {
   readonly core: CopyCore;
   readonly store: CopyStore;
+  readonly counts: DriverCounts = { rebuildSentBytes: 0, repairSentBytes: 0, filledBytes: 0, checksumErrors: 0, scrubbedBlocks: 0, scrubs: 0 };
   readonly #port: CopyPort;
   readonly #inbox: CopyInput[] = [];
   readonly #held: CopyInput[] = [];
@@ -112,6 +125,12 @@ export class CopyDriver implements Effects {
     if (this.#errands.any) return outcome === 'more' ? 'more' : 'errands';
     if (outcome === 'idle' && this.#scrubbing) return this.#scrubStep();
     return outcome;
+  }
+
+  /** Of what this copy sends as fills, bytes a second; 0: no limit. */
+  limitFills(bytesPerSecond: number): void {
+    this.#errands.limitFills(bytesPerSecond);
+    this.#port.wantWork();
   }
 
   scrub(): void {
@@ -287,7 +306,7 @@ export class CopyDriver implements Effects {
   }
 
   fill(frame: Frame): void {
-    if (!this.#failed) this.#outcome(this.store.applyFill(frame, true));
+    if (!this.#failed && this.#outcome(this.store.applyFill(frame, true))) this.counts.filledBytes += frame.payload.length;
   }
 
   sendFill(to: ServerId, epoch: number, extent: number): void {
@@ -303,7 +322,10 @@ export class CopyDriver implements Effects {
 
   #sendFill(to: ServerId, epoch: number, extent: number, blocks: readonly number[]): void {
     const { frame, corrupt } = this.store.readFill(extent, blocks);
-    if (corrupt.length === 0) return this.#port.send(to, { kind: 'fill', epoch, extent, frame });
+    if (corrupt.length === 0) {
+      this.counts.repairSentBytes += frame.payload.length;
+      return this.#port.send(to, { kind: 'fill', epoch, extent, frame });
+    }
     frame.lease?.release();
     this.#tellCorrupt(extent, corrupt);
     const good = blocks.filter((i) => !corrupt.includes(extent * EXTENT_BLOCKS + i));
@@ -311,8 +333,13 @@ export class CopyDriver implements Effects {
   }
 
   #tellCorrupt(extent: number, corrupt: readonly number[]): void {
-    this.#port.event('blocks-corrupt', { extent, blocks: corrupt.length });
+    this.#sayCorrupt(extent, corrupt.length);
     this.#later({ kind: 'corrupt-found', extent });
+  }
+
+  #sayCorrupt(extent: number, blocks: number): void {
+    this.counts.checksumErrors++;
+    this.#port.event('blocks-corrupt', { extent, blocks });
   }
 
   sendCompared(to: ServerId, epoch: number, attempt: number, extent: number): void {
@@ -365,7 +392,8 @@ export class CopyDriver implements Effects {
     return sent < (this.#atRisk ? FILLS_MAX_AT_RISK : FILLS_MAX);
   }
 
-  get #atRisk(): boolean { return this.state.durable.configuration?.members.length === 1; }
+  /** A member that is itself being compared is no second copy. */
+  get #atRisk(): boolean { return this.state.leader !== null && copiesInSync(this.state.leader) === 1; }
 
   #compared({ to, extent, spreadLost, differing, pieces, bad }: Answer): void {
     if (bad.length > 0 && !spreadLost) this.#tellCorrupt(extent, bad);
@@ -385,6 +413,8 @@ export class CopyDriver implements Effects {
     const sent = spreadLost ? differing : differing.filter((i) => !bad(i));
     answer.bad.push(...corrupt);
     if (sent.length === blocks.length) {
+      this.#errands.filled(frame.payload.length);
+      this.counts.rebuildSentBytes += frame.payload.length;
       this.#port.send(to, { kind: 'fill', epoch, extent, frame });
       answer.pieces += 1;
       return differing.length;
@@ -437,7 +467,7 @@ export class CopyDriver implements Effects {
         const result = this.store.read(request.offsetBytes(read.index), request.lengthBytes(read.index), payload, start);
         if (result !== 'ok') {
           const extent = Math.floor(((result.corrupt[0] as number) * BLOCK_BYTES) / EXTENT_BYTES);
-          this.#port.event('blocks-corrupt', { extent, blocks: result.corrupt.length });
+          this.#sayCorrupt(extent, result.corrupt.length);
           this.#inbox.push({ kind: 'read-corrupt', read, extent });
           continue;
         }
@@ -501,13 +531,15 @@ export class CopyDriver implements Effects {
 
   #scrubStep(): 'idle' | 'more' {
     const result = this.store.scrubStep(EXTENT_BLOCKS);
+    this.counts.scrubbedBlocks += result.checkedBlocks;
     const extents = new Set(result.corrupt.map((block) => Math.floor(block / EXTENT_BLOCKS)));
     for (const extent of extents) {
-      this.#port.event('blocks-corrupt', { extent, blocks: result.corrupt.length });
+      this.#sayCorrupt(extent, result.corrupt.length);
       this.#later({ kind: 'corrupt-found', extent });
     }
     if (!result.wrapped) return 'more';
     this.#scrubbing = false;
+    this.counts.scrubs++;
     this.#port.event('scrub-done', { volumeId: this.volumeId });
     return 'idle';
   }

@@ -6,11 +6,12 @@ import { AshlarError, type ServerId, type VolumeId } from '@ashlar/words';
 
 const IDENTITY_FILE = 'server.json';
 const COPIES = 'copies';
+export const DIRECTORY_FORMAT = 1;
 const VOLUME_DIRECTORY = /^vol-[0-9a-f]{17}$/;
 
 /** Written once into each directory of a server, so that none is ever taken for another's. docs/formats/directories.md */
 interface Identity {
-  readonly format: 1;
+  readonly format: typeof DIRECTORY_FORMAT;
   readonly serverId: string;
   /** Names the set of directories: they belong together. */
   readonly setId: string;
@@ -37,7 +38,7 @@ export class Directories {
     const first = found.find((identity) => identity !== null);
     if (first === undefined) {
       const setId = randomUUID();
-      paths.forEach((path, index) => claim(path, { format: 1, serverId, setId, index, count: paths.length }));
+      paths.forEach((path, index) => claim(path, { format: DIRECTORY_FORMAT, serverId, setId, index, count: paths.length }));
       return new Directories(paths);
     }
     // A first start that was ended between two directories has left some of them unclaimed; nothing was stored then.
@@ -108,7 +109,7 @@ function readIdentity(path: string): Identity | null {
   // What an intact file says was checked before it was written.
   const identity = unsealJson(readFileSync(file, 'utf8'), IDENTITY_KEYS) as Identity | null;
   if (identity === null) throw new AshlarError('directory-foreign', `${file} is damaged: it does not say any more whose directory this is`, { path });
-  if (identity.format !== 1) throw new AshlarError('format-unsupported', `${file} has format ${String(identity.format)}; this version knows 1`, { path });
+  if (identity.format !== DIRECTORY_FORMAT) throw new AshlarError('format-unsupported', `${file} has format ${String(identity.format)}; this version knows ${DIRECTORY_FORMAT}`, { path });
   return identity;
 }
 

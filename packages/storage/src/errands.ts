@@ -19,6 +19,9 @@ const REST = 5;
 /** A volume with one copy in sync is a failure away from losing data: with 5, comparing 4 GiB beside a load at full rate took up to a minute. */
 const REST_AT_RISK = 1;
 
+/** So much of what could not be sent in time is made up for: a timer comes late by less. */
+const FILL_BURST_MS = 100;
+
 /** What copies that catch up are sent: one piece a step, so that requests do not wait behind all of it. */
 export class Errands {
   readonly #nowMs: () => number;
@@ -26,8 +29,11 @@ export class Errands {
   readonly #roomFor: (to: ServerId) => boolean;
   #waiting: Errand[] = [];
   #trafficSeen = 0;
-  /** When the next one is due. */
-  dueMs = 0;
+  /** What is left to requests ends then. */
+  #restMs = 0;
+  /** What fills may take, bytes a second; 0: no limit. */
+  #fillRate = 0;
+  #fillsDueMs = -Infinity;
   /** What is added meanwhile waits for the next step, which comes in any case. */
   running = false;
 
@@ -39,12 +45,29 @@ export class Errands {
   }
 
   /** Whether there is one that waits for nothing but its time. */
-  get any(): boolean { return this.#next() >= 0; }
+  get any(): boolean { return this.#next(true) >= 0; }
 
-  #next(): number {
+  /** When the next one is due. */
+  get dueMs(): number {
+    const fillsOnly = this.#fillRate > 0 && this.#waiting.every(({ fills }) => fills);
+    return fillsOnly ? Math.max(this.#restMs, this.#fillsDueMs) : this.#restMs;
+  }
+
+  limitFills(bytesPerSecond: number): void {
+    this.#fillRate = bytesPerSecond;
+    this.#fillsDueMs = -Infinity;
+  }
+
+  /** So many bytes were just sent as fills. */
+  filled(bytes: number): void {
+    if (this.#fillRate > 0) this.#fillsDueMs = Math.max(this.#fillsDueMs, this.#nowMs() - FILL_BURST_MS) + (1000 * bytes) / this.#fillRate;
+  }
+
+  #next(fillsToo: boolean): number {
     const room = new Map<ServerId, boolean>();
     return this.#waiting.findIndex(({ fills, to }) => {
       if (!fills) return true;
+      if (!fillsToo) return false;
       const known = room.get(to) ?? this.#roomFor(to);
       room.set(to, known);
       return known;
@@ -59,9 +82,9 @@ export class Errands {
   /** Runs the next one that is still wanted, if it is time. `atRisk`: the volume has no second copy in sync. */
   step(atRisk: boolean): void {
     const beganMs = this.#nowMs();
-    if (beganMs < this.dueMs) return;
+    if (beganMs < this.#restMs) return;
     this.#waiting = this.#waiting.filter(({ wanted }) => wanted());
-    const at = this.#next();
+    const at = this.#next(this.#fillRate === 0 || beganMs >= this.#fillsDueMs);
     if (at < 0) return;
     const [next] = this.#waiting.splice(at, 1) as [Errand];
     this.running = true;
@@ -72,7 +95,7 @@ export class Errands {
     }
     const endedMs = this.#nowMs();
     const traffic = this.#traffic();
-    this.dueMs = traffic === this.#trafficSeen ? endedMs : endedMs + (atRisk ? REST_AT_RISK : REST) * (endedMs - beganMs);
+    this.#restMs = traffic === this.#trafficSeen ? endedMs : endedMs + (atRisk ? REST_AT_RISK : REST) * (endedMs - beganMs);
     this.#trafficSeen = traffic;
   }
 }

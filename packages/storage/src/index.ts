@@ -3,4 +3,4 @@ export * from './copy-driver.ts';
 export { Directories } from './directories.ts';
 export { NodeDisk } from './disk/node-disk.ts';
 export * from './reply-memory.ts';
-export { StorageNode, type StorageNodeOptions } from './storage-node.ts';
+export { handOver, StorageNode, type StorageNodeOptions } from './storage-node.ts';

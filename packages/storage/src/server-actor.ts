@@ -1,12 +1,22 @@
 import type { Actor, ActorContext, Address, Signal } from '@ashlar/actor';
-import { partyOf } from '@ashlar/actor';
-import type { DeletedVolume, HeldCopy, Keep, KeptRecord, ManagerCommand, ManagerMessage, ServerMessage, StoreMark } from '@ashlar/protocol';
+import { KERNEL, partyOf } from '@ashlar/actor';
+import type { Build, DeletedVolume, DirectoryHealth, DiskKind, HeldCopy, Keep, KeptRecord, ManagerCommand, ManagerMessage, ServerMessage, StoreMark } from '@ashlar/protocol';
 import type { ServerId, VolumeId } from '@ashlar/words';
+import { HANDOVER_LOOK_MS, HandOver, type HandedCopy } from './handover.ts';
 import { ledgerParts } from './ledger-parts.ts';
 import type { KeepAnswer } from './ledger.ts';
 
 /** How often a server tells the manager how full it is; also the pace at which a new manager is noticed. */
 export const SERVER_STATUS_INTERVAL_MS = 500;
+/** What a server's load is averaged over. */
+const LOAD_SECONDS = 5;
+const HANDOVER_TIMER = 'hand-over';
+
+/** From the process that hosts the server: end in order. `done` is called when nobody would miss it any more, or nothing can be done about it. */
+export interface HandOverMessage {
+  readonly kind: 'hand-over';
+  readonly done: () => void;
+}
 
 /** What the server actor asks of the node that owns the disks. */
 export interface CopyHouse {
@@ -14,9 +24,14 @@ export interface CopyHouse {
   ensure(command: ManagerCommand & { readonly kind: 'configure' }): boolean;
   address(volumeId: VolumeId): Address;
   volumeIds(): Iterable<VolumeId>;
+  copies(): Iterable<HandedCopy>;
   /** Removes the files; false if the copy has promised a later epoch than `epoch`, and stays. */
   discard(volumeId: VolumeId, epoch: number): boolean;
   space(): { readonly capacityBytes: number; readonly usedBytes: number; readonly copies: number };
+  /** How its directories are, as its copies met them. */
+  directories(): readonly DirectoryHealth[];
+  /** Requests and records that its copies were sent so far. */
+  requests(): number;
   /** Copies that could not be opened, told to the manager in their stead. */
   reportFaulted(): void;
   /** What is kept for the system manager; see ledger.ts. */
@@ -38,10 +53,14 @@ export interface ServerIdentity {
   readonly instance: string;
   readonly address: string;
   readonly pid: number;
+  readonly rack: string;
+  readonly siteId: string;
+  readonly disk: DiskKind;
+  readonly build: Build;
 }
 
 /** Speaks with the system manager for the server as a whole. */
-export class ServerActor implements Actor<ManagerCommand> {
+export class ServerActor implements Actor<ManagerCommand | HandOverMessage> {
   readonly #context: ActorContext;
   readonly #identity: ServerIdentity;
   readonly #manager: Address;
@@ -49,6 +68,11 @@ export class ServerActor implements Actor<ManagerCommand> {
   /** The manager has been greeted in its present life. */
   #greeted = false;
   #stopped = false;
+  #requestsSeen = 0;
+  #requestsMs = 0;
+  #requestsPerSecond = 0;
+  /** It is to end. */
+  #leaving: { readonly handOver: HandOver; readonly done: () => void } | null = null;
 
   constructor(context: ActorContext, identity: ServerIdentity, manager: Address, house: CopyHouse) {
     this.#context = context;
@@ -59,9 +83,12 @@ export class ServerActor implements Actor<ManagerCommand> {
     this.#tick();
   }
 
-  receive(message: ManagerCommand | Signal, from: Address): void {
+  receive(message: ManagerCommand | HandOverMessage | Signal, from: Address): void {
     switch (message.kind) {
-      case 'timer': return this.#tick();
+      case 'timer': return message.name === HANDOVER_TIMER ? this.#lookHandOver() : this.#tick();
+      case 'hand-over':
+        if (from === KERNEL) this.#handOver(message.done);
+        return;
       case 'link-up': return this.#greet();
       case 'link-down':
       case 'down':
@@ -71,6 +98,7 @@ export class ServerActor implements Actor<ManagerCommand> {
         if (this.#isManager(from) && this.#house.ensure(message)) this.#context.send(this.#house.address(message.configuration.volumeId), message);
         return;
       case 'scrub':
+      case 'fill-rate':
       case 'member-ended':
       case 'ask-report':
         if (this.#isManager(from)) this.#context.send(this.#house.address(message.volumeId), message);
@@ -98,6 +126,25 @@ export class ServerActor implements Actor<ManagerCommand> {
 
   stop(): void {
     this.#stopped = true;
+    this.#tellLeaving();
+  }
+
+  #handOver(done: () => void): void {
+    this.#leaving = { handOver: new HandOver(this.#context.nowMs()), done };
+    if (this.#greeted) this.#tellLeaving();
+    this.#lookHandOver();
+  }
+
+  /** Without a system manager nobody can take over anything. */
+  #lookHandOver(): void {
+    if (this.#leaving === null) return;
+    const { handOver, done } = this.#leaving;
+    const nowMs = this.#context.nowMs();
+    if (!this.#greeted || handOver.look(nowMs, this.#house.copies())) return done();
+    this.#context.setTimer(HANDOVER_TIMER, nowMs + HANDOVER_LOOK_MS);
+  }
+
+  #tellLeaving(): void {
     this.#tell({ kind: 'server-leaving', serverId: this.#identity.serverId, reason: 'shutting down' });
   }
 
@@ -110,21 +157,36 @@ export class ServerActor implements Actor<ManagerCommand> {
   #tick(): void {
     this.#context.setTimer('status', this.#context.nowMs() + SERVER_STATUS_INTERVAL_MS);
     if (!this.#greeted) this.#greet();
+    this.#measure();
     this.#tellStatus();
   }
 
+  /** Averaged over some seconds: what a placement is decided by must not be the load of one moment. */
+  #measure(): void {
+    const nowMs = this.#context.nowMs();
+    const requests = this.#house.requests();
+    const seconds = (nowMs - this.#requestsMs) / 1000;
+    if (this.#requestsMs > 0 && seconds > 0) {
+      const rate = (requests - this.#requestsSeen) / seconds;
+      this.#requestsPerSecond += (rate - this.#requestsPerSecond) * Math.min(1, seconds / LOAD_SECONDS);
+    }
+    this.#requestsSeen = requests;
+    this.#requestsMs = nowMs;
+  }
+
   #tellStatus(): void {
-    if (this.#greeted) this.#tell({ kind: 'server-status', serverId: this.#identity.serverId, ...this.#house.space() });
+    if (this.#greeted) this.#tell({ kind: 'server-status', serverId: this.#identity.serverId, ...this.#house.space(), requestsPerSecond: this.#requestsPerSecond, directories: this.#house.directories() });
   }
 
   /** First who we are, then how each copy stands. */
   #greet(): void {
-    const { serverId, pid, instance, address } = this.#identity;
-    this.#greeted = this.#tell({ kind: 'server-hello', serverId, pid, instance, address, keeps: true, mark: this.#house.ledger.mark });
+    this.#greeted = this.#tell({ kind: 'server-hello', ...this.#identity, keeps: true, mark: this.#house.ledger.mark });
     if (!this.#greeted) return;
     this.#context.monitor(this.#manager);
     for (const volumeId of this.#house.volumeIds()) this.#context.send(this.#house.address(volumeId), { kind: 'manager-up' } as const);
     this.#house.reportFaulted();
+    // A system manager that was restarted meanwhile must not give it roles.
+    if (this.#leaving !== null) this.#tellLeaving();
   }
 
   #tellKept(answer: KeepAnswer, number: number): void {

@@ -1,18 +1,22 @@
 import { randomInt } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import type { ActorContext, Address, ChildSpec } from '@ashlar/actor';
-import { FOUNDING_INCARNATION, memberOf, type Configuration, type CopyFault, type CopyReport, type HeldCopy, type ManagerCommand, type ManagerMessage } from '@ashlar/protocol';
+import { FOUNDING_INCARNATION, memberOf, type Configuration, type CopyFault, type CopyReport, type DirectoryHealth, type DiskKind, type HeldCopy, type ManagerCommand, type ManagerMessage } from '@ashlar/protocol';
 import { BeaconTable, newCopyState, type Leases } from '@ashlar/replication';
-import type { Runtime } from '@ashlar/runtime';
-import { createCopy, openCopy, DestageBuffer, PageCache, type CopyStore, type OpenFailure, type StoreOptions } from '@ashlar/store';
+import { figuresAddress, startFigures, thisBuild, type Runtime } from '@ashlar/runtime';
+import { COPY_FORMAT, createCopy, openCopy, DestageBuffer, PageCache, type CopyStore, type OpenFailure, type StoreOptions } from '@ashlar/store';
 import { AshlarError, Defect, Prng, type ServerId, type VolumeId } from '@ashlar/words';
 import { BeaconActor, beaconAddress } from './beacon-actor.ts';
 import { CopyActor, copyAddress, type CopySurroundings } from './copy-actor.ts';
-import { Directories } from './directories.ts';
+import { Directories, DIRECTORY_FORMAT } from './directories.ts';
+import { diskKindOf, slowest } from './disk/disk-kind.ts';
+import { Gauge } from './disk/gauge.ts';
+import { CopyTotals } from './figures.ts';
 import { NodeDisk } from './disk/node-disk.ts';
 import { ServerLedger } from './ledger.ts';
+import type { HandedCopy } from './handover.ts';
 import { ReplyMemory } from './reply-memory.ts';
-import { ServerActor, type CopyHouse } from './server-actor.ts';
+import { ServerActor, type CopyHouse, type HandOverMessage } from './server-actor.ts';
 import { COPY_SUPERVISION } from './supervision.ts';
 
 export interface StorageNodeOptions {
@@ -25,6 +29,12 @@ export interface StorageNodeOptions {
   readonly address: string;
   /** Changes when the machine restarts; default: the kernel's. */
   readonly bootId?: string;
+  /** Empty or left out: unknown. */
+  readonly rack?: string;
+  /** The site that it is at; left out: the manager's. */
+  readonly siteId?: string;
+  /** What its directories lie on; left out: what the kernel says. */
+  readonly disk?: DiskKind;
 }
 
 /** Metadata pages kept in memory by all copies of a server: 4096 are 16 MiB, and cover 4 GiB of hot data. */
@@ -42,6 +52,7 @@ export class StorageNode implements CopyHouse {
   readonly #surroundings: CopySurroundings;
   readonly #storeOptions: Pick<StoreOptions, 'serverId' | 'bootId' | 'pageCache' | 'destageBuffer'>;
   readonly #beacons: BeaconTable;
+  readonly #gauges: readonly Gauge[];
   readonly #actors = new Map<VolumeId, CopyActor>();
   /** Made a moment ago, for their first life: opening them again would cost two syncs of the disk, during which this thread serves nobody. */
   readonly #created = new Map<VolumeId, CopyStore>();
@@ -57,10 +68,11 @@ export class StorageNode implements CopyHouse {
     this.#options = options;
     this.#runtime = runtime;
     this.#directories = directories;
+    this.#gauges = directories.paths.map((path) => new Gauge(path));
     const instance = randomInt(1, 2 ** 47);
     this.#beacons = new BeaconTable(instance, () => runtime.send(beaconAddress(serverId), { kind: 'beacon-wanted' } as const));
     const leases: Leases = this.#beacons;
-    this.#surroundings = { serverId, managerAddress: options.managerAddress, leases, replies: new ReplyMemory(), traffic: { messages: 0 }, prng: new Prng(instance), hosts: (other) => runtime.hosts(other) };
+    this.#surroundings = { serverId, managerAddress: options.managerAddress, leases, replies: new ReplyMemory(), totals: new CopyTotals(), traffic: { messages: 0, requests: 0 }, mismatched: (blocks) => this.#gauges.forEach((gauge) => gauge.mismatched(blocks)), prng: new Prng(instance), hosts: (other) => runtime.hosts(other) };
     this.#storeOptions = {
       serverId, bootId: options.bootId ?? bootId(), pageCache: new PageCache(PAGES_MAX), destageBuffer: new DestageBuffer(DESTAGE_BUFFER_BYTES),
     };
@@ -76,13 +88,17 @@ export class StorageNode implements CopyHouse {
     runtime.addParty(serverId);
     node.#startActor('beacon', beaconAddress(serverId), (context) => new BeaconActor(context, serverId, node.#beacons));
     for (const volumeId of node.#directories.volumeIds()) node.#start(volumeId);
-    const identity = { serverId, instance: node.#beacons.instance.toString(36), address: options.address, pid: process.pid };
+    const disk = options.disk ?? slowest(options.directories.map((path) => diskKindOf(path)));
+    const identity = { serverId, instance: node.#beacons.instance.toString(36), address: options.address, pid: process.pid, rack: options.rack ?? '', siteId: options.siteId ?? '', disk, build: thisBuild({ directory: DIRECTORY_FORMAT, copy: COPY_FORMAT }) };
     node.#startActor('server', `${serverId}/server`, (context) => new ServerActor(context, identity, options.managerAddress, node));
+    const { totals } = node.#surroundings;
+    startFigures(runtime, serverId, options.managerAddress, (samples) => totals.collect(samples, serverId, node.#faulted.size, runtime.nowMs()));
     return node;
   }
 
   /** Says goodbye, closes every copy cleanly. */
   async stop(): Promise<void> {
+    await this.#runtime.stop(figuresAddress(this.serverId));
     await this.#runtime.stop(`${this.serverId}/server`);
     for (const volumeId of this.#running) await this.#runtime.stop(this.#childId(volumeId));
     await this.#runtime.stop(`${this.serverId}/beacon`);
@@ -105,6 +121,13 @@ export class StorageNode implements CopyHouse {
   address(volumeId: VolumeId): Address { return copyAddress(this.serverId, volumeId); }
   volumeIds(): Iterable<VolumeId> { return this.#running; }
 
+  *copies(): Iterable<HandedCopy> {
+    for (const volumeId of this.#running) {
+      const core = this.#actors.get(volumeId)?.driver.core;
+      if (core) yield { missedAs: () => core.missedAs, retire: () => this.#runtime.send(this.address(volumeId), { kind: 'retire' } as const) };
+    }
+  }
+
   discard(volumeId: VolumeId, epoch: number): boolean {
     const actor = this.#actors.get(volumeId);
     if (actor && actor.driver.core.durable.promisedEpoch > epoch) return false;
@@ -120,6 +143,9 @@ export class StorageNode implements CopyHouse {
   space(): { readonly capacityBytes: number; readonly usedBytes: number; readonly copies: number } {
     return { ...this.#directories.space(), copies: this.#running.size };
   }
+
+  directories(): readonly DirectoryHealth[] { return this.#gauges.map((gauge) => gauge.health()); }
+  requests(): number { return this.#surroundings.traffic.requests; }
 
   reportFaulted(): void {
     for (const copy of this.#faulted.values()) this.#tellFaulted(copy);
@@ -208,7 +234,7 @@ export class StorageNode implements CopyHouse {
   }
 
   #disk(volumeId: VolumeId): NodeDisk {
-    return new NodeDisk(this.#directories.copyPaths(volumeId));
+    return new NodeDisk(this.#directories.copyPaths(volumeId), this.#gauges);
   }
 
   /** It stays down; its volume goes on with the others. */
@@ -226,6 +252,14 @@ export class StorageNode implements CopyHouse {
     const report: ManagerMessage = { kind: 'report', copy };
     this.#runtime.send(this.#options.managerAddress, report, `${this.serverId}/server`);
   }
+}
+
+/** Before a server of this thread is stopped. Resolves when its volumes would not notice its end, or when they are not to be helped; within 15 s. */
+export function handOver(runtime: Runtime, server: ServerId): Promise<void> {
+  return new Promise((resolve) => {
+    const message: HandOverMessage = { kind: 'hand-over', done: resolve };
+    if (runtime.send(`${server}/server`, message) !== 'ok') resolve();
+  });
 }
 
 /** Why a copy's files cannot be opened. */

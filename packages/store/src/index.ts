@@ -7,3 +7,4 @@ export { DestageBuffer, PageCache } from './resources.ts';
 export { MemoryDisk, type DiskFault, type DiskOperation, type RecordedChange } from './memory-disk.ts';
 export { MemoryImage } from './memory-file.ts';
 export { createCopy, openCopy } from './open.ts';
+export { COPY_FORMAT } from './superblock.ts';

@@ -13,7 +13,8 @@ import type { JournalMark } from './record.ts';
  */
 export const SUPERBLOCK_FILE = 'superblock';
 export const SUPERBLOCK_MAGIC = 0x53485341; // "ASHS"
-export const SUPERBLOCK_VERSION = 2;
+/** Of all of a copy's files: a version that changes any of them raises this, so that the versions before refuse the copy before they touch it. */
+export const COPY_FORMAT = 2;
 const HEADER_BYTES = 32;
 /** The largest body: 4,128 presence generations and 128 epochs in JSON are 28 KiB. */
 const REPLICA_BYTES = 64 * 1024;
@@ -162,7 +163,7 @@ function encode(body: SuperblockBody, generation: number): Uint8Array {
   const view = new DataView(bytes.buffer);
   const tag = volumeTag(body.volumeId);
   view.setUint32(0, SUPERBLOCK_MAGIC, true);
-  view.setUint32(8, SUPERBLOCK_VERSION, true);
+  view.setUint32(8, COPY_FORMAT, true);
   view.setUint32(12, json.length, true);
   view.setUint32(16, tag.low, true);
   view.setUint32(20, tag.high, true);
@@ -187,7 +188,7 @@ function readSlots(file: DiskFile): FoundSlot | { readonly failed: 'not-found' |
     }
     const found = decode(file, bytes, at);
     if (found === null) continue;
-    if (found === 'other-format') return { failed: 'format-unsupported', detail: `the superblock is not of format ${SUPERBLOCK_VERSION}` };
+    if (found === 'other-format') return { failed: 'format-unsupported', detail: `the superblock is not of format ${COPY_FORMAT}` };
     if (best === null || found.generation > best.generation) best = found;
   }
   if (best !== null) return { body: decodeJson(best.json) as SuperblockBody, slot: best.slot, generation: best.generation };
@@ -205,7 +206,7 @@ function decode(file: DiskFile, first: Uint8Array, at: number): IntactSlot | 'ot
     if (file.read(bytes, at * REPLICA_BYTES) !== null) return null;
   }
   if (checksum(bytes.subarray(8, HEADER_BYTES + length)) !== view.getUint32(4, true)) return null;
-  if (view.getUint32(8, true) !== SUPERBLOCK_VERSION) return 'other-format';
+  if (view.getUint32(8, true) !== COPY_FORMAT) return 'other-format';
   return { json: bytes.subarray(HEADER_BYTES, HEADER_BYTES + length), slot: Math.floor(at / REPLICAS), generation: view.getUint32(24, true) };
 }
 

@@ -1,4 +1,5 @@
 export * from './assert.ts';
+export * from './build.ts';
 export * from './checksum.ts';
 export * from './errors.ts';
 export * from './geometry.ts';

@@ -46,13 +46,16 @@ export class Site {
   readonly #process: ChildProcess;
   readonly #env: Readonly<Record<string, string>>;
 
-  private constructor(child: ChildProcess, env: Readonly<Record<string, string>>) {
+  readonly #metrics: string | null;
+
+  private constructor(child: ChildProcess, env: Readonly<Record<string, string>>, metrics: string | null) {
     this.#process = child;
     this.#env = env;
+    this.#metrics = metrics;
   }
 
   /** A system manager that runs as this process. */
-  static of(child: ChildProcess, endpoint: string, token: string): Site { return new Site(child, { ASHLAR_ENDPOINT: endpoint, ASHLAR_TOKEN: token }); }
+  static of(child: ChildProcess, endpoint: string, token: string): Site { return new Site(child, { ASHLAR_ENDPOINT: endpoint, ASHLAR_TOKEN: token }, null); }
 
   static up(directory: string, ...options: readonly string[]): Promise<Site> { return Site.upIn([], directory, ...options); }
 
@@ -71,12 +74,16 @@ export class Site {
         resolve(text);
       });
     });
-    const { endpoint, token, error } = JSON.parse(line) as { endpoint: string; token: string; error?: unknown };
+    const { endpoint, token, metrics, error } = JSON.parse(line) as { endpoint: string; token: string; metrics: string | null; error?: unknown };
     if (error !== undefined) throw new Error(`ashlar up was refused: ${line}`);
-    return new Site(child, { ASHLAR_ENDPOINT: endpoint, ASHLAR_TOKEN: token });
+    return new Site(child, { ASHLAR_ENDPOINT: endpoint, ASHLAR_TOKEN: token }, metrics);
   }
 
   get pid(): number { return this.#process.pid as number; }
+  get endpoint(): string { return this.#env['ASHLAR_ENDPOINT'] as string; }
+  get token(): string { return this.#env['ASHLAR_TOKEN'] as string; }
+  /** For sites started with `--metrics-port`. */
+  get metrics(): string { return this.#metrics as string; }
 
   run(...args: readonly string[]): Promise<Outcome> { return cli(args, this.#env); }
 

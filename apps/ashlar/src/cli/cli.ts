@@ -1,4 +1,4 @@
-import { ApiClient, type ApiCommand } from '@ashlar/control';
+import { ApiClient, type ApiCommand } from '@ashlar/client';
 import { AshlarError, ERROR_CODES, errorCode } from '@ashlar/words';
 import type { Command } from 'commander';
 import { defaultSite } from '@ashlar/site';
@@ -21,15 +21,23 @@ export class Cli {
 
   /** By SIGINT: what fails from then on is not an error. */
   interrupted = false;
+  /** Of a command that did what it was asked, and found something wrong. */
+  exitCode = 0;
 
   get options(): GlobalOptions { return this.#program.opts<GlobalOptions>(); }
 
-  async connect(): Promise<ApiClient> {
+  /** Which site commands go to. An endpoint of '' is none. */
+  get site(): { readonly endpoint: string; readonly token: string } {
     const known = defaultSite(this.#env);
     const endpoint = this.options.endpoint ?? this.#env['ASHLAR_ENDPOINT'] ?? known?.endpoint;
     const token = this.options.token ?? this.#env['ASHLAR_TOKEN'] ?? (endpoint === known?.endpoint ? known?.token : undefined);
-    if (endpoint === undefined || endpoint === '') throw new AshlarError('invalid-argument', 'say which site: ASHLAR_ENDPOINT and ASHLAR_TOKEN as `ashlar up` prints them, or --endpoint and --token');
-    return ApiClient.connect(endpoint, token ?? '');
+    return { endpoint: endpoint ?? '', token: token ?? '' };
+  }
+
+  async connect(): Promise<ApiClient> {
+    const { endpoint, token } = this.site;
+    if (endpoint === '') throw new AshlarError('invalid-argument', 'say which site: ASHLAR_ENDPOINT and ASHLAR_TOKEN as `ashlar up` prints them, or --endpoint and --token');
+    return ApiClient.connect(endpoint, token);
   }
 
   /** Calls the API and prints its answer: JSON, or what `show` makes of it. */

@@ -1,4 +1,4 @@
-import type { ApiClient, VolumeView } from '@ashlar/control';
+import type { ApiClient, VolumeView } from '@ashlar/client';
 import { runLoad, type LoadOptions, type LoadResult, type LoadTarget } from '@ashlar/load';
 import { AshlarError, volumeId } from '@ashlar/words';
 import type { Command } from 'commander';

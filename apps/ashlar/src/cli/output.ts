@@ -1,5 +1,5 @@
 import Table from 'cli-table3';
-import type { EventRecord, HostView, ServerView, VolumeView } from '@ashlar/control';
+import type { EventRecord, HostView, PlacementView, ServerView, VolumeView } from '@ashlar/client';
 import { showSize } from './sizes.ts';
 
 const BORDERLESS = {
@@ -15,9 +15,19 @@ function table(head: readonly string[], rows: readonly (readonly string[])[]): s
 
 export function showServers(servers: readonly ServerView[]): string {
   if (servers.length === 0) return 'no servers';
-  return table(['SERVER', 'STATE', 'PID', 'USED', 'CAPACITY', 'COPIES', 'ADDRESS'], servers.map((server) => [
-    server.serverId, server.state, String(server.pid), showSize(server.usedBytes), showSize(server.capacityBytes), String(server.copies), server.address,
+  return table(['SERVER', 'STATE', 'RACK', 'DISK', 'HEALTH', 'PID', 'USED', 'CAPACITY', 'COPIES', 'REQUESTS/S', 'ADDRESS'], servers.map((server) => [
+    server.serverId, server.state, server.rack === '' ? '-' : server.rack, server.disk, worst(server), String(server.pid), showSize(server.usedBytes), showSize(server.capacityBytes), String(server.copies),
+    String(Math.round(server.requestsPerSecond)), server.address,
   ]));
+}
+
+/** Of all its directories. */
+function worst({ directories }: ServerView): string {
+  return (['failed', 'suspect', 'ok'] as const).find((health) => directories.some((directory) => directory.health === health)) ?? 'unknown';
+}
+
+export function showPlacement({ verdicts }: PlacementView): string {
+  return verdicts.map(({ serverId, chosen, why }) => `  ${chosen ? '*' : ' '} ${serverId.padEnd(12)} ${why}`).join('\n');
 }
 
 export function showHosts(hosts: readonly HostView[]): string {
@@ -42,8 +52,11 @@ export function showVolume(volume: VolumeView): string {
     ...volume.attachments.map((attachment) => `  attached    ${attachment.host}: ${attachment.nbd ?? attachment.state}${attachment.readOnly ? ' (read-only)' : ''}${attachment.copy === null ? '' : ` (copy of ${attachment.copy} alone)`}`),
     `  requests    ${volume.io.readRequests} reads (${showSize(volume.io.readBytes)}), ${volume.io.writeRequests} writes (${showSize(volume.io.writeBytes)}), ${volume.io.flushRequests} flushes, ${volume.io.failedRequests} failed; longest stall ${Math.round(volume.io.longestStallMs)} ms`,
   ];
+  if (volume.move !== null) lines.push(`  moves       ${volume.move.from} to ${volume.move.to}`);
+  if (volume.disk !== null) lines.push(`  lies on     ${volume.disk}`);
   const tags = Object.entries(volume.tags);
   if (tags.length > 0) lines.push(`  tags        ${tags.map(([key, value]) => `${key}=${value}`).join(' ')}`);
+  if (volume.placement !== undefined) lines.push('  placed      (* chosen)', showPlacement(volume.placement));
   return lines.join('\n');
 }
 

@@ -1,8 +1,10 @@
-import type { EventRecord } from '@ashlar/control';
+import type { EventRecord } from '@ashlar/client';
 import { AshlarError } from '@ashlar/words';
+import { BUILD } from '@ashlar/runtime';
 import { Command, CommanderError } from 'commander';
-import manifest from '../../package.json' with { type: 'json' };
 import { Cli } from './cli.ts';
+import { addCompletion } from './completion.ts';
+import { addDoctor } from './doctor.ts';
 import { addLoad } from './load.ts';
 import { showEvent } from './output.ts';
 import { addRecover } from './recover.ts';
@@ -14,10 +16,10 @@ import { addVolumeCommands } from './volume-commands.ts';
 /** As shells report it: 128 + SIGINT. */
 const INTERRUPTED = 130;
 
-/** Runs one command line; resolves with the exit code. */
-export async function run(argv: readonly string[], env: Readonly<Record<string, string | undefined>>): Promise<number> {
+/** Every command there is. */
+export function programOf(env: Readonly<Record<string, string | undefined>>): { readonly program: Command; readonly cli: Cli } {
   const program = new Command('ashlar').description('block storage that loses nothing')
-    .version(manifest.version, '--version', 'its number')
+    .version(BUILD, '--version', 'its number')
     .option('--json', 'one JSON document instead of text; one a line for up and events --follow')
     .option('--endpoint <url>', 'which site (default: ASHLAR_ENDPOINT, else the one in the default directory)')
     .option('--token <token>', 'its token (default: ASHLAR_TOKEN)')
@@ -33,10 +35,18 @@ export async function run(argv: readonly string[], env: Readonly<Record<string, 
     .option('--subject <id>', 'only about this volume or server')
     .option('--max <n>', 'at most so many old ones', '1000')
     .action((options: { follow?: boolean; subject?: string; max: string }) => events(cli, options));
+  addDoctor(program, cli);
+  addCompletion(program, cli);
   acceptEverywhere(program);
+  return { program, cli };
+}
+
+/** Runs one command line; resolves with the exit code. */
+export async function run(argv: readonly string[], env: Readonly<Record<string, string | undefined>>): Promise<number> {
+  const { program, cli } = programOf(env);
   try {
     await program.parseAsync([...argv], { from: 'user' });
-    return cli.interrupted ? INTERRUPTED : 0;
+    return cli.interrupted ? INTERRUPTED : cli.exitCode;
   } catch (error) {
     if (cli.interrupted) return INTERRUPTED;
     if (!(error instanceof CommanderError)) return cli.fail(error);

@@ -1,4 +1,4 @@
-import type { RecoveredVolume, RecoveryView } from '@ashlar/control';
+import type { RecoveredVolume, RecoveryView } from '@ashlar/client';
 import { serverId } from '@ashlar/words';
 import type { Command } from 'commander';
 import type { Cli } from './cli.ts';

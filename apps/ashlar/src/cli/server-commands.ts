@@ -1,8 +1,9 @@
-import type { HostView, ManagerView, ServerView } from '@ashlar/control';
+import type { HostView, ManagerView, ServerView } from '@ashlar/client';
 import { ERROR_CODES, serverId } from '@ashlar/words';
 import type { Command } from 'commander';
 import type { Cli } from './cli.ts';
 import { showHosts, showServers } from './output.ts';
+import { parseCount, parseDiskKind, parseSize, showSize } from './sizes.ts';
 
 export function addServerCommands(program: Command, cli: Cli): void {
   const server = program.command('server').description('storage servers');
@@ -18,6 +19,24 @@ export function addServerCommands(program: Command, cli: Cli): void {
     .action(async (id: string) => cli.call({ kind: 'server-start', serverId: serverId(id) }, () => `${id} is started`));
   server.command('lost').description('its disks are gone for good: build its copies anew at once, without waiting for it').argument('<server>')
     .action(async (id: string) => cli.call({ kind: 'server-lost', serverId: serverId(id) }, (value) => `${id} is given up; ${(value as { volumes: number }).volumes} volumes are built anew elsewhere`));
+  server.command('add').description('one more server on this machine').option('--rack <name>', 'where it stands').option('--disk <kind>', 'nvme, ssd, hdd or unknown, whatever the kernel says')
+    .action(async (options: { rack?: string; disk?: string }) => cli.call({ kind: 'server-add', ...(options.rack === undefined ? {} : { rack: options.rack }), ...(options.disk === undefined ? {} : { disk: parseDiskKind(options.disk) }) }, (value) => `${(value as { serverId: string }).serverId} is up`));
+  server.command('drain').description('move all its copies to other servers while they are in use, and give it none').argument('<server>')
+    .option('--cancel', 'it keeps what it still has, and may be given more')
+    .action(async (id: string, options: { cancel?: boolean }) => cli.call({ kind: 'server-drain', serverId: serverId(id), cancel: options.cancel === true }, (value) => `${id}: ${(value as ServerView).copies} copies ${options.cancel === true ? 'stay' : 'to move; `ashlar server list` shows how many are left'}`));
+  server.command('remove').description('forget a server that holds no copies any more').argument('<server>')
+    .action(async (id: string) => cli.call({ kind: 'server-remove', serverId: serverId(id) }, () => `${id} is removed; its directory is left as it is`));
+  const cluster = program.commands.find((command) => command.name() === 'cluster') ?? program.command('cluster').description('what holds for all servers');
+  cluster.command('modify').description('change what building copies may take of all servers together')
+    .option('--rebuild-budget <size>', 'bytes a second over all servers; 0: as much as they can')
+    .option('--rebuilds-at-once <n>', 'copies being built at a time')
+    .action(async (options: { rebuildBudget?: string; rebuildsAtOnce?: string }) => cli.call({
+      kind: 'cluster-modify', ...(options.rebuildBudget === undefined ? {} : { rebuildBudgetBytes: parseSize(options.rebuildBudget) }),
+      ...(options.rebuildsAtOnce === undefined ? {} : { rebuildsAtOnce: parseCount(options.rebuildsAtOnce, '--rebuilds-at-once', 1, 1000) }),
+    }, (value) => {
+      const { bytesPerSecond, atOnce } = (value as { rebuilds: { bytesPerSecond: number; atOnce: number } }).rebuilds;
+      return `${atOnce} copies are built at a time, with ${bytesPerSecond === 0 ? 'no limit of bytes' : `${showSize(bytesPerSecond)} a second`}`;
+    }));
   program.command('host').description('machines whose node managers attach volumes').command('list').description('all of them')
     .action(async () => cli.call({ kind: 'host-list' }, (value) => showHosts(value as HostView[])));
 }

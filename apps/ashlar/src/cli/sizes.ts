@@ -1,3 +1,4 @@
+import { DISK_KINDS, type DiskKind } from '@ashlar/protocol';
 import { AshlarError } from '@ashlar/words';
 
 const UNITS: Readonly<Record<string, number>> = { '': 1, B: 1, KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30, TiB: 2 ** 40 };
@@ -16,6 +17,12 @@ export function parseDuration(text: string): number {
   const match = /^(\d{1,9}(?:\.\d{1,3})?)(ms|s|m|h)?$/.exec(text);
   if (!match) throw new AshlarError('invalid-argument', `"${text}" is not a duration (for example 60s, 500ms, 2m)`);
   return Math.round(Number(match[1]) * (TIMES[match[2] ?? ''] as number));
+}
+
+export function parseDiskKind(text: string): DiskKind {
+  const kind = DISK_KINDS.find((known) => known === text);
+  if (kind === undefined) throw new AshlarError('invalid-argument', `a disk is one of ${DISK_KINDS.join(', ')}; got "${text}"`);
+  return kind;
 }
 
 export function parseCount(text: string, what: string, min: number, max: number): number {

@@ -1,10 +1,10 @@
-import type { ApiCommand, VolumeView } from '@ashlar/control';
+import type { ApiCommand, PlacementView, VolumeView } from '@ashlar/client';
 import { AshlarError, hostId, serverId, volumeId } from '@ashlar/words';
 import type { VolumeLimits } from '@ashlar/protocol';
 import type { Command } from 'commander';
 import type { Cli } from './cli.ts';
-import { showVolume, showVolumes } from './output.ts';
-import { parseCount, parseDuration, parseSize } from './sizes.ts';
+import { showPlacement, showVolume, showVolumes } from './output.ts';
+import { parseCount, parseDiskKind, parseDuration, parseSize } from './sizes.ts';
 
 interface LimitOptions {
   readonly ioTimeout?: string;
@@ -54,13 +54,17 @@ export function addVolumeCommands(program: Command, cli: Cli): void {
     .option('--durability <kind>', 'normal: answered when every copy has it; strict: when every disk has it', 'normal')
     .option('--tag <key=value...>', 'tags')
     .option('--client-token <text>', 'the same token again gives the same volume')
-    .action(async (options: LimitOptions & { size: string; mirrors: string; minCopies: string; durability: string; tag?: string[]; clientToken?: string }) => {
+    .option('--disk <kind>', 'its copies lie on this kind only: nvme, ssd, hdd')
+    .option('--explain', 'say of every server why it was chosen, or was not')
+    .option('--dry-run', 'only explain, and create nothing')
+    .action(async (options: LimitOptions & { size: string; mirrors: string; minCopies: string; durability: string; tag?: string[]; clientToken?: string; disk?: string; explain?: boolean; dryRun?: boolean }) => {
       const command: ApiCommand = {
         kind: 'volume-create', sizeBytes: parseSize(options.size), mirrors: parseCount(options.mirrors, '--mirrors', 0, 1000), minCopies: parseCount(options.minCopies, '--min-copies', 0, 1000),
         durability: durabilityOf(options.durability) ?? 'normal', limits: { ioTimeoutMs: 60_000, iops: 0, bandwidthBytes: 0, priority: 5, ...limitsOf(options) }, tags: tagsOf(options.tag) ?? {},
-        ...(options.clientToken === undefined ? {} : { clientToken: options.clientToken }),
+        ...(options.clientToken === undefined ? {} : { clientToken: options.clientToken }), ...(options.disk === undefined ? {} : { disk: parseDiskKind(options.disk) }),
+        ...(options.explain === true ? { explain: true } : {}), ...(options.dryRun === true ? { dryRun: true } : {}),
       };
-      await cli.call(command, (value) => showVolume(value as VolumeView));
+      await cli.call(command, (value) => (options.dryRun === true ? showPlacement(value as PlacementView) : showVolume(value as VolumeView)));
     });
 
   withLimits(volume.command('modify').description('change what can be changed while it is in use').argument('<volume>'))
@@ -106,6 +110,14 @@ export function addVolumeCommands(program: Command, cli: Cli): void {
     .action(async (id: string, options: { size: string }) => cli.call({ kind: 'volume-grow', volumeId: volumeId(id), sizeBytes: parseSize(options.size) }, (value) => showVolume(value as VolumeView)));
   volume.command('scrub').description('check every block of every copy, and repair').argument('<volume>')
     .action(async (id: string) => cli.call({ kind: 'volume-scrub', volumeId: volumeId(id) }, () => `${id} is being checked; see the events`));
+  volume.command('move').description('move one of its copies to another server, while it is in use').argument('<volume>')
+    .requiredOption('--copy <server>', 'where it is')
+    .option('--to <server>', 'where it is to be')
+    .option('--cancel', 'end a move that is under way')
+    .action(async (id: string, options: { copy: string; to?: string; cancel?: boolean }) => {
+      if ((options.to === undefined) === (options.cancel !== true)) throw new AshlarError('invalid-argument', 'say --to a server, or --cancel');
+      await cli.call({ kind: 'volume-move', volumeId: volumeId(id), from: serverId(options.copy), ...(options.to === undefined ? {} : { to: serverId(options.to) }) }, (value) => showVolume(value as VolumeView));
+    });
   volume.command('failover').description('make a mirror primary').argument('<volume>')
     .option('--to <server>', 'which one')
     .option('--give-up <server>', 'after every copy lost its cache: recover without the answer of this one')

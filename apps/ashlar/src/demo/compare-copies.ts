@@ -1,4 +1,4 @@
-import type { VolumeView } from '@ashlar/control';
+import type { VolumeView } from '@ashlar/client';
 import { NbdClient } from '@ashlar/nbd-client';
 import type { DemoSite } from './demo-site.ts';
 

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { VolumeView } from '@ashlar/control';
+import type { VolumeView } from '@ashlar/client';
 import type { VolumeId } from '@ashlar/words';
 import { compareCopies } from './compare-copies.ts';
 import { DemoSite } from './demo-site.ts';

@@ -2,7 +2,7 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { ApiClient, type ApiCommand, type EventRecord, type ServerView, type VolumeView } from '@ashlar/control';
+import { ApiClient, type ApiCommand, type EventRecord, type ServerView, type VolumeView } from '@ashlar/client';
 import { serverId, type VolumeId } from '@ashlar/words';
 
 const MAIN = fileURLToPath(new URL('../main.ts', import.meta.url));

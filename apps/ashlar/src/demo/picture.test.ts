@@ -1,4 +1,4 @@
-import type { EventRecord } from '@ashlar/control';
+import type { EventRecord } from '@ashlar/client';
 import { describe, expect, it } from 'vitest';
 import { picture } from './picture.ts';
 

@@ -1,4 +1,4 @@
-import type { EventRecord } from '@ashlar/control';
+import type { EventRecord } from '@ashlar/client';
 
 /** Something that the demo did or measured, beside what the site recorded. */
 export interface Mark {

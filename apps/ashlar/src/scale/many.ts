@@ -1,7 +1,7 @@
 import { appendFileSync, existsSync, readFileSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { VolumeView } from '@ashlar/control';
+import type { VolumeView } from '@ashlar/client';
 import { NbdClient } from '@ashlar/nbd-client';
 import { checksum, serverId, type VolumeId } from '@ashlar/words';
 import type { DemoSite } from '../demo/demo-site.ts';

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { VolumeView } from '@ashlar/control';
+import type { VolumeView } from '@ashlar/client';
 import { runLoad, type LoadOptions, type LoadResult, type LoadTarget } from '@ashlar/load';
 import { NbdClient } from '@ashlar/nbd-client';
 import type { VolumeId } from '@ashlar/words';

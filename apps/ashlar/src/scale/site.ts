@@ -1,6 +1,6 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { HostView, VolumeView } from '@ashlar/control';
+import type { HostView, VolumeView } from '@ashlar/client';
 import { errorCode, type VolumeId } from '@ashlar/words';
 import { DemoSite } from '../demo/demo-site.ts';
 

@@ -1,6 +1,6 @@
 import { blocksTouched, Frame, FrameKind, Op, type PayloadLease, REPLY_GAP_BYTES, Status, type AttachmentSpec, type Configuration } from '@ashlar/protocol';
 import { BLOCK_BYTES, hostId, serverId, volumeId, type ServerId } from '@ashlar/words';
-import type { AttachmentClient } from '../effects.ts';
+import type { AttachmentClient, LocalFailure } from '../effects.ts';
 
 const VOLUME = volumeId('vol-0123456789abcdef0');
 export const A = serverId('server-a');
@@ -76,15 +76,18 @@ export function allOf(frame: Frame): number[] {
 /** Remembers the status of every answer by tag, and that each comes once. */
 export class TestClient implements AttachmentClient {
   readonly answers = new Map<number, Status>();
+  /** Of what failed without a copy's answer: why. */
+  readonly failures = new Map<number, LocalFailure>();
   readonly frames: Frame[] = [];
   onReply: ((frame: Frame) => void) | null = null;
 
-  replied(reply: Frame): void {
+  replied(reply: Frame, failure?: LocalFailure): void {
     this.frames.push(reply);
     for (let k = 0; k < reply.count; k++) {
       const tag = reply.requestNumber(k);
       if (this.answers.has(tag)) throw new Error(`tag ${tag} is answered twice`);
       this.answers.set(tag, reply.status(k));
+      if (failure !== undefined) this.failures.set(tag, failure);
     }
     this.onReply?.(reply);
   }

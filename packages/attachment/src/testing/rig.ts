@@ -19,7 +19,7 @@ export class Rig implements AttachmentEffects {
   timerAtMs = Number.POSITIVE_INFINITY;
 
   constructor(spec: Partial<AttachmentSpec> = {}, configuration: Configuration = configurationOf(5), reservation = nextReservation(null), numbered = 0) {
-    this.core = new AttachmentCore({ ...SPEC, ...spec }, configuration, reservation, numbered);
+    this.core = new AttachmentCore({ ...SPEC, ...spec }, configuration, reservation, undefined, numbered);
   }
 
   // ---- effects

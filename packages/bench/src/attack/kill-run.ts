@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import type { VolumeView } from '@ashlar/control';
+import type { VolumeView } from '@ashlar/client';
 import { Prng } from '@ashlar/words';
 import { freeze, signal, wayOf, type SingleWay, type Way } from './harm.ts';
 import { isMemberInSync, type Rig } from './rig.ts';

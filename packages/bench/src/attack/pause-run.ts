@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import type { VolumeView } from '@ashlar/control';
+import type { VolumeView } from '@ashlar/client';
 import { Prng } from '@ashlar/words';
 import { primaryServer } from '../site/site.ts';
 import { signal } from './harm.ts';

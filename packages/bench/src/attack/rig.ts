@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import type { VolumeView } from '@ashlar/control';
+import type { VolumeView } from '@ashlar/client';
 import { Load, type LoadOptions, type LoadResult } from '@ashlar/load';
 import { compareCopies } from '../site/compare.ts';
 import { Site } from '../site/site.ts';

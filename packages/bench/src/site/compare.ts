@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import type { VolumeView } from '@ashlar/control';
+import type { VolumeView } from '@ashlar/client';
 import type { Site } from './site.ts';
 
 /** Compares two NBD devices byte by byte, through nbdcopy and cmp: tools that are not ours. Null if they are equal. */

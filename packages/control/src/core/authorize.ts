@@ -1,4 +1,4 @@
-import type { ApiCommand } from './commands.ts';
+import type { ApiCommand } from '@ashlar/protocol';
 import type { VolumeRecord } from './records.ts';
 
 /** Who asks. The operator holds the site's token; users come with accounts. */
@@ -18,6 +18,7 @@ const NEEDED: Readonly<Record<ApiCommand['kind'] | 'events', Right | 'site'>> = 
   'volume-delete': 'administer',
   'volume-scrub': 'administer',
   'volume-failover': 'administer',
+  'volume-move': 'site',
   'server-list': 'site',
   'host-list': 'site',
   'manager-describe': 'site',
@@ -25,6 +26,10 @@ const NEEDED: Readonly<Record<ApiCommand['kind'] | 'events', Right | 'site'>> = 
   'server-lost': 'site',
   'server-stop': 'site',
   'server-start': 'site',
+  'server-add': 'site',
+  'server-drain': 'site',
+  'server-remove': 'site',
+  'cluster-modify': 'site',
   'events': 'site',
 };
 

@@ -1,5 +1,4 @@
 export * from './authorize.ts';
-export * from './commands.ts';
 export { ManagerCore } from './manager.ts';
 export * from './manager-messages.ts';
 export * from './memory-ledger.ts';

@@ -1,18 +1,17 @@
-import { memberOf, primaryOf } from '@ashlar/protocol';
+import { memberOf, primaryOf, type VolumeView } from '@ashlar/protocol';
 import type { VolumeId } from '@ashlar/words';
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { ModelWorld } from '../testing/model-world.ts';
-import type { VolumeView } from './commands.ts';
 
-type Act = { readonly kind: 'kill' | 'kill-unseen' | 'freeze' | 'revive' | 'manager-ends' | 'manager-starts' | 'store-silent' | 'reply-lost' | 'store-back' | 'attach' | 'failover' | 'grow'; readonly server: number; readonly forMs: number };
+type Act = { readonly kind: 'kill' | 'kill-unseen' | 'freeze' | 'revive' | 'manager-ends' | 'manager-starts' | 'store-silent' | 'reply-lost' | 'store-back' | 'attach' | 'failover' | 'grow' | 'move' | 'move-ends' | 'drain' | 'drain-ends' | 'mirrors'; readonly server: number; readonly forMs: number };
 
 const act: fc.Arbitrary<Act> = fc.record({
-  kind: fc.constantFrom('kill', 'kill-unseen', 'freeze', 'revive', 'revive', 'manager-ends', 'manager-starts', 'manager-starts', 'store-silent', 'reply-lost', 'store-back', 'store-back', 'attach', 'failover', 'grow'),
+  kind: fc.constantFrom('kill', 'kill-unseen', 'freeze', 'revive', 'revive', 'manager-ends', 'manager-starts', 'manager-starts', 'store-silent', 'reply-lost', 'store-back', 'store-back', 'attach', 'failover', 'grow', 'move', 'move', 'move-ends', 'drain', 'drain-ends', 'mirrors'),
   server: fc.nat(3), forMs: fc.constantFrom(50, 100, 300, 1200, 4000),
 });
 
-function perform(world: ModelWorld, id: VolumeId, { kind, server: index }: Act, grown: { bytes: number }): void {
+function perform(world: ModelWorld, id: VolumeId, { kind, server: index, forMs }: Act, grown: { bytes: number }): void {
   const server = world.servers[index]!;
   switch (kind) {
     case 'kill': return world.kill(server);
@@ -26,6 +25,11 @@ function perform(world: ModelWorld, id: VolumeId, { kind, server: index }: Act, 
     case 'store-back': world.fate = 'answered'; return;
     case 'attach': void world.command({ kind: 'volume-attach', volumeId: id, readOnly: false, tcp: false }); return;
     case 'failover': void world.command({ kind: 'volume-failover', volumeId: id }); return;
+    case 'move': void world.command({ kind: 'volume-move', volumeId: id, from: world.volume(id).configuration.members[forMs % 2 === 0 ? 0 : world.volume(id).configuration.members.length - 1]!.serverId, to: server.id }); return;
+    case 'move-ends': void world.command({ kind: 'volume-move', volumeId: id, from: world.volume(id).move?.from ?? server.id }); return;
+    case 'drain': void world.command({ kind: 'server-drain', serverId: server.id }); return;
+    case 'drain-ends': void world.command({ kind: 'server-drain', serverId: server.id, cancel: true }); return;
+    case 'mirrors': void world.command({ kind: 'volume-modify', volumeId: id, mirrors: 1 + (index % 2) }); return;
     case 'grow': void world.command({ kind: 'volume-grow', volumeId: id, sizeBytes: (grown.bytes += 2 ** 20) }); return;
   }
 }
@@ -69,9 +73,11 @@ it('keeps its rules whatever happens, and every volume is healthy again once fau
     world.fate = 'answered';
     if (!world.managerUp) world.restartManager();
     for (const server of world.servers) world.revive(server);
+    world.run(2000);
+    for (const server of world.servers) world.ask({ kind: 'server-drain', serverId: server.id, cancel: true });
     const healthy = (): boolean => {
-      const { configuration, holders } = world.volume(id);
-      return configuration.members.length === 2 && configuration.learners.length === 0 && holders.length === 2;
+      const { configuration, holders, move } = world.volume(id);
+      return move === null && configuration.members.length === configuration.copiesWanted && configuration.learners.length === 0 && holders.length === configuration.copiesWanted;
     };
     const healed = world.until(() => {
       check(world, id, primaries);

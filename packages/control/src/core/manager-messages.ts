@@ -1,7 +1,6 @@
-import type { HostCommand, HostMessage, ManagerCommand, ManagerMessage, ServerMessage, SupervisorMessage } from '@ashlar/protocol';
+import type { ApiAnswer, ApiCommand, HostCommand, HostMessage, ManagerCommand, ManagerMessage, ServerMessage, SupervisorMessage } from '@ashlar/protocol';
 import type { HostId, ServerId } from '@ashlar/words';
 import type { Principal } from './authorize.ts';
-import type { ApiAnswer, ApiCommand } from './commands.ts';
 import type { Put, StoreSnapshot, Transaction, TransactionOutcome } from './metadata-store.ts';
 import type { NewEvent } from './records.ts';
 

@@ -1,8 +1,7 @@
-import { primaryOf } from '@ashlar/protocol';
+import { primaryOf, type VolumeView } from '@ashlar/protocol';
 import { serverId, volumeId, type VolumeId } from '@ashlar/words';
 import { describe, expect, it } from 'vitest';
 import { ModelWorld } from '../testing/model-world.ts';
-import type { VolumeView } from './commands.ts';
 
 const FAST = { rebuildDelayMs: 5000, learnerPatienceMs: 5000 };
 

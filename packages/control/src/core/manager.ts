@@ -6,6 +6,7 @@ import type { ManagerEffects, ManagerInput, ManagerOptions } from './manager-mes
 import type { StoreSnapshot } from './metadata-store.ts';
 import { beginCreations, onCommand } from './operations.ts';
 import { onCopyMessage, onHostMessage } from './observations.ts';
+import { beginRebuilds, shareRebuildBudget } from './rebuilds.ts';
 import { reconcile } from './reconcile.ts';
 import { onLink, onServerMessage, onSupervisor, watchServers } from './servers.ts';
 import { acts, judgeMark, mayBeginToAct, onKeeperHello, refuseToAct, takeCluster } from './standing.ts';
@@ -31,7 +32,7 @@ export class ManagerCore {
       standing: { state: 'waiting' }, startActing: () => this.#startActing(), life: prng.between(1, LIFE_MAX), begun: false, beginning: false, cluster: null, clusterRevision: 0, loadedRevision: 0, knownServers: new Set(),
       keeping: newKeeping(prng.between(1, 2 ** 31)), gathering: null,
       transactions: new Map(), afterLoad: [], servers: new Map(), hosts: new Map(), volumes: new Map(), creations: new Map(), creating: new Map(), waitingCreations: [], usage: new Map(), usageRunning: new Map(), usageSavedMs: nowMs,
-      usageDirty: new Set(), unsettled: new Unsettled(),
+      usageDirty: new Set(), unsettled: new Unsettled(), rebuildBudget: null, rebuildsWanted: new Map(),
     };
   }
 
@@ -56,7 +57,9 @@ export class ManagerCore {
       case 'stored': return this.#stored(input);
       case 'tick': return this.#tick(input.wallMs);
       case 'from-server': return this.#fromServer(input.from, input.message);
-      case 'from-copy': return onCopyMessage(m, input.from, input.message);
+      case 'from-copy':
+        onCopyMessage(m, input.from, input.message);
+        return acts(m) ? beginRebuilds(m) : undefined;
       case 'from-host': return this.#fromHost(input.from, input.message);
       case 'from-supervisor':
         onSupervisor(m, input.message);
@@ -165,7 +168,9 @@ export class ManagerCore {
     gatherOn(m);
     mayBeginToAct(m);
     this.#reconcile([...m.unsettled]);
-    if (acts(m)) saveUsage(m);
+    if (!acts(m)) return;
+    shareRebuildBudget(m);
+    saveUsage(m);
   }
 
   #reconcileHeard(): void { this.#reconcile(this.#m.unsettled.heard()); }
@@ -177,6 +182,8 @@ export class ManagerCore {
       if (v) reconcile(m, v);
       else m.unsettled.delete(id);
     }
-    if (acts(m)) beginCreations(m);
+    if (!acts(m)) return;
+    beginRebuilds(m);
+    beginCreations(m);
   }
 }

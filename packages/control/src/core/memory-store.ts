@@ -1,8 +1,9 @@
+import type { EventRecord } from '@ashlar/protocol';
 import type { VolumeId } from '@ashlar/words';
 import {
   assertTransaction, EVENTS_MAX, type AnyStored, type EventQuery, type Key, type MetadataStore, type Put, type StoreChange, type StoreSnapshot, type Transaction, type TransactionOutcome,
 } from './metadata-store.ts';
-import type { EventRecord, NewEvent, VolumeRecord } from './records.ts';
+import type { NewEvent, VolumeRecord } from './records.ts';
 
 /** What becomes of one call: carried out and answered; carried out and the answer lost; lost before it arrived. */
 export type StoreFate = 'answered' | 'reply-lost' | 'request-lost';

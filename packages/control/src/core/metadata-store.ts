@@ -1,5 +1,6 @@
+import type { EventRecord } from '@ashlar/protocol';
 import { assert, type VolumeId } from '@ashlar/words';
-import type { EventRecord, NewEvent, RecordKind, RecordTypes, VolumeRecord } from './records.ts';
+import type { NewEvent, RecordKind, RecordTypes, VolumeRecord } from './records.ts';
 
 export interface Stored<K extends RecordKind> {
   readonly kind: K;

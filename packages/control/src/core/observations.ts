@@ -88,7 +88,7 @@ function onSuspect(m: Manager, v: Volume, from: ServerId, message: ManagerMessag
 export function onHostMessage(m: Manager, from: HostId, message: HostMessage): void {
   if (message.kind === 'host-hello') {
     const { attachments, configurations } = message;
-    hostUp(m, from, message.pid);
+    hostUp(m, from, message.pid, message.build);
     hostOf(m, from).shown = { attachments, configurations };
     judgeHost(m, from, configurations);
     return acts(m) ? afterHello(m, from, attachments) : undefined;

@@ -1,21 +1,23 @@
-import { FOUNDING_INCARNATION, memberOf, primaryOf, type Configuration, type VolumeLimits } from '@ashlar/protocol';
+import { FOUNDING_INCARNATION, memberOf, primaryOf, type Configuration, type VolumeLimits, type ApiAnswer, type ApiCommand, type PlacementView } from '@ashlar/protocol';
 import { AshlarError, BLOCK_BYTES, newVolumeId, unreachable, VOLUME_BYTES_MAX, type ErrorCode, type HostId, type ServerId } from '@ashlar/words';
 import { authorize, type Principal } from './authorize.ts';
 import { sameAttachment, specOf } from './attachments.ts';
-import type { ApiAnswer, ApiCommand } from './commands.ts';
-import { place } from './placement.ts';
-import { candidate, isPromotable } from './promotion.ts';
+import { cancelled } from './moves.ts';
+import { place, weigh, type Placement, type PlacementRequest } from './placement.ts';
+import { candidate, isFaulted, isPromotable } from './promotion.ts';
+import { placementServers } from './rebuilds.ts';
 import { promote, reconcile } from './reconcile.ts';
 import type { AttachmentRecord, VolumeRecord } from './records.ts';
-import { isFaulted, placementServers } from './repair.ts';
+import { drainServer, modifyCluster, removeServer, serverLost } from './server-operations.ts';
+import { isUp } from './servers.ts';
 import { acts, standingView } from './standing.ts';
-import { change, create, note, reconfigured } from './store-access.ts';
+import { change, create, note, reconfigured, type ChangeOutcome } from './store-access.ts';
 import { recoverStore } from './store-recovery.ts';
-import { changeAndPush, push } from './telling.ts';
+import { changeAndPush, involvedIn, push } from './telling.ts';
 import { DEFAULT_LIMITS, eventOf, serverOf, wallMs, type Creation, type Manager, type Volume, type Waiter } from './state.ts';
 import { hostViews, serverViews, volumeView } from './views.ts';
 
-type Of<K extends ApiCommand['kind']> = ApiCommand & { readonly kind: K };
+export type Of<K extends ApiCommand['kind']> = ApiCommand & { readonly kind: K };
 
 const MIRRORS_MAX = 4;
 const TAGS_MAX = 50;
@@ -54,6 +56,10 @@ function carryOut(m: Manager, requestId: number, principal: Principal, command: 
     case 'volume-create': return createVolume(m, requestId, principal, command);
     case 'volume-list': return ok([...m.volumes.values()].map((volume) => volumeView(m, volume)));
     case 'server-lost': return serverLost(m, requestId, command);
+    case 'server-drain': return drainServer(m, requestId, command);
+    case 'server-remove': return removeServer(m, requestId, command);
+    case 'cluster-modify': return modifyCluster(m, requestId, command);
+    case 'server-add': throw new AshlarError('invalid-argument', 'the servers of this site are not started by it; start one where it is to be');
     case 'server-stop':
     case 'server-start':
       if (!m.servers.has(command.serverId)) throw new AshlarError('not-found', `there is no server ${command.serverId}`);
@@ -73,6 +79,7 @@ function carryOut(m: Manager, requestId: number, principal: Principal, command: 
     case 'volume-delete': return deleteVolume(m, v, requestId);
     case 'volume-scrub': return scrub(m, v, requestId);
     case 'volume-failover': return failover(m, v, requestId, command);
+    case 'volume-move': return move(m, v, requestId, command);
     default: unreachable(command);
   }
 }
@@ -129,11 +136,14 @@ function checkTags(tags: Readonly<Record<string, string>>): void {
 }
 
 function createVolume(m: Manager, requestId: number, principal: Principal, command: Of<'volume-create'>): void {
-  const { sizeBytes, mirrors, minCopies, durability, tags, clientToken = '' } = command;
+  const { sizeBytes, mirrors, minCopies, durability, tags, clientToken = '', disk = null } = command;
   checkSize(sizeBytes);
   checkCopies(mirrors, minCopies);
   checkLimits(command.limits);
   checkTags(tags);
+  const { siteId } = m.options;
+  const request: PlacementRequest = { siteId, count: mirrors + 1, exclude: [], apartFrom: [], disk };
+  if (command.dryRun === true) return m.fx.answer(requestId, { ok: true, value: placementView(weigh(request, placementServers(m))) });
   const same = clientToken === '' ? undefined : [...m.volumes.values()].find((known) => known.record.clientToken === clientToken);
   if (same !== undefined) return wait(m, same, requestId, (known) => whenAvailable(m, known));
   const known = m.creations.get(clientToken);
@@ -146,8 +156,9 @@ function createVolume(m: Manager, requestId: number, principal: Principal, comma
     m.waitingCreations.push(() => onCommand(m, requestId, principal, command));
     return;
   }
-  const { siteId } = m.options;
-  const holders = place({ siteId, count: mirrors + 1, exclude: [] }, placementServers(m));
+  const servers = placementServers(m);
+  const holders = place(request, servers);
+  const placement = command.explain === true ? placementView(weigh(request, servers)) : null;
   const creation: Creation = { volumeId: known?.volumeId ?? newVolumeId(m.prng), asking: [requestId] };
   if (clientToken !== '') m.creations.set(clientToken, creation);
   const { volumeId } = creation;
@@ -159,7 +170,7 @@ function createVolume(m: Manager, requestId: number, principal: Principal, comma
   const record: VolumeRecord = {
     volumeId, siteId, owner: principal.kind === 'user' ? principal.name : 'operator', accessList: [], tags, state: 'creating', createdAtMs: wallMs(m),
     limits: { ...DEFAULT_LIMITS, ...command.limits }, attachments: [], configuration, predecessorEnded: true, primaryInstance: serverOf(m, holders[0] as ServerId).record?.instance ?? '',
-    holders, givenUp: [], clientToken,
+    holders, givenUp: [], disk, move: null, clientToken,
   };
   const detail = { sizeBytes, mirrors, servers: holders.join(' ') };
   create(m, record, [eventOf(m, 'volume-created', volumeId, 'asked for', detail, 'operator')], (outcome) => {
@@ -169,7 +180,7 @@ function createVolume(m: Manager, requestId: number, principal: Principal, comma
     const ours = outcome !== 'conflict' || (clientToken !== '' && v?.record.clientToken === clientToken);
     if (v === undefined || !ours) return asking.forEach((id) => refuse(m, id, outcome === 'conflict' ? 'conflict' : 'unknown'));
     m.creations.delete(clientToken);
-    for (const id of asking) wait(m, v, id, (available) => whenAvailable(m, available));
+    for (const id of asking) wait(m, v, id, (available) => whenAvailable(m, available, placement));
     push(m, v);
     reconcile(m, v);
   });
@@ -190,8 +201,12 @@ export function beginCreations(m: Manager): void {
   }
 }
 
-function whenAvailable(m: Manager, v: Volume): ApiAnswer | null {
-  return v.record.state === 'creating' ? null : { ok: true, value: volumeView(m, v) };
+function whenAvailable(m: Manager, v: Volume, placement: PlacementView | null = null): ApiAnswer | null {
+  return v.record.state === 'creating' ? null : { ok: true, value: { ...volumeView(m, v), ...(placement === null ? {} : { placement }) } };
+}
+
+function placementView({ chosen, verdicts }: Placement): PlacementView {
+  return { servers: chosen, verdicts };
 }
 
 function modify(m: Manager, v: Volume, requestId: number, command: Of<'volume-modify'>): void {
@@ -203,7 +218,7 @@ function modify(m: Manager, v: Volume, requestId: number, command: Of<'volume-mo
   checkTags(command.tags ?? {});
   const durability = command.durability ?? configuration.durability;
   const more = mirrors + 1 - v.record.holders.length;
-  if (mirrors > configuration.copiesWanted - 1 && more > 0) place({ siteId: v.record.siteId, count: more, exclude: v.record.holders }, placementServers(m));
+  if (mirrors > configuration.copiesWanted - 1 && more > 0) place({ siteId: v.record.siteId, count: more, exclude: v.record.holders, apartFrom: involvedIn(configuration), disk: v.record.disk }, placementServers(m));
   const limits = { ...v.record.limits, ...command.limits };
   const base = { ...v.record, limits, tags: command.tags ?? v.record.tags };
   const touches = mirrors + 1 !== configuration.copiesWanted || minCopies !== configuration.minCopies || durability !== configuration.durability;
@@ -339,12 +354,29 @@ function failover(m: Manager, v: Volume, requestId: number, command: Of<'volume-
   });
 }
 
-function serverLost(m: Manager, requestId: number, command: Of<'server-lost'>): void {
-  const server = m.servers.get(command.serverId);
-  if (server?.record === undefined || server.record === null) throw new AshlarError('not-found', `there is no server ${command.serverId}`);
-  server.lost = true;
-  note(m, [eventOf(m, 'server-lost', command.serverId, 'its disks are lost, says the operator', {}, 'operator')]);
-  for (const id of server.volumes) m.unsettled.add(id);
-  m.fx.answer(requestId, { ok: true, value: { serverId: command.serverId, volumes: server.volumes.size } });
+/** Begins a move, or ends one. The rest is the reconciler's: the copy is built, takes over if the old one is the primary, and the old one leaves. */
+function move(m: Manager, v: Volume, requestId: number, { from, to }: Of<'volume-move'>): void {
+  const { configuration, move: underWay } = v.record;
+  const answer = (outcome: ChangeOutcome): void => {
+    if (outcome !== 'applied') return refuse(m, requestId, outcome);
+    m.fx.answer(requestId, { ok: true, value: volumeView(m, v) });
+    reconcile(m, v);
+  };
+  if (to === undefined) {
+    if (underWay?.from !== from) throw new AshlarError('not-found', `no copy of ${v.volumeId} is being moved away from ${from}`);
+    if (memberOf(configuration, underWay.to) !== undefined) throw new AshlarError('busy', `the copy on ${underWay.to} is in sync already; move it back instead`);
+    return changeAndPush(m, v, cancelled(v), [eventOf(m, 'move-ended', v.volumeId, 'asked for', { ...underWay }, 'operator')], answer);
+  }
+  checkChangeable(m, v);
+  if (v.record.state === 'creating') throw new AshlarError('busy', `${v.volumeId} is still being created`, { retry: 'later' });
+  if (underWay !== null && underWay.from === from && underWay.to === to) return m.fx.answer(requestId, { ok: true, value: volumeView(m, v) });
+  if (underWay !== null) throw new AshlarError('busy', `the copy of ${v.volumeId} on ${underWay.from} is just being moved to ${underWay.to}`, { retry: 'later' });
+  if (memberOf(configuration, from) === undefined) throw new AshlarError('not-found', `${from} holds no copy of ${v.volumeId} that is in sync`);
+  if (involvedIn(configuration).includes(to)) throw new AshlarError('in-use', `${to} holds a copy of ${v.volumeId} already`);
+  if (!isUp(m, serverOf(m, to))) throw new AshlarError('unavailable', `there is no server ${to}, or it is not up`, { retry: 'later' });
+  // A former copy there is worth something: only what else stands against it counts.
+  const stay = configuration.members.map((member) => member.serverId).filter((id) => id !== from);
+  const request = { siteId: v.record.siteId, count: 1, exclude: [], apartFrom: stay, disk: v.record.disk };
+  place(request, placementServers(m).filter((server) => server.serverId === to || stay.includes(server.serverId)).map((server) => (server.serverId === to ? server : { ...server, state: 'down' as const })));
+  change(m, v, { ...v.record, move: { from, to } }, [eventOf(m, 'move-began', v.volumeId, 'asked for', { from, to }, 'operator')], answer);
 }
-

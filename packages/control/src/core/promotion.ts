@@ -15,6 +15,10 @@ export function reportOf(m: Manager, v: Volume, id: ServerId): CopyReport | unde
   return serverOf(m, id).reports.get(v.volumeId);
 }
 
+export function isFaulted(m: Manager, v: Volume, id: ServerId): boolean {
+  return (reportOf(m, v, id)?.fault ?? null) !== null;
+}
+
 /**
  * Its machine restarted, or its files are gone, since it was admitted: what was answered may not be in its log. Decided by the admission
  * in the store and not by what the copy thinks of itself: only a new admission heals.

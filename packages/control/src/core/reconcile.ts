@@ -26,14 +26,14 @@ export function reconcile(m: Manager, v: Volume): void {
   nudgeLaggards(m, v);
   driveAttachments(m, v);
   if (!v.pending) becomeAvailable(m, v);
-  if (!v.pending) repair(m, v);
+  if (!v.pending) repair(m, v, (to, reason) => promote(m, v, to, reason, 'manager'));
   if (!v.pending && !v.gone && isSettled(m, v)) m.unsettled.delete(v.volumeId);
 }
 
 /** Nothing is left to do until somebody says something. */
 function isSettled(m: Manager, v: Volume): boolean {
   const { configuration } = v.record;
-  if (v.record.state === 'creating' || v.waiters.length > 0 || v.complaint !== null || v.reportedMs !== null || v.deficitSinceMs !== null) return false;
+  if (v.record.state === 'creating' || v.record.move !== null || v.waiters.length > 0 || v.complaint !== null || v.reportedMs !== null || v.deficitSinceMs !== null) return false;
   if (v.status?.epoch !== configuration.epoch || !v.status.serving || configuration.learners.length > 0 || configuration.members.length !== configuration.copiesWanted) return false;
   if (v.record.attachments.some((attachment) => attachment.state !== 'attached')) return false;
   return v.record.holders.length === configuration.members.length && configuration.members.every((member) => isUp(m, serverOf(m, member.serverId)));

@@ -1,4 +1,4 @@
-import type { Configuration, Usage, VolumeLimits } from '@ashlar/protocol';
+import type { AttachmentState, Configuration, DiskKind, EventRecord, Move, ServerState, Usage, VolumeLimits, VolumeState } from '@ashlar/protocol';
 import type { HostId, ServerId, VolumeId } from '@ashlar/words';
 
 /** What the metadata store keeps: the desired state, and the last known observed state that must outlive a restart of the system manager. */
@@ -6,10 +6,16 @@ import type { HostId, ServerId, VolumeId } from '@ashlar/words';
 export interface SiteRecord {
   readonly siteId: string;
   readonly createdAtMs: number;
+  readonly rebuilds: RebuildBudget;
 }
 
-/** `suspect`: silent, but not known to have ended. `draining`: takes no new copies. */
-export type ServerState = 'up' | 'down' | 'suspect' | 'draining';
+/** What building copies may take of the whole cluster. */
+export interface RebuildBudget {
+  /** Over all servers; 0: as much as they can. */
+  readonly bytesPerSecond: number;
+  /** Copies being built at a time. */
+  readonly atOnce: number;
+}
 
 export interface ServerRecord {
   readonly serverId: ServerId;
@@ -19,8 +25,11 @@ export interface ServerRecord {
   /** The life of its process; another one after each start. */
   readonly instance: string;
   readonly siteId: string;
-  /** Stored for placement; not used while there is one rack. */
+  /** Empty: unknown. */
   readonly rack: string;
+  readonly disk: DiskKind;
+  /** Wanted: it takes no new copies, and those that it has go elsewhere. */
+  readonly draining: boolean;
   readonly capacityBytes: number;
   readonly usedBytes: number;
 }
@@ -31,11 +40,6 @@ export interface HostRecord {
   readonly pid: number;
   readonly siteId: string;
 }
-
-/** EBS's words. A deleted volume's record stays in `deleting` until every server has removed its files: no copy is ever discarded for a volume that the store does not know. */
-export type VolumeState = 'creating' | 'available' | 'in-use' | 'deleting' | 'error';
-
-export type AttachmentState = 'attaching' | 'attached' | 'detaching';
 
 export interface AttachmentRecord {
   readonly hostId: HostId;
@@ -75,6 +79,9 @@ export interface VolumeRecord {
   readonly holders: readonly ServerId[];
   /** Members whose cache was lost and whose answer the operator has decided not to wait for. */
   readonly givenUp: readonly ServerId[];
+  /** What its copies are to lie on; null: on anything. */
+  readonly disk: DiskKind | null;
+  readonly move: Move | null;
   /** Given at creation; the same token again means this volume. Empty: none. */
   readonly clientToken: string;
 }
@@ -118,20 +125,14 @@ export interface RecordTypes {
 
 export type RecordKind = keyof RecordTypes;
 
-/** What happened, to whom, when, by whom and why. Appended with the change that it tells of, in one transaction. */
-export interface EventRecord {
-  /** Rising by one; the cursor of `events --follow`. */
-  readonly sequence: number;
-  /** Wall clock, milliseconds since 1970. */
-  readonly atMs: number;
-  readonly name: string;
-  /** A volume, server, host or site id. */
-  readonly subject: string;
-  /** `manager`, `operator`, `supervisor`, or the id of the server or host that told of it. */
-  readonly source: string;
-  readonly reason: string;
-  readonly detail: EventDetail;
+type Older<T, K extends keyof T> = Omit<T, K> & Partial<Pick<T, K>>;
+
+/** A record as versions before this one wrote it: without what they did not know. */
+export function completed<K extends RecordKind>(kind: K, value: RecordTypes[K]): RecordTypes[K];
+export function completed(kind: RecordKind, value: RecordTypes[RecordKind]): RecordTypes[RecordKind] {
+  if (kind === 'volume') return { disk: null, move: null, ...(value as Older<VolumeRecord, 'disk' | 'move'>) };
+  if (kind === 'server') return { disk: 'unknown', draining: false, ...(value as Older<ServerRecord, 'disk' | 'draining'>) };
+  return value;
 }
 
-export type EventDetail = Readonly<Record<string, string | number | boolean>>;
 export type NewEvent = Omit<EventRecord, 'sequence'>;

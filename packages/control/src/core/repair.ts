@@ -1,21 +1,27 @@
 import { memberOf, primaryOf } from '@ashlar/protocol';
-import { AshlarError, type ServerId } from '@ashlar/words';
-import { place, type PlacementServer } from './placement.ts';
-import { isLost, isPromotable, reportOf } from './promotion.ts';
+import type { ServerId } from '@ashlar/words';
+import { endMove, heir, isDrained, leavingCopies, moveTarget } from './moves.ts';
+import { isFaulted, isLost, isPromotable, reportOf } from './promotion.ts';
+import { addLearner } from './rebuilds.ts';
 import { allInSync, changeAndPush, discardFrom, involvedIn } from './telling.ts';
 import { isDown, isUp } from './servers.ts';
-import { note, reconfigured } from './store-access.ts';
+import { reconfigured } from './store-access.ts';
 import { eventOf, serverOf, type Manager, type Volume } from './state.ts';
 
-/** Keeps as many copies in sync as are wanted: learners are added, replaced and removed, and what is superfluous is discarded. */
-export function repair(m: Manager, v: Volume): void {
+/**
+ * Keeps as many copies in sync as are wanted: learners are added, replaced and removed, and what is superfluous is discarded. A
+ * primary that leaves hands over first.
+ */
+export function repair(m: Manager, v: Volume, handOver: (to: ServerId, reason: string) => void): void {
   const { configuration, state } = v.record;
-  if (state === 'creating') return;
+  m.rebuildsWanted.delete(v.volumeId);
+  if (state === 'creating' || endMove(m, v)) return;
+  const leaving = leavingCopies(m, v);
   const usable = configuration.members.filter((member) => isUsable(m, v, member.serverId));
-  const deficit = configuration.copiesWanted - usable.length;
+  const deficit = configuration.copiesWanted - usable.filter((member) => !leaving.has(member.serverId)).length;
   if (deficit <= 0) {
     v.deficitSinceMs = null;
-    removeSuperfluous(m, v);
+    removeSuperfluous(m, v, leaving, handOver);
     return;
   }
   // A disk that fails keeps no promise of another epoch: as it is, the last copy goes on answering verified reads.
@@ -28,7 +34,11 @@ export function repair(m: Manager, v: Volume): void {
   const returned = configuration.learners.length <= deficit ? returnedHolder(m, v) : null;
   if (returned !== null) return addLearner(m, v, returned, 'it is back, and catches up');
   const learning = configuration.learners.filter((id) => !isDown(m, serverOf(m, id)) && !isFaulted(m, v, id)).length;
-  if (learning < deficit && m.nowMs - v.deficitSinceMs >= delayMs(m, v)) placeLearner(m, v);
+  // Nobody is waited for where copies leave on order only.
+  const missing = usable.length < configuration.copiesWanted;
+  if (learning >= deficit || (missing && m.nowMs - v.deficitSinceMs < delayMs(m, v))) return;
+  const why = usable.length + learning < configuration.copiesWanted ? 'a copy is missing; a new one is built' : 'a copy is moved';
+  m.rebuildsWanted.set(v.volumeId, { copies: usable.length + learning, sinceMs: v.deficitSinceMs, to: moveTarget(v), why });
 }
 
 /** Counts as a copy: not gone, not faulted, not lost. One that has not reported yet is not held against it. */
@@ -50,10 +60,6 @@ function slowCopy(m: Manager, v: Volume): ServerId | null {
   return v.slow.keys().next().value ?? null;
 }
 
-export function isFaulted(m: Manager, v: Volume, id: ServerId): boolean {
-  return (reportOf(m, v, id)?.fault ?? null) !== null;
-}
-
 /** At once when the copy is known to be lost; else its server is given time to come back, which is cheaper than a new copy. */
 function delayMs(m: Manager, v: Volume): number {
   const { configuration, holders } = v.record;
@@ -67,51 +73,8 @@ function delayMs(m: Manager, v: Volume): number {
 /** A server that holds an older state of the volume and has no role: what it has is worth more than an empty copy. */
 function returnedHolder(m: Manager, v: Volume): ServerId | null {
   const involved = involvedIn(v.record.configuration);
-  const back = v.record.holders.find((id) => !involved.includes(id) && isUp(m, serverOf(m, id)) && reportOf(m, v, id) !== undefined && !isFaulted(m, v, id));
+  const back = v.record.holders.find((id) => !involved.includes(id) && isUp(m, serverOf(m, id)) && !isDrained(m, id) && reportOf(m, v, id) !== undefined && !isFaulted(m, v, id));
   return back ?? null;
-}
-
-function addLearner(m: Manager, v: Volume, id: ServerId, reason: string): void {
-  const record = reconfigured(v.record, { learners: [...v.record.configuration.learners, id] });
-  changeAndPush(m, v, record, [eventOf(m, 'learner-added', v.volumeId, reason, { epoch: record.configuration.epoch, serverId: id })]);
-}
-
-function placeLearner(m: Manager, v: Volume): void {
-  if (rebuildsRunning(m) >= m.options.rebuildsMax) return;
-  const exclude = [...new Set([...involvedIn(v.record.configuration), ...v.record.holders])];
-  try {
-    const [id] = place({ siteId: v.record.siteId, count: 1, exclude }, placementServers(m));
-    addLearner(m, v, id as ServerId, 'a copy is missing; a new one is built');
-  } catch (error) {
-    if (!(error instanceof AshlarError)) throw error;
-    // A server that is up and reports nothing has lost its files: once it has said so, it can take a new copy.
-    const emptied = v.record.holders.filter((id) => !involvedIn(v.record.configuration).includes(id) && isUp(m, serverOf(m, id)) && reportOf(m, v, id) === undefined);
-    if (emptied.length > 0) discardFrom(m, v, emptied);
-    if (!v.stuckTold) note(m, [eventOf(m, 'no-server-for-copy', v.volumeId, error.message)]);
-    v.stuckTold = true;
-  }
-}
-
-/** Copies being built, over all volumes. One that only catches up is not held back. */
-function rebuildsRunning(m: Manager): number {
-  let running = 0;
-  for (const id of m.unsettled) {
-    const v = m.volumes.get(id);
-    if (v?.status?.copies.some((copy) => copy.state === 'rebuilding' && v.record.configuration.learners.includes(copy.serverId))) running++;
-  }
-  return running;
-}
-
-export function placementServers(m: Manager): PlacementServer[] {
-  const primaries = new Map<ServerId, number>();
-  for (const v of m.volumes.values()) {
-    const primary = primaryOf(v.record.configuration);
-    primaries.set(primary, (primaries.get(primary) ?? 0) + 1);
-  }
-  return [...m.servers.values()].flatMap((server) => (server.record === null ? [] : [{
-    serverId: server.serverId, state: server.record.state === 'draining' ? 'draining' : isUp(m, server) ? 'up' : 'down', siteId: server.record.siteId, rack: server.record.rack,
-    capacityBytes: server.record.capacityBytes, usedBytes: server.record.usedBytes, copies: server.volumes.size, primaries: primaries.get(server.serverId) ?? 0,
-  } satisfies PlacementServer]));
 }
 
 /** A learner that stays away is replaced, if another server can take its place. */
@@ -139,7 +102,7 @@ function discardUseless(m: Manager, v: Volume): void {
 }
 
 /** Enough copies are in sync: learners and former copies go, then members beyond the number wanted. */
-function removeSuperfluous(m: Manager, v: Volume): void {
+function removeSuperfluous(m: Manager, v: Volume, leaving: ReadonlySet<ServerId>, handOver: (to: ServerId, reason: string) => void): void {
   const { configuration, holders } = v.record;
   if (!allInSync(v)) return;
   if (configuration.learners.length > 0) {
@@ -148,7 +111,9 @@ function removeSuperfluous(m: Manager, v: Volume): void {
     return;
   }
   if (configuration.members.length > configuration.copiesWanted && configuration.members.every((member) => isPromotable(m, v, member) === true)) {
-    const removed = slowCopy(m, v) ?? (configuration.members.at(-1) as { serverId: ServerId }).serverId;
+    const next = heir(m, v, leaving);
+    if (next !== null) return handOver(next, 'its copy is moved');
+    const removed = configuration.members.slice(1).find((member) => leaving.has(member.serverId))?.serverId ?? slowCopy(m, v) ?? (configuration.members.at(-1) as { serverId: ServerId }).serverId;
     const members = configuration.members.filter((member) => member.serverId !== removed);
     const record = reconfigured(v.record, { members });
     changeAndPush(m, v, record, [eventOf(m, 'copy-removed', v.volumeId, 'more copies than wanted are in sync', { epoch: record.configuration.epoch, serverId: removed })]);

@@ -1,7 +1,7 @@
-import { memberOf, primaryOf, type ServerMessage, type SupervisorMessage } from '@ashlar/protocol';
+import { memberOf, primaryOf, type Build, type ServerMessage, type SupervisorMessage, type EventDetail, type ServerState } from '@ashlar/protocol';
 import { unreachable, type ServerId } from '@ashlar/words';
 import { note } from './store-access.ts';
-import type { EventDetail, ServerRecord, ServerState } from './records.ts';
+import type { ServerRecord } from './records.ts';
 import { eventOf, hostOf, serverOf, unsettle, type Manager, type Server } from './state.ts';
 
 /** Ended lives remembered, to recognise messages of theirs that were held up. */
@@ -19,6 +19,7 @@ export function isUp(m: Manager, server: Server): boolean {
 
 /** Silent long enough to be failed over: alone, or sooner if its link is closed or somebody else finds it silent too. */
 function isSilent(m: Manager, server: Server): boolean {
+  if (server.silent) return true;
   const { options } = m;
   const silentMs = silenceMs(m, server);
   if (!server.heard) return m.nowMs - m.startedMs >= options.startGraceMs && silentMs >= options.silenceAloneMs;
@@ -33,8 +34,15 @@ export function isDown(m: Manager, server: Server): boolean {
   return server.ended || server.leaving || server.lost || isSilent(m, server);
 }
 
+/** As people and placement see it. */
+export function shownState(m: Manager, server: Server): 'up' | 'down' | 'suspect' | 'draining' {
+  if (isUp(m, server)) return server.record?.draining === true ? 'draining' : 'up';
+  return isDown(m, server) && !server.ended && !server.leaving && !server.lost ? 'suspect' : 'down';
+}
+
 export function hear(m: Manager, server: Server): void {
   server.heard = true;
+  server.silent = false;
   server.heardMs = m.attentiveMs;
 }
 
@@ -60,13 +68,15 @@ function onHello(m: Manager, server: Server, hello: ServerMessage & { readonly k
   const before = server.record;
   const another = before?.instance !== hello.instance;
   server.record = {
-    serverId: server.serverId, state: before?.state === 'draining' ? 'draining' : 'up', address: hello.address, pid: hello.pid, instance: hello.instance,
-    siteId: before?.siteId ?? m.options.siteId, rack: before?.rack ?? '', capacityBytes: before?.capacityBytes ?? 0, usedBytes: before?.usedBytes ?? 0,
+    serverId: server.serverId, state: 'up', address: hello.address, pid: hello.pid, instance: hello.instance,
+    siteId: hello.siteId === '' ? m.options.siteId : hello.siteId, rack: hello.rack, disk: hello.disk, draining: before?.draining ?? false,
+    capacityBytes: before?.capacityBytes ?? 0, usedBytes: before?.usedBytes ?? 0,
   };
   if (another || !server.heard) {
     server.reports.clear();
     server.helloMs = m.nowMs;
   }
+  server.build = hello.build;
   server.linked = true;
   server.greeted = true;
   server.ended = false;
@@ -83,6 +93,8 @@ function onStatus(m: Manager, server: Server, status: ServerMessage & { readonly
   if (server.ended || server.record === null) return;
   hear(m, server);
   server.copies = status.copies;
+  server.requestsPerSecond = status.requestsPerSecond;
+  server.directories = status.directories;
   server.record = { ...server.record, capacityBytes: status.capacityBytes, usedBytes: status.usedBytes };
 }
 
@@ -149,6 +161,7 @@ export function onLink(m: Manager, node: string, up: boolean): void {
   if (host) host.linked = up;
   const server = [...m.servers.values()].find((known) => known.serverId === node);
   if (!server) return;
+  keepSilent(m, server);
   server.linked = up;
   if (!up) {
     // Not when it comes up: its hello may be there before the news of its link.
@@ -161,12 +174,23 @@ export function onLink(m: Manager, node: string, up: boolean): void {
 /** Somebody cannot reach it. Believed only together with our own silence. */
 export function onComplaint(m: Manager, about: ServerId): void {
   const server = m.servers.get(about);
-  if (server) server.complainedMs = m.attentiveMs;
+  if (!server) return;
+  server.complainedMs = m.attentiveMs;
+  keepSilent(m, server);
+}
+
+/**
+ * A silence once found lasts until the server itself is heard. Called wherever what it is found by may go away: the complaints of others, who turn to
+ * another server as soon as they are told to, and a closed link.
+ */
+function keepSilent(m: Manager, server: Server): void {
+  server.silent = isSilent(m, server);
 }
 
 /** Looks at every server for silence and return; what changed is recorded, and its volumes are looked at. */
 export function watchServers(m: Manager): void {
   for (const server of m.servers.values()) {
+    keepSilent(m, server);
     const up = isUp(m, server);
     if (up === server.wasUp || server.record === null) continue;
     if (up) saveServer(m, server, 'up', 'server-up', 'it is heard again', { pid: server.record.pid });
@@ -183,16 +207,17 @@ function silentReason(m: Manager, server: Server): string {
 }
 
 function saveServer(m: Manager, server: Server, state: ServerState, name: string, reason: string, detail: EventDetail, source?: string): void {
-  const record: ServerRecord = { ...(server.record as ServerRecord), state: server.record?.state === 'draining' && state === 'up' ? 'draining' : state };
+  const record: ServerRecord = { ...(server.record as ServerRecord), state };
   server.record = record;
   note(m, [eventOf(m, name, server.serverId, reason, detail, source)], [{ kind: 'server', id: server.serverId, value: record }]);
 }
 
 /** A host said hello: its record. */
-export function hostUp(m: Manager, id: Parameters<typeof hostOf>[1], pid: number): void {
+export function hostUp(m: Manager, id: Parameters<typeof hostOf>[1], pid: number, build: Build | null): void {
   const host = hostOf(m, id);
   const known = host.record?.pid === pid && host.record.state === 'up';
   host.linked = true;
+  host.build = build;
   host.record = { hostId: id, state: 'up', pid, siteId: m.options.siteId };
   if (!known) note(m, [eventOf(m, 'host-up', id, 'its process started', { pid })], [{ kind: 'host', id, value: host.record }]);
 }

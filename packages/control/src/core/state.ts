@@ -1,11 +1,10 @@
-import type { AttachmentSpec, Configuration, CopyReport, CopyStatus, Usage, VolumeLimits } from '@ashlar/protocol';
+import type { ApiAnswer, AttachmentSpec, Build, Configuration, CopyReport, CopyStatus, DirectoryHealth, Usage, VolumeLimits } from '@ashlar/protocol';
 import { hostId, serverId, volumeId, type HostId, type Prng, type ServerId, type VolumeId } from '@ashlar/words';
-import type { ApiAnswer } from './commands.ts';
 import type { Keeper, Keeping } from './keeping.ts';
 import type { ManagerEffects, ManagerOptions } from './manager-messages.ts';
 import type { AnyStored, StoreSnapshot, TransactionOutcome } from './metadata-store.ts';
 import type { Unsettled } from './unsettled.ts';
-import type { ClusterRecord, HostRecord, NewEvent, ServerRecord, UsageRecord, VolumeRecord } from './records.ts';
+import { completed, type ClusterRecord, type HostRecord, type NewEvent, type RebuildBudget, type ServerRecord, type UsageRecord, type VolumeRecord } from './records.ts';
 import type { Standing } from './standing.ts';
 import type { Gathering } from './store-recovery.ts';
 
@@ -28,6 +27,8 @@ export interface Server {
   unlinkedMs: number;
   /** Somebody else finds it silent; attentive clock. */
   complainedMs: number;
+  /** It was found silent, and was not heard since. Those that complained may have gone over to another server: that is no word of this one. */
+  silent: boolean;
   leaving: boolean;
   /** Reaped: `record.instance` is proven to be gone. */
   ended: boolean;
@@ -38,6 +39,10 @@ export interface Server {
   readonly endedInstances: Set<string>;
   readonly endedPids: Set<number>;
   copies: number;
+  requestsPerSecond: number;
+  directories: readonly DirectoryHealth[];
+  /** As the present life of its process said; null: it did not, or has said nothing yet. */
+  build: Build | null;
   /** By the current life of its process. */
   readonly reports: Map<VolumeId, CopyReport>;
   /** Volumes of which it is a holder. */
@@ -56,6 +61,8 @@ export interface Host {
   linked: boolean;
   /** What it shows, and the newest configuration of each that it knows; null before its hello in this life of the manager. */
   shown: { readonly attachments: readonly AttachmentSpec[]; readonly configurations: readonly Configuration[] } | null;
+  /** As the present life of its process said. */
+  build: Build | null;
 }
 
 interface PrimaryStatus {
@@ -108,6 +115,20 @@ export interface Volume {
   /** Asked for when every copy in sync of this epoch had lost its cache, and when last. */
   recovery: { readonly epoch: number; readonly token: number; askedMs: number } | null;
   waiters: Waiter[];
+  /** A learner of it is just being written to the store. */
+  beginsRebuild: boolean;
+  /** What its primary was told of the budget for rebuilds, and when. */
+  fillRate: { readonly epoch: number; readonly bytesPerSecond: number; readonly toldMs: number } | null;
+}
+
+/** A volume that wants one more copy built, and may begin when the budget has room. */
+export interface RebuildWish {
+  /** Copies that it has, in sync or on their way: the fewer, the sooner. */
+  readonly copies: number;
+  readonly sinceMs: number;
+  /** Where, on order; null: where placement finds it best. */
+  readonly to: ServerId | null;
+  readonly why: string;
 }
 
 export interface Creation {
@@ -165,12 +186,15 @@ export interface Manager {
   readonly usageDirty: Set<VolumeId>;
   /** Volumes with something left to do. A settled volume costs nothing. */
   readonly unsettled: Unsettled;
+  /** Null: as the options say. */
+  rebuildBudget: RebuildBudget | null;
+  readonly rebuildsWanted: Map<VolumeId, RebuildWish>;
 }
 
 function newServer(m: Manager, id: ServerId): Server {
   const server: Server = {
-    serverId: id, record: null, linked: false, greeted: false, heard: false, helloMs: -Infinity, heardMs: m.attentiveMs, unlinkedMs: m.attentiveMs, complainedMs: -Infinity, leaving: false, ended: false,
-    lost: false, wasUp: false, endedInstances: new Set(), endedPids: new Set(), copies: 0, reports: new Map(), volumes: new Set(), keeper: null, foreign: false, unknown: new Set(),
+    serverId: id, record: null, linked: false, greeted: false, heard: false, helloMs: -Infinity, heardMs: m.attentiveMs, unlinkedMs: m.attentiveMs, complainedMs: -Infinity, silent: false, leaving: false, ended: false,
+    lost: false, wasUp: false, endedInstances: new Set(), endedPids: new Set(), copies: 0, build: null, requestsPerSecond: 0, directories: [], reports: new Map(), volumes: new Set(), keeper: null, foreign: false, unknown: new Set(),
   };
   m.servers.set(id, server);
   return server;
@@ -183,7 +207,7 @@ export function serverOf(m: Manager, id: ServerId): Server {
 export function hostOf(m: Manager, id: HostId): Host {
   const known = m.hosts.get(id);
   if (known) return known;
-  const host: Host = { hostId: id, record: null, linked: false, shown: null };
+  const host: Host = { hostId: id, record: null, linked: false, shown: null, build: null };
   m.hosts.set(id, host);
   return host;
 }
@@ -191,7 +215,7 @@ export function hostOf(m: Manager, id: HostId): Host {
 function newVolume(id: VolumeId, record: VolumeRecord, revision: number): Volume {
   return {
     volumeId: id, record, revision, gone: false, pending: false, retryAtMs: -Infinity, status: null, served: false, reportedMs: null, complaint: null, pushedMs: -Infinity,
-    firstPushedMs: -Infinity, unconfirmed: 0, deficitSinceMs: null, unreachableSinceMs: new Map(), slow: new Map(), discardedMs: -Infinity, nudgedMs: -Infinity, hostToldMs: -Infinity, stuckTold: false, recovery: null, waiters: [],
+    firstPushedMs: -Infinity, unconfirmed: 0, deficitSinceMs: null, unreachableSinceMs: new Map(), slow: new Map(), discardedMs: -Infinity, nudgedMs: -Infinity, hostToldMs: -Infinity, stuckTold: false, recovery: null, waiters: [], beginsRebuild: false, fillRate: null,
   };
 }
 
@@ -208,11 +232,11 @@ export function takeSnapshot(m: Manager, snapshot: StoreSnapshot): void {
 
 export function takeRecord(m: Manager, stored: AnyStored): void {
   switch (stored.kind) {
-    case 'volume': return takeVolume(m, volumeId(stored.id), stored.value, stored.revision);
+    case 'volume': return takeVolume(m, volumeId(stored.id), completed('volume', stored.value), stored.revision);
     case 'server': {
       const server = serverOf(m, serverId(stored.id));
       // What is observed now is newer than what was saved.
-      if (server.record === null) server.record = { ...stored.value, state: stored.value.state === 'draining' ? 'draining' : 'down' };
+      if (server.record === null) server.record = { ...completed('server', stored.value), state: 'down' };
       return;
     }
     case 'host': {
@@ -224,6 +248,8 @@ export function takeRecord(m: Manager, stored: AnyStored): void {
       m.usage.set(volumeId(stored.id), m.usage.get(volumeId(stored.id)) ?? stored.value);
       return;
     case 'site':
+      if (stored.id === m.options.siteId) m.rebuildBudget = stored.value.rebuilds;
+      return;
     case 'cluster':
     case 'deleted':
       return;
@@ -256,6 +282,7 @@ export function dropVolume(m: Manager, v: Volume): void {
   for (const holder of v.record.holders) m.servers.get(holder)?.volumes.delete(v.volumeId);
   m.volumes.delete(v.volumeId);
   m.unsettled.delete(v.volumeId);
+  m.rebuildsWanted.delete(v.volumeId);
   m.usage.delete(v.volumeId);
   m.usageRunning.delete(v.volumeId);
   m.usageDirty.delete(v.volumeId);

@@ -2,8 +2,8 @@ import { changed, type Configuration, type Usage } from '@ashlar/protocol';
 import { assert } from '@ashlar/words';
 import { DELETED_MAX, takeStored, whenKept } from './keeping.ts';
 import type { AnyStored, Key, Put, Transaction, TransactionOutcome } from './metadata-store.ts';
-import type { NewEvent, VolumeRecord } from './records.ts';
-import { dropVolume, takeRecord, wallMs, takeVolume, type Manager, type Volume } from './state.ts';
+import { completed, type NewEvent, type VolumeRecord } from './records.ts';
+import { dropVolume, takeRecord, takeVolume, wallMs, type Manager, type Volume } from './state.ts';
 
 export type ChangeOutcome = TransactionOutcome['kind'];
 
@@ -35,6 +35,25 @@ function decide(m: Manager, transaction: Transaction, then: (outcome: Transactio
 /** Appends events, and records that only this manager writes. Nothing waits for it. */
 export function note(m: Manager, events: readonly NewEvent[], puts: Transaction['puts'] = []): void {
   transactRaw(m, { conditions: [], puts, deletes: [], events }, () => undefined);
+}
+
+/** Puts a record that only this manager writes. `then` hears whether it is known to be durable. */
+export function save(m: Manager, put: Transaction['puts'][number], events: readonly NewEvent[], then: (applied: boolean) => void): void {
+  keepAnyway(m, { conditions: [], puts: [put], deletes: [], events }, then);
+}
+
+/** Deletes one. */
+export function erase(m: Manager, key: Transaction['deletes'][number], events: readonly NewEvent[], then: (applied: boolean) => void): void {
+  keepAnyway(m, { conditions: [], puts: [], deletes: [key], events }, then);
+}
+
+/** Of no volume, so that servers keep no more of it than that it was: a store without it is noticed. */
+function keepAnyway(m: Manager, transaction: Transaction, then: (applied: boolean) => void): void {
+  transactRaw(m, transaction, (outcome) => {
+    if (outcome.kind !== 'applied') return then(false);
+    m.keeping.newest = Math.max(m.keeping.newest, outcome.revision);
+    whenKept(m, outcome.revision, () => then(true), () => then(false));
+  });
 }
 
 /**
@@ -108,7 +127,7 @@ function settle(m: Manager, v: Volume, outcome: TransactionOutcome, then: (outco
 function takeConflict(m: Manager, v: Volume, current: readonly Parameters<typeof takeRecord>[1][]): void {
   if (current.length === 0) return finishWaiters(m, v);
   for (const stored of current) {
-    if (stored.kind === 'volume') takeVolume(m, v.volumeId, stored.value, stored.revision, true);
+    if (stored.kind === 'volume') takeVolume(m, v.volumeId, completed('volume', stored.value), stored.revision, true);
     else takeRecord(m, stored);
   }
 }

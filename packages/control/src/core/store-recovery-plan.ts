@@ -1,7 +1,6 @@
-import { memberOf, type AttachmentSpec, type Configuration, type DeletedVolume, type HeldCopy, type KeptRecord, type StoreMark } from '@ashlar/protocol';
+import { memberOf, type AttachmentSpec, type Configuration, type DeletedVolume, type HeldCopy, type KeptRecord, type StoreMark, type RecoveredVolume } from '@ashlar/protocol';
 import type { HostId, ServerId, VolumeId } from '@ashlar/words';
-import type { RecoveredVolume } from './commands.ts';
-import type { AttachmentRecord, VolumeRecord } from './records.ts';
+import { completed, type AttachmentRecord, type VolumeRecord } from './records.ts';
 import { DEFAULT_LIMITS } from './state.ts';
 
 /** Everything that one server keeps. */
@@ -130,9 +129,12 @@ function planVolume(sources: RecoverySources, heard: ReadonlySet<ServerId>, id: 
 
 function recordsOf({ ledgers, store }: RecoverySources, id: VolumeId): Known[] {
   const found = store.volumes.get(id);
-  const kept = ledgers.flatMap(({ serverId, records }) => records.filter(({ volumeId }) => volumeId === id).map(({ revision, text }) => ({ revision, record: JSON.parse(text) as VolumeRecord, from: serverId })));
-  return found === undefined ? kept : [...kept, { ...found, from: null }];
+  const kept = ledgers.flatMap(({ serverId, records }) => records.filter(({ volumeId }) => volumeId === id).map(({ revision, text }) => ({ revision, record: recordIn(text), from: serverId })));
+  return found === undefined ? kept : [...kept, { revision: found.revision, record: completed('volume', found.record), from: null }];
 }
+
+/** An older version may have written it. */
+function recordIn(text: string): VolumeRecord { return completed('volume', JSON.parse(text) as VolumeRecord); }
 
 /** By what the copies have promised first: of two stores that went on from one backup, the one that they followed counts. */
 function isNewer(a: Known, b: Known): boolean {
@@ -171,7 +173,7 @@ function recordOf(
   const attachments = state === 'deleting' || state === 'creating' ? base.attachments : attachmentsOf(sources, base, configuration);
   return {
     ...base, configuration, attachments, state: state === 'available' && attachments.length > 0 ? 'in-use' : state,
-    predecessorEnded: same && away.length === 0 && base.predecessorEnded, primaryInstance: same ? base.primaryInstance : '',
+    predecessorEnded: same && away.length === 0 && base.predecessorEnded, primaryInstance: same ? base.primaryInstance : '', move: same ? base.move : null,
     holders: [...new Set([...base.holders, ...latest.members.map(({ serverId }) => serverId), ...latest.learners, ...copies.map(({ serverId }) => serverId)])],
     givenUp: [...new Set([...(same ? base.givenUp : []), ...away.filter((id) => memberOf(latest, id) !== undefined)])],
   };
@@ -181,7 +183,7 @@ function defaults({ siteId, wallMs }: RecoverySources, configuration: Configurat
   notes.push('its record is not known: owner, access list, tags and limits are those of a new volume');
   return {
     volumeId: configuration.volumeId, siteId, owner: 'operator', accessList: [], tags: {}, state: 'available', createdAtMs: wallMs, limits: DEFAULT_LIMITS, attachments: [], configuration,
-    predecessorEnded: false, primaryInstance: '', holders: [], givenUp: [], clientToken: '',
+    predecessorEnded: false, primaryInstance: '', holders: [], givenUp: [], disk: null, move: null, clientToken: '',
   };
 }
 
@@ -190,7 +192,7 @@ function stateOf({ ledgers, hosts, store }: RecoverySources, id: VolumeId, base:
   const { state } = base;
   if (state === 'creating') return copies.some(({ report }) => report.lastSeq > 0) ? 'available' : 'creating';
   if (state !== 'deleting') return state === 'in-use' ? 'available' : state;
-  const saysSo = (text: string): boolean => (JSON.parse(text) as VolumeRecord).state === 'deleting';
+  const saysSo = (text: string): boolean => recordIn(text).state === 'deleting';
   const sayers = ledgers.filter(({ records }) => records.some(({ volumeId, text }) => volumeId === id && saysSo(text))).map(({ serverId }) => serverId);
   const witnesses = sayers.length + (store.volumes.get(id)?.record.state === 'deleting' ? 1 : 0);
   const others = copies.filter(({ serverId }) => !sayers.includes(serverId));

@@ -1,8 +1,7 @@
-import { memberOf, primaryOf, type Keep } from '@ashlar/protocol';
+import { memberOf, primaryOf, type Keep, type ManagerView, type RecoveryView, type VolumeView } from '@ashlar/protocol';
 import { serverId, type VolumeId } from '@ashlar/words';
 import { describe, expect, it } from 'vitest';
 import { ModelWorld } from '../testing/model-world.ts';
-import type { ManagerView, RecoveryView, VolumeView } from './commands.ts';
 import { MemoryStore } from './memory-store.ts';
 
 const FAST = { rebuildDelayMs: 5000, learnerPatienceMs: 5000 };

@@ -1,6 +1,5 @@
-import { showCluster, type ServerMessage } from '@ashlar/protocol';
+import { showCluster, type ServerMessage, type ApiCommand, type RecoveryView } from '@ashlar/protocol';
 import { AshlarError, type ServerId } from '@ashlar/words';
-import type { ApiCommand, RecoveryView } from './commands.ts';
 import { DELETED_MAX, newKeeping, owe, takeStored } from './keeping.ts';
 import type { AnyStored, Put, TransactionOutcome } from './metadata-store.ts';
 import type { NewEvent } from './records.ts';
@@ -90,7 +89,7 @@ function ledgerOf(serverId: ServerId, parts: readonly LedgerPart[]): ServerLedge
 
 function view(plan: RecoveryPlan, heard: readonly ServerId[], { without }: RecoverCommand, applied: boolean): RecoveryView {
   const volumes = plan.volumes.map(({ record: _record, ...volume }) => volume);
-  const lost = ['events before the last ones of the store that was found', 'usage figures of attachments that ended'];
+  const lost = ['events before the last ones of the store that was found', 'usage figures of attachments that ended', 'of a store that was lost altogether: which servers were drained, and the budget for rebuilds'];
   return { applied, cluster: plan.cluster === null ? '' : showCluster(plan.cluster), heard, without, volumes, blocked: plan.blocked, lost };
 }
 
@@ -115,6 +114,7 @@ function restore(m: Manager, gathering: Gathering, plan: RecoveryPlan, done: Rec
   for (const { record } of plan.volumes) if (record !== null) puts.push({ kind: 'volume', id: record.volumeId, value: record });
   for (const volumeId of plan.deleted.slice(-DELETED_MAX)) puts.push({ kind: 'deleted', id: volumeId, value: { volumeId, atMs: wallMs(m) } });
   for (const server of m.servers.values()) if (server.record !== null && !server.foreign && !gathering.command.without.includes(server.serverId)) puts.push({ kind: 'server', id: server.serverId, value: server.record });
+  if (m.rebuildBudget !== null) puts.push({ kind: 'site', id: m.options.siteId, value: { siteId: m.options.siteId, createdAtMs: wallMs(m), rebuilds: m.rebuildBudget } });
   for (const host of m.hosts.values()) if (host.record !== null) puts.push({ kind: 'host', id: host.hostId, value: host.record });
   for (const [id, value] of m.usage) if (plan.volumes.some(({ record }) => record?.volumeId === id)) puts.push({ kind: 'usage', id, value });
   restoreRaw(m, plan.revision, puts, eventsOf(m, plan, done), (outcome) => restored(m, outcome, puts, plan.revision, life, done));

@@ -1,14 +1,14 @@
 import { primaryOf, type Configuration } from '@ashlar/protocol';
 import type { ServerId } from '@ashlar/words';
-import { change } from './store-access.ts';
+import { change, type ChangeOutcome } from './store-access.ts';
 import { serverOf, type Manager, type Volume } from './state.ts';
 
 /** Changes the record, and tells everybody whom the former or the new configuration concerns. */
-export function changeAndPush(m: Manager, v: Volume, record: Volume['record'], events: Parameters<typeof change>[3], then?: () => void): void {
+export function changeAndPush(m: Manager, v: Volume, record: Volume['record'], events: Parameters<typeof change>[3], then?: (outcome: ChangeOutcome) => void): void {
   const former = v.record.configuration;
   change(m, v, record, events, (outcome) => {
     if (outcome === 'applied') push(m, v, involvedIn(former));
-    then?.();
+    then?.(outcome);
   });
 }
 

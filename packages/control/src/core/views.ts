@@ -1,8 +1,7 @@
-import { primaryOf, type CopyState } from '@ashlar/protocol';
+import { primaryOf, type CopyState, type CopyView, type HostView, type ServerView, type VolumeHealth, type VolumeView } from '@ashlar/protocol';
 import type { ServerId } from '@ashlar/words';
-import type { CopyView, HostView, ServerView, VolumeHealth, VolumeView } from './commands.ts';
 import { reportOf } from './promotion.ts';
-import { isDown, isUp } from './servers.ts';
+import { isDown, isUp, shownState } from './servers.ts';
 import { sumUsage } from './store-access.ts';
 import { NO_USAGE, serverOf, type Manager, type Server, type Volume } from './state.ts';
 
@@ -15,7 +14,7 @@ export function volumeView(m: Manager, v: Volume): VolumeView {
   return {
     volumeId: v.volumeId, state: record.state, health: healthOf(m, v, copies), sizeBytes: configuration.sizeBytes, epoch: configuration.epoch, lineage: configuration.lineage,
     mirrors: configuration.copiesWanted - 1, minCopies: configuration.minCopies, durability: configuration.durability, owner: record.owner, tags: record.tags,
-    createdAt: new Date(record.createdAtMs).toISOString(), limits: record.limits, copies,
+    createdAt: new Date(record.createdAtMs).toISOString(), limits: record.limits, copies, disk: record.disk, move: record.move,
     attachments: record.attachments.map(({ hostId, nbd, readOnly, copy, state }) => ({ host: hostId, nbd, readOnly, copy, state })),
     io: { ...sumUsage(known?.ended ?? NO_USAGE, running), attachments: known?.attachments ?? 0 },
   };
@@ -53,8 +52,8 @@ export function serverViews(m: Manager): ServerView[] {
 
 function serverView(m: Manager, server: Server): ServerView {
   const record = server.record as NonNullable<Server['record']>;
-  const state = record.state === 'draining' ? 'draining' : isUp(m, server) ? 'up' : isDown(m, server) ? (server.ended || server.leaving || server.lost ? 'down' : 'suspect') : 'down';
-  return { serverId: server.serverId, state, pid: record.pid, address: record.address, site: record.siteId, rack: record.rack, capacityBytes: record.capacityBytes, usedBytes: record.usedBytes, copies: server.volumes.size };
+  const state = shownState(m, server);
+  return { serverId: server.serverId, state, pid: record.pid, address: record.address, site: record.siteId, rack: record.rack, disk: record.disk, draining: record.draining, requestsPerSecond: server.requestsPerSecond, directories: server.directories, capacityBytes: record.capacityBytes, usedBytes: record.usedBytes, copies: server.volumes.size };
 }
 
 export function hostViews(m: Manager): HostView[] {

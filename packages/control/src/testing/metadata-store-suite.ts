@@ -1,7 +1,8 @@
+import type { EventRecord } from '@ashlar/protocol';
 import { volumeId } from '@ashlar/words';
 import { afterEach, describe, expect, it } from 'vitest';
 import type { EventQuery, MetadataStore, StoreChange, StoreSnapshot, Transaction, TransactionOutcome } from '../core/metadata-store.ts';
-import type { EventRecord, NewEvent } from '../core/records.ts';
+import type { NewEvent } from '../core/records.ts';
 import { aVolume, VOLUME } from './records.ts';
 
 const NOTHING: Transaction = { conditions: [], puts: [], deletes: [], events: [] };

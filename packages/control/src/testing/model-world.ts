@@ -1,6 +1,6 @@
-import { FOUNDING_INCARNATION, memberOf, primaryOf, type AttachmentSpec, type Configuration, type CopyReport, type CopyState, type HostCommand, type ManagerCommand, type ManagerMessage } from '@ashlar/protocol';
+import { FOUNDING_INCARNATION, memberOf, primaryOf, type AttachmentSpec, type Configuration, type CopyReport, type CopyState, type DiskKind, type HostCommand, type ManagerCommand, type ManagerMessage, type ApiAnswer, type ApiCommand, type EventRecord, type VolumeView } from '@ashlar/protocol';
 import { hostId, Prng, serverId, type HostId, type ServerId, type VolumeId } from '@ashlar/words';
-import { MANAGER_DEFAULTS, ManagerCore, MemoryLedger, MemoryStore, type ApiAnswer, type ApiCommand, type EventRecord, type ManagerEffects, type ManagerInput, type ManagerOptions, type NewEvent, type Put, type StoreFate, type Transaction, type VolumeRecord, type VolumeView } from '../core/index.ts';
+import { MANAGER_DEFAULTS, ManagerCore, MemoryLedger, MemoryStore, type ManagerEffects, type ManagerInput, type ManagerOptions, type NewEvent, type Put, type StoreFate, type Transaction, type VolumeRecord } from '../core/index.ts';
 
 const STEP_MS = 50;
 const STATUS_MS = 500;
@@ -35,6 +35,8 @@ export class ModelServer {
   downAtMs = 0;
   /** It says that it is there, keeps what it is told to, and does nothing else. */
   busy = false;
+  rack = '';
+  disk: DiskKind = 'unknown';
   /** Frozen or busy: what waits in its sockets. */
   readonly held: ManagerCommand[] = [];
   /** The life of the manager that it has greeted. */
@@ -282,7 +284,7 @@ export class ModelWorld implements ManagerEffects {
   #greet(server: ModelServer): void {
     server.greeted = this.#life;
     this.#give({ kind: 'link', node: server.id, up: true });
-    this.#give({ kind: 'from-server', from: server.id, message: { kind: 'server-hello', serverId: server.id, pid: server.pid, instance: server.instance, address: 'here', keeps: true, mark: server.ledger.mark } });
+    this.#give({ kind: 'from-server', from: server.id, message: { kind: 'server-hello', serverId: server.id, pid: server.pid, instance: server.instance, address: 'here', rack: server.rack, siteId: '', disk: server.disk, build: null, keeps: true, mark: server.ledger.mark } });
     this.#tellSpace(server);
     for (const [volumeId, copy] of server.copies) {
       this.#report(server, volumeId, copy);
@@ -292,11 +294,11 @@ export class ModelWorld implements ManagerEffects {
 
   #hostHello(): void {
     this.#give({ kind: 'link', node: this.host, up: true });
-    this.#give({ kind: 'from-host', from: this.host, message: { kind: 'host-hello', hostId: this.host, pid: this.#hostPid, attachments: [...this.shown.values()], configurations: [...this.shown.keys()].map((id) => this.attached.get(id) as Configuration) } });
+    this.#give({ kind: 'from-host', from: this.host, message: { kind: 'host-hello', hostId: this.host, pid: this.#hostPid, attachments: [...this.shown.values()], build: null, configurations: [...this.shown.keys()].map((id) => this.attached.get(id) as Configuration) } });
   }
 
   #tellSpace(server: ModelServer): void {
-    this.#give({ kind: 'from-server', from: server.id, message: { kind: 'server-status', serverId: server.id, capacityBytes: 2 ** 40, usedBytes: 2 ** 30, copies: server.copies.size } });
+    this.#give({ kind: 'from-server', from: server.id, message: { kind: 'server-status', serverId: server.id, capacityBytes: 2 ** 40, usedBytes: 2 ** 30, copies: server.copies.size, requestsPerSecond: 0, directories: [] } });
   }
 
   #tell(server: ModelServer, message: ManagerMessage): void { this.#give({ kind: 'from-copy', from: server.id, message }); }

@@ -14,6 +14,6 @@ export function aVolume(id: VolumeId = VOLUME, change: Partial<VolumeRecord> = {
       volumeId: id, lineage: 1, epoch: 1, members: holders.map((holder) => ({ serverId: holder, incarnation: FOUNDING_INCARNATION })), learners: [], attachNumber: 0,
       sizeBytes: 2 ** 30, minCopies: 1, copiesWanted: 2, durability: 'normal',
     },
-    predecessorEnded: true, primaryInstance: 'life-1', holders, givenUp: [], clientToken: '', ...change,
+    predecessorEnded: true, primaryInstance: 'life-1', holders, givenUp: [], disk: null, move: null, clientToken: '', ...change,
   };
 }

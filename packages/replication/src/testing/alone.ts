@@ -1,6 +1,6 @@
 import { FOUNDING_INCARNATION, Frame, Status, type Configuration, type CopyMessage, type CopyReport, type CopyStatus, type EpochStart, type LogPosition, type ManagerMessage, type SessionMark, type SessionReply } from '@ashlar/protocol';
 import { Prng, type ServerId } from '@ashlar/words';
-import type { Leases } from '../beacon.ts';
+import type { Given, Leases } from '../beacon.ts';
 import { CopyCore } from '../copy.ts';
 import type { DurableState, Effects, GrantedRead } from '../effects.ts';
 import type { CopyInput } from '../state.ts';
@@ -12,7 +12,7 @@ class FakeLeases implements Leases {
   readonly instance = 7;
   untilMs = Infinity;
   readonly heard = new Map<ServerId, number>();
-  given: { to: ServerId; untilMs: number } | null = null;
+  given: Given | null = null;
   readonly #note: (line: string) => void;
 
   constructor(note: (line: string) => void) {
@@ -25,7 +25,7 @@ class FakeLeases implements Leases {
   committed(_volumeId: unknown, epoch: number, seq: number): void { this.#note(`lease: committed ${epoch} ${seq}`); }
   heardAtMs(peer: ServerId): number { return this.heard.get(peer) ?? 0; }
   wait(): void { this.#note('lease: wait'); }
-  promise(_volumeId: unknown, epoch: number, leader: ServerId | null): { readonly to: ServerId; readonly untilMs: number } | null {
+  promise(_volumeId: unknown, epoch: number, leader: ServerId | null): Given | null {
     this.#note(`lease: promise ${epoch} ${leader === null ? '-' : short(leader)}`);
     return this.given;
   }

@@ -1,4 +1,5 @@
 import type { Address, ChildSpec, Message, Party, SendOutcome, SpawnOutcome, TurnStage } from '@ashlar/actor';
+import type { Samples } from '@ashlar/figures';
 import type { LinkNotice, Runtime, RuntimeView } from '../api.ts';
 import type { ThreadRuntime } from '../runtime.ts';
 
@@ -41,6 +42,7 @@ export class GroupRuntime implements Runtime {
   atTurnEnd(stage: TurnStage, callback: () => void): void { this.#thread.atTurnEnd(stage, callback); }
   flushOutput(): void { this.#thread.flushOutput(); }
   inspect(): RuntimeView { return this.#thread.inspect(); }
+  collect(samples: Samples): void { this.#thread.collect(samples); }
 
   onLink(listener: (notice: LinkNotice) => void): () => void {
     const unlisten = this.#thread.onLink(listener);

@@ -4,6 +4,7 @@ import type { LinkView } from '../api.ts';
 import { LINK_BATCH_BYTES_MAX, RING_BATCHES_MAX, THREAD_BUFFERED_BYTES_MAX } from '../limits.ts';
 import type { LinkEnd } from '../links.ts';
 import { GrowingBatch, WireDecoder, WireEncoder } from '../wire/envelope.ts';
+import { WIRE_VERSIONS } from '../wire/versions.ts';
 import type { KernelMessage } from '../wire/messages.ts';
 import { RecordKind, RingReader, RingWriter } from './ring.ts';
 
@@ -227,6 +228,6 @@ export class ThreadLink {
   }
 
   inspect(): LinkView {
-    return { parties: this.#parties, incarnation: this.incarnation, side: 'thread', ...this.#counted, bufferedBytes: this.#waitingBytes + this.#building.at };
+    return { parties: this.#parties, incarnation: this.incarnation, side: 'thread', version: WIRE_VERSIONS[1], ...this.#counted, bufferedBytes: this.#waitingBytes + this.#building.at };
   }
 }

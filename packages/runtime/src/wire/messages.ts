@@ -1,7 +1,8 @@
 import type { Address, DownReason } from '@ashlar/actor';
+import { DISK_KINDS } from '@ashlar/protocol';
 import type {
-  AttachmentSpec, BeaconMessage, CommitPoint, Configuration, ConfigurationChange, CopyMessage, CopyReport, CopyStatus, DeletedVolume, EpochStart, HeldCopy, HostCommand, HostMessage, Keep, KeptRecord, LogPosition, ManagerCommand,
-  ManagerMessage, Member, Release, ServerMessage, SessionGeneration, SessionMark, SessionMessage, SessionReply, StoreMark, SupervisorMessage, Usage, VolumeLimits,
+  AttachmentSpec, BeaconMessage, Build, CommitPoint, Configuration, ConfigurationChange, CopyMessage, CopyReport, CopyStatus, DeletedVolume, DirectoryHealth, DiskKind, EpochStart, HeldCopy, HostCommand, HostMessage, Keep, KeptRecord, LogPosition,
+  ManagerCommand, ManagerMessage, Member, Release, ServerMessage, SessionGeneration, SessionMark, SessionMessage, SessionReply, StoreMark, SupervisorMessage, Usage, VolumeLimits,
 } from '@ashlar/protocol';
 import { COLD_BYTES_MAX, LIST_MAX, PARTIES_MAX, RECORD_TEXT_MAX } from '../limits.ts';
 import { aHostId, aServerId, aVolumeId, bytes, choice, flag, list, Malformed, nullable, real, record, register, scalars, text, u32, whole, type RecordShape, type Shape } from './shape.ts';
@@ -57,8 +58,16 @@ const volumeLimits = record<VolumeLimits>('VolumeLimits', { ioTimeoutMs: whole, 
 const attachmentSpec = record<AttachmentSpec>('AttachmentSpec', {
   volumeId: aVolumeId, hostId: aHostId, readOnly: flag, attachNumber: whole, tcp: flag, copy: nullable(aServerId), limits: volumeLimits,
 });
+const build = record<Build>('Build', { version: shortText, wireLowest: whole, wireHighest: whole, formats: scalars });
 const usage = record<Usage>('Usage', {
   readBytes: whole, writeBytes: whole, readRequests: whole, writeRequests: whole, flushRequests: whole, failedRequests: whole, longestStallMs: real,
+});
+
+const diskKinds = choice(...DISK_KINDS);
+/** A server of the version before does not say. */
+const diskKind: Shape<DiskKind> = { ...diskKinds, fromWire: (raw) => (raw === undefined ? 'unknown' : diskKinds.fromWire(raw)) };
+const directoryHealth = record<DirectoryHealth>('DirectoryHealth', {
+  path: reasonText, health: choice('ok', 'suspect', 'failed'), ioErrors: whole, mismatches: whole, syncMs: real,
 });
 
 interface FlatChange {
@@ -84,18 +93,20 @@ const address = text(256) as unknown as Shape<Address>;
 export interface ColdMessage<K extends ColdKind> {
   /** On the wire for ever: never reused for another message. */
   readonly code: number;
+  /** The first wire version that has it. A link of an older one does not carry it: the peer would take it for garbage. */
+  readonly since: number;
   readonly body: RecordShape<BodyOf<K>>;
 }
 
-function cold<K extends ColdKind>(code: number, kind: K, fields: { readonly [F in keyof BodyOf<K>]-?: Shape<BodyOf<K>[F]> }): ColdMessage<K> {
+function cold<K extends ColdKind>(code: number, kind: K, fields: { readonly [F in keyof BodyOf<K>]-?: Shape<BodyOf<K>[F]> }, since = 1): ColdMessage<K> {
   const body = record<BodyOf<K>>(`${kind.replaceAll('-', '_')}_body`, fields);
   register(body);
-  return { code, body };
+  return { code, since, body };
 }
 
 /**
- * Every message that travels as protobuf, with its code and the shape of each field. Wire version 1. A new field is appended;
- * a receiver of the version before ignores it, a receiver of the version after finds it missing and takes its zero.
+ * Every message that travels as protobuf, with its code and the shape of each field. A new field is appended; a receiver of the version before
+ * ignores it, a receiver of the version after finds it missing and takes its zero. A new message, and a new word of a choice, needs a new wire version.
  */
 export const COLD_MESSAGES: { readonly [K in ColdKind]: ColdMessage<K> } = {
   'adopt': cold(64, 'adopt', { epoch: whole, configuration }),
@@ -114,6 +125,8 @@ export const COLD_MESSAGES: { readonly [K in ColdKind]: ColdMessage<K> } = {
   'complete': cold(77, 'complete', { epoch: whole, attempt: whole }),
   'completed': cold(78, 'completed', { epoch: whole, attempt: whole }),
   'repair': cold(79, 'repair', { epoch: whole, extent: whole }),
+  'lease-returned': cold(82, 'lease-returned', { epoch: whole }, 2),
+  'retiring': cold(83, 'retiring', { epoch: whole }, 2),
   'beacon': cold(80, 'beacon', { sentAtMs: real, instance: whole, releasesOf: whole, releasesSeen: whole, commits: list(commitPoint, LIST_MAX) }),
   'grant': cold(81, 'grant', { sentAtMs: real, instance: whole, releases: list(release, LIST_MAX) }),
   'open': cold(96, 'open', { sessionId: whole, epoch: whole, generation, readOnly: flag }),
@@ -135,13 +148,14 @@ export const COLD_MESSAGES: { readonly [K in ColdKind]: ColdMessage<K> } = {
   'scrub': cold(130, 'scrub', { volumeId: aVolumeId }),
   'member-ended': cold(131, 'member-ended', { volumeId: aVolumeId, serverId: aServerId, instance: shortText }),
   'ask-report': cold(132, 'ask-report', { volumeId: aVolumeId, token: whole }),
-  'keep': cold(133, 'keep', { keep }),
-  'ask-ledger': cold(134, 'ask-ledger', { token: whole }),
+  'fill-rate': cold(133, 'fill-rate', { volumeId: aVolumeId, bytesPerSecond: whole }, 2),
+  'keep': cold(134, 'keep', { keep }, 2),
+  'ask-ledger': cold(135, 'ask-ledger', { token: whole }, 2),
   'attach': cold(144, 'attach', { spec: attachmentSpec, configuration }),
   'detach': cold(145, 'detach', { volumeId: aVolumeId, readOnly: flag, copy: nullable(aServerId) }),
   'limits': cold(146, 'limits', { volumeId: aVolumeId, limits: volumeLimits }),
   'configuration': cold(147, 'configuration', { configuration }),
-  'host-hello': cold(160, 'host-hello', { hostId: aHostId, pid: whole, attachments: list(attachmentSpec, LIST_MAX), configurations: list(configuration, LIST_MAX) }),
+  'host-hello': cold(160, 'host-hello', { hostId: aHostId, pid: whole, attachments: list(attachmentSpec, LIST_MAX), build: nullable(build), configurations: list(configuration, LIST_MAX) }),
   'attached': cold(161, 'attached', { spec: attachmentSpec, nbd: reasonText }),
   'attach-failed': cold(162, 'attach-failed', { spec: attachmentSpec, code: shortText, message: reasonText }),
   'detached': cold(163, 'detached', { volumeId: aVolumeId, readOnly: flag, copy: nullable(aServerId) }),
@@ -149,17 +163,24 @@ export const COLD_MESSAGES: { readonly [K in ColdKind]: ColdMessage<K> } = {
   'primary-silent': cold(165, 'primary-silent', { volumeId: aVolumeId, epoch: whole, serverId: aServerId, silentMs: real }),
   'usage': cold(166, 'usage', { volumeId: aVolumeId, usage }),
   'host-event': cold(167, 'host-event', { volumeId: aVolumeId, name: shortText, detail: scalars }),
-  'server-hello': cold(176, 'server-hello', { serverId: aServerId, pid: whole, instance: shortText, address: reasonText, keeps: flag, mark: nullable(storeMark) }),
-  'server-status': cold(177, 'server-status', { serverId: aServerId, capacityBytes: whole, usedBytes: whole, copies: whole }),
+  'server-hello': cold(176, 'server-hello', { serverId: aServerId, pid: whole, instance: shortText, address: reasonText, build: nullable(build), rack: shortText, siteId: shortText, disk: diskKind, keeps: flag, mark: nullable(storeMark) }),
+  'server-status': cold(177, 'server-status', { serverId: aServerId, capacityBytes: whole, usedBytes: whole, copies: whole, requestsPerSecond: real, directories: list(directoryHealth, LIST_MAX) }),
   'server-leaving': cold(178, 'server-leaving', { serverId: aServerId, reason: reasonText }),
-  'server-kept': cold(179, 'server-kept', { serverId: aServerId, mark: nullable(storeMark), taken: flag, failed: flag, number: whole }),
+  'server-kept': cold(179, 'server-kept', { serverId: aServerId, mark: nullable(storeMark), taken: flag, failed: flag, number: whole }, 2),
   'server-ledger': cold(180, 'server-ledger', {
     serverId: aServerId, token: whole, part: whole, last: flag, mark: nullable(storeMark), servers: serverIds, records: list(keptRecord, LIST_MAX), deleted: list(deletedVolume, LIST_MAX),
     copies: list(heldCopy, LIST_MAX),
-  }),
+  }, 2),
   'process-ended': cold(192, 'process-ended', { name: shortText, pid: whole, signal: nullable(shortText), code: nullable(whole) }),
   'process-started': cold(193, 'process-started', { name: shortText, pid: whole }),
   'monitor': cold(208, 'monitor', {}),
   'down': cold(209, 'down', { address, reason: choice('stopped', 'crashed', 'no-such-actor', 'unreachable', 'thread-ended') }),
   'parties': cold(210, 'parties', { parties: list(text(63), PARTIES_MAX) }),
 };
+
+const LATER: ReadonlyMap<string, number> = new Map(Object.entries(COLD_MESSAGES).flatMap(([kind, { since }]) => (since > 1 ? [[kind, since]] : [])));
+
+/** The first wire version that has messages of this kind. */
+export function sinceVersion(kind: string): number {
+  return LATER.get(kind) ?? 1;
+}

@@ -326,6 +326,11 @@ export class Ghost {
     for (const member of next.members) this.#memberKeepsFlushed(this.copy(member.serverId));
   }
 
+  /** A copy was moved, drained away or taken away: nobody but the manager wanted it to go. */
+  leftOnOrder(next: Configuration): void {
+    check(next.members.length >= next.copiesWanted, 'copies-kept', () => `${next.members.length} copies are left in sync in epoch ${next.epoch}, ${next.copiesWanted} are wanted`);
+  }
+
   /** What two page caches held was good enough; the one that is left must have it on its disk. */
   #aloneIsSynced(next: Configuration): void {
     if (next.members.length > 1 || next.copiesWanted === 1) return;

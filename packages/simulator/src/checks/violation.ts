@@ -21,6 +21,7 @@ export const INVARIANTS = {
   'flushed-survives': '6 what was flushed survives the loss of power of all',
   'sole-synced': '6 with one copy in sync every answer waits for fdatasync',
   'minimum': '8 nothing is answered below the minimum of copies',
+  'copies-kept': '12 a copy leaves on order only when as many others as are wanted are in sync',
   'never-a-lie': 'every request is answered once, with its own outcome',
   'store-survives': 'what a store called durable is there when it is opened again',
   'defect': 'no core breaks an assertion of its own except by a poison request',

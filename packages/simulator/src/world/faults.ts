@@ -81,9 +81,15 @@ const FAULTS: Readonly<Partial<Record<FaultKind, Fault>>> = {
   'clean-restart': (world, prng) => {
     const server = aServer(world, prng);
     if (!server.process.up || server.process.held(world.scheduler.nowMs)) return false;
-    server.medium.faults.endsIn = 0;
-    server.close();
-    return kill(world, prng, server, false);
+    const end = (): void => {
+      server.medium.faults.endsIn = 0;
+      server.close();
+      kill(world, prng, server, false);
+    };
+    // A process that is told to end twice ends at once.
+    if (prng.chance(0.3)) end();
+    else server.handOver(end);
+    return true;
   },
   'write-fails': (world, prng) => spoil(world, prng, (server) => { server.medium.faults.failWrite = true; }),
   'sync-fails': (world, prng) => spoil(world, prng, (server) => { server.medium.faults.failSync = true; }),
@@ -169,6 +175,31 @@ const FAULTS: Readonly<Partial<Record<FaultKind, Fault>>> = {
   scrub: (world) => {
     if (world.volumeId === '') return false;
     world.command({ kind: 'volume-scrub', volumeId: world.volumeId });
+    return true;
+  },
+  move: (world, prng) => {
+    const members = world.ghost.configuration?.members ?? [];
+    const to = world.servers.filter((server) => !members.some((member) => member.serverId === server.serverId));
+    if (members.length === 0 || to.length === 0) return false;
+    world.command({ kind: 'volume-move', volumeId: world.volumeId, from: prng.pick(members).serverId, to: prng.pick(to).serverId });
+    return true;
+  },
+  'move-ends': (world) => {
+    const move = world.volumeId === '' ? null : world.store.volume(world.volumeId)?.move ?? null;
+    if (move === null) return false;
+    world.command({ kind: 'volume-move', volumeId: world.volumeId, from: move.from });
+    return true;
+  },
+  drain: (world, prng) => {
+    const { serverId } = aServer(world, prng);
+    world.command({ kind: 'server-drain', serverId });
+    // If nobody answers then it stays so until faults stop.
+    world.after(prng.pick(DURATIONS_MS) * 3, () => world.command({ kind: 'server-drain', serverId, cancel: true }));
+    return true;
+  },
+  mirrors: (world, prng) => {
+    if (world.volumeId === '') return false;
+    world.command({ kind: 'volume-modify', volumeId: world.volumeId, mirrors: prng.between(1, world.servers.length - 2) });
     return true;
   },
   'late-session': (world, prng) => {

@@ -5,6 +5,7 @@ import { BEACON_INTERVAL_MS, BeaconTable, newCopyState, type BeaconEffects, type
 import type { CopyStore } from '@ashlar/store';
 import type { Prng, ServerId, VolumeId } from '@ashlar/words';
 import { CopyDriver, type CopyPort } from '@ashlar/storage/copy-driver';
+import { HANDOVER_LOOK_MS, HandOver } from '@ashlar/storage/handover';
 import { SessionKeys } from '@ashlar/storage/session-keys';
 import { COPY_SUPERVISION } from '@ashlar/storage/supervision';
 import { EventKind, type Receiver, type SimEvent } from '../engine/scheduler.ts';
@@ -52,6 +53,8 @@ export class SimServer implements Receiver {
   readonly #supervision: SupervisorEvent[] = [];
   /** Made a moment ago, for its first life. */
   #created: CopyStore | null = null;
+  /** It is to end in order, as soon as others have taken over. */
+  #leaving: { readonly handOver: HandOver; readonly then: () => void } | null = null;
   /** The copy cannot run, and this is what the manager is told of it. */
   #faulted: CopyReport | null = null;
 
@@ -82,9 +85,10 @@ export class SimServer implements Receiver {
   #greet(): void {
     this.#greeted = true;
     const address = `${this.serverId}:0`;
-    this.#tellManager({ kind: 'from-server', from: this.serverId, message: { kind: 'server-hello', serverId: this.serverId, pid: this.process.life, instance: this.instance, address, keeps: true, mark: this.ledger.mark } });
+    this.#tellManager({ kind: 'from-server', from: this.serverId, message: { kind: 'server-hello', serverId: this.serverId, pid: this.process.life, instance: this.instance, address, rack: '', siteId: '', disk: 'unknown', build: null, keeps: true, mark: this.ledger.mark } });
     this.#input({ kind: 'manager-up' });
     this.#tellFaulted();
+    if (this.#leaving !== null) this.#tellLeaving();
   }
 
   #tellFaulted(): void {
@@ -168,6 +172,7 @@ export class SimServer implements Receiver {
     this.driver = null;
     this.#supervisor = null;
     this.#faulted = null;
+    this.#leaving = null;
     this.#lastReport = null;
     this.#beacons = null;
     this.#sessions = new SessionKeys();
@@ -180,8 +185,28 @@ export class SimServer implements Receiver {
 
   /** In order: files are closed, so that a restart of the machine loses nothing. */
   close(): void {
-    this.#tellManager({ kind: 'from-server', from: this.serverId, message: { kind: 'server-leaving', serverId: this.serverId, reason: 'shutting down' } });
+    this.#tellLeaving();
     this.driver?.close(true);
+  }
+
+  /** As before an orderly end of the process: `then` when nobody would miss it any more, if it lives so long. */
+  handOver(then: () => void): void {
+    if (this.#leaving !== null) return;
+    this.#leaving = { handOver: new HandOver(this.process.nowMs), then };
+    this.#tellLeaving();
+    this.#setTimer('hand-over', this.process.nowMs);
+  }
+
+  #lookHandOver(): void {
+    if (this.#leaving === null) return;
+    const { driver } = this;
+    const copies = driver === null ? [] : [{ missedAs: () => driver.core.missedAs, retire: () => this.#input({ kind: 'retire' }) }];
+    if (!this.#greeted || this.#leaving.handOver.look(this.process.nowMs, copies)) return this.#leaving.then();
+    this.#setTimer('hand-over', this.process.nowMs + HANDOVER_LOOK_MS);
+  }
+
+  #tellLeaving(): void {
+    this.#tellManager({ kind: 'from-server', from: this.serverId, message: { kind: 'server-leaving', serverId: this.serverId, reason: 'shutting down' } });
   }
 
   /** Only the copy's actor crashed: its supervisor opens it again in the same process, unless that was too often. */
@@ -274,6 +299,7 @@ export class SimServer implements Receiver {
 
   #command(command: ManagerCommand): void {
     if (command.kind === 'scrub') return this.driver?.scrub();
+    if (command.kind === 'fill-rate') return this.driver?.limitFills(command.bytesPerSecond);
     if (command.kind === 'discard') return this.#discard(command.epoch);
     if (command.kind === 'keep') return this.#keep(command.keep);
     if (command.kind === 'ask-ledger') return this.#tellLedger(command.token);
@@ -352,13 +378,14 @@ export class SimServer implements Receiver {
     this.#timers.delete(name);
     const nowMs = this.process.nowMs;
     if (name === 'tick') return this.#input({ kind: 'timer', name });
+    if (name === 'hand-over') return this.#lookHandOver();
     if (name === 'beacon') {
       this.#beacons?.tick(nowMs, this.#beaconEffects);
       return this.#keepBeacons();
     }
     this.#setTimer('status', nowMs + STATUS_INTERVAL_MS);
     if (!this.#greeted) return;
-    const status = { kind: 'server-status', serverId: this.serverId, capacityBytes: 2 ** 40, usedBytes: 0, copies: this.driver === null ? 0 : 1 } as const;
+    const status = { kind: 'server-status', serverId: this.serverId, capacityBytes: 2 ** 40, usedBytes: 0, copies: this.driver === null ? 0 : 1, requestsPerSecond: 0, directories: [] } as const;
     this.#tellManager({ kind: 'from-server', from: this.serverId, message: status });
   }
 

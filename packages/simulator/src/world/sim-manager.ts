@@ -1,5 +1,5 @@
-import { ManagerCore, type ApiAnswer, type ApiCommand, type ManagerEffects, type ManagerInput, type ManagerOptions, type MemoryStore, type NewEvent, type Put, type Transaction } from '@ashlar/control/core';
-import type { HostCommand, ManagerCommand } from '@ashlar/protocol';
+import { ManagerCore, type ManagerEffects, type ManagerInput, type ManagerOptions, type MemoryStore, type NewEvent, type Put, type Transaction } from '@ashlar/control/core';
+import type { ApiAnswer, ApiCommand, HostCommand, ManagerCommand } from '@ashlar/protocol';
 import type { HostId, Prng, ServerId } from '@ashlar/words';
 import type { Process } from '../engine/process.ts';
 import { EventKind, type Receiver, type SimEvent } from '../engine/scheduler.ts';

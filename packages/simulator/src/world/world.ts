@@ -1,6 +1,6 @@
 import { nameOf, partyOf, type Address } from '@ashlar/actor';
-import { MANAGER_DEFAULTS, MemoryStore, type ApiCommand, type StoreFate, type StoreSnapshot } from '@ashlar/control/core';
-import { isMutation, Op, primaryOf, Status, type Frame, type SessionMessage, type SessionReply } from '@ashlar/protocol';
+import { MANAGER_DEFAULTS, MemoryStore, type StoreFate, type StoreSnapshot } from '@ashlar/control/core';
+import { isMutation, Op, primaryOf, Status, type ApiCommand, type Frame, type SessionMessage, type SessionReply } from '@ashlar/protocol';
 import type { CopyStore } from '@ashlar/store';
 import { EXTENT_BLOCKS, EXTENT_BYTES, hostId, Prng, serverId, type HostId, type ServerId, type VolumeId } from '@ashlar/words';
 import { ClientHistory, type ClientOp } from '../checks/clients.ts';
@@ -94,6 +94,8 @@ export class World {
       for (const put of change.puts) {
         if (put.kind !== 'volume') continue;
         const { configuration: former } = this.ghost;
+        const onOrder = change.events.some((event) => event.name === 'copy-removed' && event.source === 'manager');
+        if (onOrder) this.ghost.leftOnOrder(put.value.configuration);
         this.volumeId = put.value.volumeId;
         this.beforeLast = this.#latest;
         this.#latest = this.store.snapshot();

@@ -5,6 +5,7 @@ import { assert } from '@ashlar/words';
 import { Background } from './background.ts';
 import { Descriptors } from './descriptors.ts';
 import { attempt, diskError } from './disk-errors.ts';
+import { Gauge } from './gauge.ts';
 import { NodeFile, Space } from './node-file.ts';
 import { StripedFile } from './striped-file.ts';
 
@@ -14,13 +15,16 @@ const STRIPED = /^data-/;
 export class NodeDisk implements Disk {
   readonly #paths: readonly string[];
   readonly #space: Space[];
+  readonly #gauges: readonly Gauge[];
   /** Jobs in the background. */
   background = 0;
 
-  constructor(paths: readonly string[]) {
+  /** `gauges`: of each directory, shared by all copies that lie there. */
+  constructor(paths: readonly string[], gauges: readonly Gauge[] = paths.map((path) => new Gauge(path))) {
     assert(paths.length > 0, 'a copy has at least one directory');
     this.#paths = paths;
     this.#space = paths.map((path) => new Space(path));
+    this.#gauges = gauges;
   }
 
   list(): readonly string[] {
@@ -41,10 +45,13 @@ export class NodeDisk implements Disk {
     const parts: NodeFile[] = [];
     for (const at of this.#indexesOf(name)) {
       try {
-        parts.push(new NodeFile(name, join(this.#paths[at] as string, name), flags, this.#space[at] as Space, this));
+        parts.push(new NodeFile(name, join(this.#paths[at] as string, name), flags, this.#space[at] as Space, this, this.#gauges[at] as Gauge));
       } catch (error) {
         for (const part of parts) part.close();
-        return diskError(error);
+        const failed = diskError(error);
+        // A file that is there already was made by an earlier life.
+        if (failed.code !== 'EEXIST') this.#gauges[at]?.failed(failed);
+        return failed;
       }
     }
     return parts.length === 1 ? (parts[0] as NodeFile) : new StripedFile(name, parts);

@@ -4,6 +4,7 @@ import { assert } from '@ashlar/words';
 import { Background } from './background.ts';
 import { Descriptors, type Holder } from './descriptors.ts';
 import { attempt, diskError } from './disk-errors.ts';
+import type { Gauge } from './gauge.ts';
 
 /** Free space that only writes which free space or keep promises may use: destaging and trims go on when a disk is full. */
 const RESERVE_BYTES = 64 * 2 ** 20;
@@ -54,6 +55,7 @@ export class NodeFile implements DiskFile, Holder {
   #synced = 0;
   readonly #space: Space;
   readonly #disk: JobOwner;
+  readonly #gauge: Gauge;
   #sizeBytes: number;
   /** A sync in the thread pool: the descriptor must not be closed, and used again for another file, under it. */
   #syncing = false;
@@ -65,12 +67,13 @@ export class NodeFile implements DiskFile, Holder {
   #closed = false;
 
   /** Throws what the system says when it cannot be opened. */
-  constructor(name: string, path: string, flags: number, space: Space, disk: JobOwner) {
+  constructor(name: string, path: string, flags: number, space: Space, disk: JobOwner, gauge: Gauge) {
     this.name = name;
     this.#path = path;
     this.#fd = Descriptors.ofThread.open(path, flags);
     this.#space = space;
     this.#disk = disk;
+    this.#gauge = gauge;
     this.#sizeBytes = fstatSync(this.#fd).size;
     this.usedAt = Descriptors.ofThread.tick();
     Descriptors.ofThread.add(this);
@@ -109,8 +112,15 @@ export class NodeFile implements DiskFile, Holder {
       if (done < into.length) into.fill(0, done);
       return null;
     } catch (error) {
-      return diskError(error);
+      return this.#failure(error);
     }
+  }
+
+  /** Of the disk: it is counted. */
+  #failure(error: unknown): DiskError {
+    const failed = diskError(error);
+    this.#gauge.failed(failed);
+    return failed;
   }
 
   write(buffers: readonly Uint8Array[], position: number, essential: boolean, fresh = false): DiskError | null {
@@ -127,7 +137,7 @@ export class NodeFile implements DiskFile, Holder {
       return null;
     } catch (error) {
       this.#measure();
-      return diskError(error);
+      return this.#failure(error);
     }
   }
 
@@ -176,7 +186,7 @@ export class NodeFile implements DiskFile, Holder {
     Background.ofThread.begin(this.#disk, { kind, fd, memory: pieces.memory, table: Float64Array.from(pieces.table) }, (failure) => {
       this.#disk.background -= 1;
       this.#jobs -= 1;
-      done(failure === null ? null : diskError(failure));
+      done(failure === null ? null : this.#failure(failure));
     });
   }
 
@@ -206,10 +216,14 @@ export class NodeFile implements DiskFile, Holder {
       return;
     }
     this.#syncing = true;
+    const beganMs = performance.now();
     fdatasync(fd, (error) => {
       this.#syncing = false;
-      if (error) this.#syncFailed ??= diskError(error);
-      else this.#synced = Math.max(this.#synced, writes);
+      if (error) this.#failSync(diskError(error));
+      else {
+        this.#synced = Math.max(this.#synced, writes);
+        this.#gauge.synced(performance.now() - beganMs);
+      }
       if (this.#closed) closeSync(fd);
       for (const done of waiters) done(this.#syncFailed);
       const failed = this.#cannotSync();
@@ -222,9 +236,19 @@ export class NodeFile implements DiskFile, Holder {
     const error = this.#cannotSync();
     if (error !== null) return error;
     const writes = this.#writes;
-    this.#syncFailed = attempt(() => fdatasyncSync(this.#descriptor()));
-    if (this.#syncFailed === null) this.#synced = writes;
+    const beganMs = performance.now();
+    const failed = attempt(() => fdatasyncSync(this.#descriptor()));
+    if (failed !== null) this.#failSync(failed);
+    else {
+      this.#synced = writes;
+      this.#gauge.synced(performance.now() - beganMs);
+    }
     return this.#syncFailed;
+  }
+
+  #failSync(error: DiskError): void {
+    this.#syncFailed ??= error;
+    this.#gauge.syncFailed(error);
   }
 
   #cannotSync(): DiskError | null {

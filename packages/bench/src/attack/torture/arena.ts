@@ -2,7 +2,7 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { existsSync, mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { VolumeView } from '@ashlar/control';
+import type { VolumeView } from '@ashlar/client';
 import { ChainWriter, type ChainFindings } from '@ashlar/load';
 import { compareCopies } from '../../site/compare.ts';
 import { endProcess } from '../../site/process.ts';

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { uptime } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { VolumeView } from '@ashlar/control';
+import type { VolumeView } from '@ashlar/client';
 import type { Prng } from '@ashlar/words';
 import { freeze, signal } from '../harm.ts';
 import { isMemberInSync } from '../rig.ts';

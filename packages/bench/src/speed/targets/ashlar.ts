@@ -1,6 +1,6 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { VolumeView } from '@ashlar/control';
+import type { VolumeView } from '@ashlar/client';
 import { compareCopies } from '../../site/compare.ts';
 import { processTree } from '../../site/machine.ts';
 import { primaryServer, Site } from '../../site/site.ts';

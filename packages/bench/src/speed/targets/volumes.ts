@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import type { VolumeView } from '@ashlar/control';
+import type { VolumeView } from '@ashlar/client';
 import { volumeId } from '@ashlar/words';
 import { compareCopies } from '../../site/compare.ts';
 import { processTree } from '../../site/machine.ts';

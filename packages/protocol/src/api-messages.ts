@@ -1,10 +1,9 @@
 import type { ErrorCode } from '@ashlar/words';
-import type { RawData } from 'ws';
-import type { ApiCommand, EventRecord } from './core/index.ts';
+import type { ApiCall } from './api-commands.ts';
 
 /** The API's WebSocket: one JSON document a message. The token goes into the upgrade request's `authorization: Bearer …`. */
 export type ApiRequest =
-  | { readonly id: number; readonly command: ApiCommand }
+  | { readonly id: number; readonly command: ApiCall }
   | { readonly id: number; readonly events: { readonly after?: number; readonly subject?: string; readonly max?: number; readonly follow: boolean } };
 
 export type ApiResponse =
@@ -24,8 +23,19 @@ export interface ApiError {
   readonly requestId: string;
 }
 
-/** A message of the WebSocket, which is text. */
-export function messageText(data: RawData): string {
-  if (Array.isArray(data)) return Buffer.concat(data).toString();
-  return Buffer.isBuffer(data) ? data.toString() : Buffer.from(data).toString();
+/** What happened, to whom, when, by whom and why. Appended with the change that it tells of, in one transaction. */
+export interface EventRecord {
+  /** Rising by one; the cursor of `events --follow`. */
+  readonly sequence: number;
+  /** Wall clock, milliseconds since 1970. */
+  readonly atMs: number;
+  readonly name: string;
+  /** A volume, server, host or site id. */
+  readonly subject: string;
+  /** `manager`, `operator`, `supervisor`, or the id of the server or host that told of it. */
+  readonly source: string;
+  readonly reason: string;
+  readonly detail: EventDetail;
 }
+
+export type EventDetail = Readonly<Record<string, string | number | boolean>>;

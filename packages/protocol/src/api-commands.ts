@@ -1,6 +1,7 @@
-import type { CopyState, Durability, Usage, VolumeLimits } from '@ashlar/protocol';
 import type { ErrorCode, HostId, ServerId, VolumeId } from '@ashlar/words';
-import type { AttachmentState, ServerState, VolumeState } from './records.ts';
+import type { Durability } from './configuration.ts';
+import type { DirectoryHealth, DiskKind, Usage, VolumeLimits } from './control-messages.ts';
+import type { CopyState } from './messages.ts';
 
 /** The native API: what the operator, the command line and later the web services ask of the system manager. Plain JSON. */
 export type ApiCommand =
@@ -9,6 +10,12 @@ export type ApiCommand =
       readonly limits: VolumeLimits; readonly tags: Readonly<Record<string, string>>;
       /** The same token again gives the same volume. */
       readonly clientToken?: string;
+      /** Its copies lie on this kind of disk only. */
+      readonly disk?: DiskKind;
+      /** The answer has a `placement`: why these servers. */
+      readonly explain?: boolean;
+      /** Answer with a `PlacementView` and create nothing. */
+      readonly dryRun?: boolean;
     }
   | { readonly kind: 'volume-list' }
   | { readonly kind: 'volume-describe'; readonly volumeId: VolumeId }
@@ -27,6 +34,8 @@ export type ApiCommand =
   | { readonly kind: 'volume-scrub'; readonly volumeId: VolumeId }
   /** Makes a mirror primary. `giveUp`: recover without that member, whose answer will not come. */
   | { readonly kind: 'volume-failover'; readonly volumeId: VolumeId; readonly to?: ServerId; readonly giveUp?: ServerId }
+  /** Moves the copy on `from` to `to` while the volume is in use; answered when that has begun. Without `to`: ends a move that is under way. */
+  | { readonly kind: 'volume-move'; readonly volumeId: VolumeId; readonly from: ServerId; readonly to?: ServerId }
   | { readonly kind: 'server-list' }
   | { readonly kind: 'host-list' }
   /** Whether the system manager acts, and why not. */
@@ -37,9 +46,71 @@ export type ApiCommand =
   | { readonly kind: 'server-lost'; readonly serverId: ServerId }
   /** Ends the server's process, in order or by SIGKILL, and leaves it down until `server-start`. Carried out by the supervisor of processes. */
   | { readonly kind: 'server-stop'; readonly serverId: ServerId; readonly kill?: boolean }
-  | { readonly kind: 'server-start'; readonly serverId: ServerId };
+  | { readonly kind: 'server-start'; readonly serverId: ServerId }
+  /** Another server on this machine. Carried out by the supervisor of processes. */
+  | { readonly kind: 'server-add'; readonly rack?: string; readonly disk?: DiskKind }
+  /** Moves all copies away, and gives it none. `cancel`: it keeps what it still has, and may be given more. */
+  | { readonly kind: 'server-drain'; readonly serverId: ServerId; readonly cancel?: boolean }
+  /** Forgets a server that was drained. `check`: says only whether that may be. */
+  | { readonly kind: 'server-remove'; readonly serverId: ServerId; readonly check?: boolean }
+  | { readonly kind: 'cluster-modify'; readonly rebuildBudgetBytes?: number; readonly rebuildsAtOnce?: number };
+
+/** What the API fills in where a call leaves it out. */
+type Defaulted = 'mirrors' | 'minCopies' | 'durability' | 'limits' | 'tags' | 'readOnly' | 'tcp';
+type Plain<T> = T extends VolumeId | ServerId | HostId ? string : T;
+type Given<C> = C extends unknown
+  ? { readonly [K in keyof C as K extends Defaulted ? never : K]: Plain<C[K]> } & { readonly [K in keyof C as K extends Defaulted ? K : never]?: K extends 'limits' ? Partial<VolumeLimits> : C[K] }
+  : never;
+
+/** A command as it is sent: ids are text, and what has a default may be left out. The system manager checks every field. */
+export type ApiCall = Given<ApiCommand>;
+
+/** What each command answers. */
+export interface ApiResults extends Record<ApiCommand['kind'], unknown> {
+  'volume-create': VolumeView;
+  'volume-list': readonly VolumeView[];
+  'volume-describe': VolumeView;
+  'volume-modify': VolumeView;
+  'volume-grow': VolumeView;
+  'volume-attach': { readonly volumeId: VolumeId; readonly host: HostId; readonly readOnly: boolean; readonly copy: ServerId | null; readonly nbd: string };
+  'volume-detach': { readonly volumeId: VolumeId };
+  'volume-delete': { readonly volumeId: VolumeId };
+  'volume-scrub': { readonly volumeId: VolumeId; readonly servers: readonly ServerId[] };
+  'volume-failover': VolumeView | { readonly volumeId: VolumeId; readonly givenUp: ServerId };
+  'server-list': readonly ServerView[];
+  'host-list': readonly HostView[];
+  'manager-describe': ManagerView;
+  'recover': RecoveryView;
+  'server-lost': { readonly serverId: ServerId; readonly volumes: number };
+  'server-stop': { readonly serverId: ServerId };
+  'server-start': { readonly serverId: ServerId };
+  'server-add': { readonly serverId: ServerId };
+  'server-drain': ServerView;
+  'server-remove': { readonly serverId: ServerId };
+}
 
 export type ApiAnswer = { readonly ok: true; readonly value: unknown } | { readonly ok: false; readonly code: ErrorCode; readonly message: string };
+
+/** EBS's words. A deleted volume's record stays in `deleting` until every server has removed its files: no copy is ever discarded for a volume that the store does not know. */
+export type VolumeState = 'creating' | 'available' | 'in-use' | 'deleting' | 'error';
+
+export type AttachmentState = 'attaching' | 'attached' | 'detaching';
+
+/** As last seen. `suspect`: silent, but not known to have ended. */
+export type ServerState = 'up' | 'down' | 'suspect';
+
+/** A copy on its way from one server to another, on the operator's word. Over when `from` is no member any more, or when `to` can hold no copy. */
+export interface Move {
+  readonly from: ServerId;
+  readonly to: ServerId;
+}
+
+/** What became of one server when places for copies were looked for, in words for people. */
+export interface PlacementVerdict {
+  readonly serverId: ServerId;
+  readonly chosen: boolean;
+  readonly why: string;
+}
 
 export interface ManagerView {
   readonly state: 'waiting' | 'acting' | 'refusing';
@@ -107,17 +178,35 @@ export interface VolumeView {
   readonly createdAt: string;
   readonly limits: VolumeLimits;
   readonly copies: readonly CopyView[];
+  /** What its copies are to lie on; null: on anything. */
+  readonly disk: DiskKind | null;
+  /** A copy on its way from one server to another. */
+  readonly move: Move | null;
   readonly attachments: readonly AttachmentView[];
   readonly io: Usage & { readonly attachments: number };
+  /** Only in answer to a creation that asks for it. */
+  readonly placement?: PlacementView;
+}
+
+export interface PlacementView {
+  /** The primary first. */
+  readonly servers: readonly ServerId[];
+  /** Of every server why it was chosen, or was not. */
+  readonly verdicts: readonly PlacementVerdict[];
 }
 
 export interface ServerView {
   readonly serverId: ServerId;
-  readonly state: ServerState;
+  /** `draining`: up, and its copies are on their way elsewhere. */
+  readonly state: ServerState | 'draining';
+  readonly draining: boolean;
   readonly pid: number;
   readonly address: string;
   readonly site: string;
   readonly rack: string;
+  readonly disk: DiskKind;
+  readonly requestsPerSecond: number;
+  readonly directories: readonly DirectoryHealth[];
   readonly capacityBytes: number;
   readonly usedBytes: number;
   readonly copies: number;

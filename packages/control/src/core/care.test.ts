@@ -1,0 +1,280 @@
+import { memberOf, primaryOf, type PlacementView, type ServerView, type VolumeView } from '@ashlar/protocol';
+import { serverId, type ServerId, type VolumeId } from '@ashlar/words';
+import { describe, expect, it } from 'vitest';
+import { ModelWorld } from '../testing/model-world.ts';
+
+const FAST = { rebuildDelayMs: 5000, learnerPatienceMs: 5000 };
+const LIMITS = { ioTimeoutMs: 60_000, iops: 0, bandwidthBytes: 0, priority: 5 };
+
+const membersOf = (world: ModelWorld, id: VolumeId): ServerId[] => world.volume(id).configuration.members.map((member) => member.serverId);
+const idle = (world: ModelWorld, id: VolumeId): ServerId => world.servers.find((server) => !world.volume(id).holders.includes(server.id))!.id;
+
+/** Lets time pass until nothing is left to do; at every step there must be as many copies in sync as are wanted. */
+function settles(world: ModelWorld, id: VolumeId, wanted: number, withinMs = 30_000): void {
+  const done = (): boolean => {
+    const { configuration, holders, move } = world.volume(id);
+    if (configuration.members.length < wanted) throw new Error(`${configuration.members.length} copies in epoch ${configuration.epoch}`);
+    return move === null && configuration.members.length === wanted && configuration.learners.length === 0 && holders.length === wanted;
+  };
+  if (!world.until(done, withinMs)) throw new Error(`not settled: ${JSON.stringify(world.volume(id))}\n${world.events().slice(-15).map((event) => `${event.name} ${event.reason} ${JSON.stringify(event.detail)}`).join('\n')}`);
+}
+
+describe('a copy that is moved', () => {
+  it('is built, takes the place of the mirror, and the old one goes: never with fewer copies than wanted', () => {
+    const world = new ModelWorld(3, FAST);
+    const id = world.create(1);
+    const [primary, from] = membersOf(world, id) as [ServerId, ServerId];
+    const to = idle(world, id);
+    expect(world.ask({ kind: 'volume-move', volumeId: id, from, to })).toMatchObject({ ok: true, value: { move: { from, to } } });
+    settles(world, id, 2);
+    expect(membersOf(world, id)).toEqual([primary, to]);
+    expect(world.server(from).copies.has(id)).toBe(false);
+    expect(world.names(id).filter((name) => name === 'promoted')).toEqual([]);
+    expect(world.names(id)).toContain('copy-moved');
+  });
+
+  it('hands over first when it is the primary, to the one that came in its stead', () => {
+    for (const mirrors of [0, 1, 2]) {
+      const world = new ModelWorld(mirrors + 2, FAST);
+      const id = world.create(mirrors);
+      const [from] = membersOf(world, id) as [ServerId];
+      const to = idle(world, id);
+      world.ask({ kind: 'volume-move', volumeId: id, from, to });
+      settles(world, id, mirrors + 1);
+      expect(primaryOf(world.volume(id).configuration)).toBe(to);
+      expect(memberOf(world.volume(id).configuration, from)).toBeUndefined();
+      const names = world.names(id);
+      expect(names.indexOf('copy-joined')).toBeLessThan(names.indexOf('promoted'));
+      expect(names.indexOf('promoted')).toBeLessThan(names.indexOf('copy-removed'));
+    }
+  });
+
+  it('is begun at once, without the delay for copies that may come back', () => {
+    const world = new ModelWorld(3, { ...FAST, rebuildDelayMs: 600_000 });
+    const id = world.create(1);
+    world.ask({ kind: 'volume-move', volumeId: id, from: membersOf(world, id)[1]!, to: idle(world, id) });
+    settles(world, id, 2);
+  });
+
+  it('goes on in the next life of a manager that was ended at any moment of it', () => {
+    for (let endAtMs = 0; endAtMs <= 3000; endAtMs += 100) {
+      const world = new ModelWorld(3, { ...FAST, startGraceMs: 1000 });
+      const id = world.create(1);
+      const from = primaryOf(world.volume(id).configuration);
+      const to = idle(world, id);
+      world.command({ kind: 'volume-move', volumeId: id, from, to });
+      world.run(endAtMs);
+      const began = world.volume(id).move !== null || world.names(id).includes('move-began');
+      world.endManager();
+      world.run(1000).restartManager();
+      settles(world, id, 2);
+      if (began) expect(membersOf(world, id)).toContain(to);
+    }
+  });
+
+  it('is given up when the server that it goes to ends, and then nothing has changed', () => {
+    for (const diesAtMs of [0, 300, 600]) {
+      const world = new ModelWorld(3, FAST);
+      const id = world.create(1);
+      const before = membersOf(world, id);
+      const to = idle(world, id);
+      world.ask({ kind: 'volume-move', volumeId: id, from: before[1]!, to });
+      world.run(diesAtMs);
+      world.kill(world.server(to));
+      expect(world.until(() => world.volume(id).move === null, 20_000)).toBe(true);
+      expect([...membersOf(world, id)].sort()).toEqual([...before].sort());
+      world.revive(world.server(to));
+      settles(world, id, 2);
+      expect([...membersOf(world, id)].sort()).toEqual([...before].sort());
+      expect(world.names(id)).toContain('move-ended');
+    }
+  });
+
+  it('needs no second new copy when the server that it leaves ends', () => {
+    const world = new ModelWorld(3, FAST);
+    const id = world.create(1);
+    const [from] = membersOf(world, id) as [ServerId];
+    const to = idle(world, id);
+    world.ask({ kind: 'volume-move', volumeId: id, from, to });
+    world.run(300);
+    world.kill(world.server(from));
+    expect(world.until(() => membersOf(world, id).includes(to) && !membersOf(world, id).includes(from), 20_000)).toBe(true);
+    world.revive(world.server(from));
+    settles(world, id, 2);
+    expect(membersOf(world, id)).toContain(to);
+  });
+
+  it('is taken back on the operator’s word while it is being built', () => {
+    const world = new ModelWorld(3, FAST);
+    const id = world.create(1);
+    const before = membersOf(world, id);
+    world.ask({ kind: 'volume-move', volumeId: id, from: before[1]!, to: idle(world, id) });
+    world.run(300);
+    expect(world.ask({ kind: 'volume-move', volumeId: id, from: before[1]! })).toMatchObject({ ok: true, value: { move: null } });
+    settles(world, id, 2);
+    expect(membersOf(world, id)).toEqual(before);
+    expect(world.ask({ kind: 'volume-move', volumeId: id, from: before[1]! })).toMatchObject({ ok: false, code: 'not-found' });
+  });
+
+  it('is refused where it makes no sense, and nothing is changed', () => {
+    const world = new ModelWorld(3, FAST);
+    const id = world.create(1);
+    const [a, b] = membersOf(world, id) as [ServerId, ServerId];
+    const to = idle(world, id);
+    const before = world.volume(id);
+    expect(world.ask({ kind: 'volume-move', volumeId: id, from: to, to: a })).toMatchObject({ ok: false, code: 'not-found' });
+    expect(world.ask({ kind: 'volume-move', volumeId: id, from: a, to: b })).toMatchObject({ ok: false, code: 'in-use' });
+    expect(world.ask({ kind: 'volume-move', volumeId: id, from: a, to: serverId('server-9') })).toMatchObject({ ok: false, code: 'unavailable' });
+    world.ask({ kind: 'server-drain', serverId: to });
+    expect(world.ask({ kind: 'volume-move', volumeId: id, from: a, to })).toMatchObject({ ok: false, code: 'too-few-servers' });
+    expect(world.volume(id)).toEqual(before);
+  });
+});
+
+describe('a server that is drained', () => {
+  it('gives all its copies away while they are in use, takes no new one, and can be removed then, not before', () => {
+    const world = new ModelWorld(4, FAST);
+    const ids = Array.from({ length: 6 }, () => world.create(1));
+    const drained = world.servers.find((server) => ids.some((id) => membersOf(world, id)[0] === server.id))!;
+    const removal = { kind: 'server-remove', serverId: drained.id } as const;
+    expect(world.ask(removal)).toMatchObject({ ok: false, code: 'in-use' });
+    expect(world.ask({ kind: 'server-drain', serverId: drained.id })).toMatchObject({ ok: true, value: { state: 'draining' } });
+    for (const id of ids) settles(world, id, 2, 60_000);
+    expect(drained.copies.size).toBe(0);
+    expect(ids.flatMap((id) => membersOf(world, id))).not.toContain(drained.id);
+    world.create(2);
+    expect(drained.copies.size).toBe(0);
+    expect(world.ask(removal)).toMatchObject({ ok: true });
+    expect((world.ask({ kind: 'server-list' }) as { value: ServerView[] }).value.map((server) => server.serverId)).not.toContain(drained.id);
+  });
+
+  it('is still being drained after it and the manager were restarted', () => {
+    const world = new ModelWorld(3, FAST);
+    world.ask({ kind: 'server-drain', serverId: serverId('server-2') });
+    world.kill(world.servers[1]!);
+    world.endManager();
+    world.run(500).restartManager();
+    world.revive(world.servers[1]!);
+    world.run(500);
+    const states = (): readonly string[] => (world.ask({ kind: 'server-list' }) as { value: ServerView[] }).value.map((server) => server.state);
+    expect(states()).toEqual(['up', 'draining', 'up']);
+    world.ask({ kind: 'server-drain', serverId: serverId('server-2'), cancel: true });
+    expect(states()).toEqual(['up', 'up', 'up']);
+  });
+
+  it('keeps what has nowhere to go, and says so', () => {
+    const world = new ModelWorld(2, FAST);
+    const id = world.create(1);
+    world.ask({ kind: 'server-drain', serverId: serverId('server-1') });
+    world.run(10_000);
+    expect(membersOf(world, id)).toHaveLength(2);
+    expect(world.names(id)).toContain('no-server-for-copy');
+  });
+});
+
+describe('a server found silent', () => {
+  it('counts as silent until it is heard itself, also when those that complained have gone over to another', () => {
+    const world = new ModelWorld(3, FAST);
+    const id = world.create(1);
+    world.ask({ kind: 'volume-attach', volumeId: id, readOnly: false, tcp: false });
+    const frozen = world.server(primaryOf(world.volume(id).configuration));
+    world.freeze(frozen);
+    const state = (): string | undefined => (world.ask({ kind: 'server-list' }) as { value: ServerView[] }).value.find((server) => server.serverId === frozen.id)?.state;
+    expect(world.until(() => state() === 'suspect', 3000)).toBe(true);
+    // The host speaks with the new primary from here on, and says no more about this one.
+    for (let ms = 0; ms < 5000; ms += 100) {
+      world.run(100);
+      expect(state()).toBe('suspect');
+    }
+    world.revive(frozen);
+    expect(world.until(() => state() === 'up', 1000)).toBe(true);
+  });
+});
+
+describe('where copies are placed', () => {
+  function racked(racks: readonly string[]): ModelWorld {
+    const world = new ModelWorld(racks.length, FAST);
+    racks.forEach((rack, i) => { world.servers[i]!.rack = rack; world.servers[i]!.disk = i % 2 === 0 ? 'ssd' : 'hdd'; });
+    for (const server of world.servers) { world.kill(server); world.revive(server); }
+    world.run(500);
+    return world;
+  }
+  const rackOf = (world: ModelWorld, id: ServerId): string => world.server(id).rack;
+  const create = { kind: 'volume-create', sizeBytes: 2 ** 20, mirrors: 1, minCopies: 1, durability: 'normal', limits: LIMITS, tags: {} } as const;
+
+  it('is in racks of their own, also for a mirror that is added', () => {
+    const world = racked(['a', 'a', 'b', 'b', 'c']);
+    for (let i = 0; i < 5; i++) {
+      const id = world.create(1);
+      expect(new Set(membersOf(world, id).map((one) => rackOf(world, one))).size).toBe(2);
+      world.ask({ kind: 'volume-modify', volumeId: id, mirrors: 2 });
+      expect(world.until(() => membersOf(world, id).length === 3, 20_000)).toBe(true);
+      expect(new Set(membersOf(world, id).map((one) => rackOf(world, one))).size).toBe(3);
+      expect(world.ask({ kind: 'volume-modify', volumeId: id, mirrors: 3 })).toMatchObject({ ok: false, code: 'too-few-servers' });
+    }
+  });
+
+  it('is explained, and a dry run creates nothing', () => {
+    const world = racked(['a', 'a', 'b']);
+    const dry = world.ask({ ...create, disk: 'ssd', dryRun: true });
+    expect(dry).toMatchObject({ ok: true, value: { servers: expect.arrayContaining(['server-1', 'server-3']) as unknown } });
+    expect((dry as { value: PlacementView }).value.verdicts.find((verdict) => verdict.serverId === 'server-2')).toMatchObject({ chosen: false, why: expect.stringContaining('its disk is hdd, not ssd') as unknown });
+    expect(world.store.snapshot().records.filter((record) => record.kind === 'volume')).toEqual([]);
+    const made = world.ask({ ...create, disk: 'ssd', explain: true });
+    expect((made as { value: VolumeView }).value).toMatchObject({ disk: 'ssd', placement: { verdicts: expect.arrayContaining([expect.objectContaining({ serverId: 'server-2', chosen: false })]) as unknown } });
+    expect(world.ask({ ...create, disk: 'nvme' })).toMatchObject({ ok: false, code: 'too-few-servers', message: expect.stringContaining('server-2: its disk is hdd, not nvme') as unknown });
+  });
+
+  it('is in the same rack, or on another disk, rather than nowhere when a copy is lost; and that is said', () => {
+    const world = racked(['a', 'a', 'b']);
+    const answer = world.ask({ ...create, disk: 'ssd' });
+    const id = (answer as { value: VolumeView }).value.volumeId;
+    world.kill(world.server('server-3'));
+    expect(world.until(() => membersOf(world, id).includes(serverId('server-2')), 20_000)).toBe(true);
+    expect(world.names(id)).toContain('copy-misplaced');
+  });
+});
+
+describe('rebuilds', () => {
+  it('begin with the volumes that have the fewest copies, no more at a time than the budget says, and share its bytes', () => {
+    const world = new ModelWorld(6, { ...FAST, rebuildsMax: 2 });
+    expect(world.ask({ kind: 'cluster-modify', rebuildBudgetBytes: 1_000_000, rebuildsAtOnce: 0 })).toMatchObject({ ok: false, code: 'invalid-argument' });
+    world.ask({ kind: 'cluster-modify', rebuildBudgetBytes: 1_000_000 });
+    // Two of the copies of these are lost, and one of the copies of those.
+    const all = Array.from({ length: 20 }, () => world.create(2));
+    const [a, b] = [world.servers[0]!, world.servers[1]!];
+    const lostOf = (id: VolumeId): number => [a, b].filter((server) => memberOf(world.volume(id).configuration, server.id)).length;
+    const lost = new Map(all.map((id) => [id, lostOf(id)]));
+    const rates = new Map<VolumeId, number>();
+    const toServer = world.toServer.bind(world);
+    world.toServer = (to, command) => {
+      if (command.kind === 'fill-rate') rates.set(command.volumeId, command.bytesPerSecond);
+      toServer(to, command);
+    };
+    world.kill(a);
+    world.kill(b);
+    const atOnce: number[] = [];
+    const done = world.until(() => {
+      const learners = all.filter((id) => world.volume(id).configuration.learners.length > 0);
+      atOnce.push(learners.reduce((sum, id) => sum + world.volume(id).configuration.learners.length, 0));
+      expect(learners.reduce((sum, id) => sum + (rates.get(id) ?? Infinity), 0)).toBeLessThanOrEqual(1_000_000);
+      return all.every((id) => membersOf(world, id).length === 3 && !membersOf(world, id).includes(a.id) && !membersOf(world, id).includes(b.id));
+    }, 120_000);
+    expect(done).toBe(true);
+    expect(Math.max(...atOnce)).toBe(2);
+    const began = world.events().filter((event) => event.name === 'learner-added').map((event) => lost.get(event.subject as VolumeId));
+    const twice = all.filter((id) => lost.get(id) === 2).length;
+    expect(twice).toBeGreaterThan(0);
+    // A volume that lost two gets one of them first, before any that lost one.
+    expect(began.slice(0, twice)).toEqual(Array.from({ length: twice }, () => 2));
+  });
+
+  it('keep to a budget of an earlier life of the manager', () => {
+    const world = new ModelWorld(2);
+    world.ask({ kind: 'cluster-modify', rebuildBudgetBytes: 5_000_000, rebuildsAtOnce: 7 });
+    world.endManager();
+    world.restartManager();
+    world.run(500);
+    expect(world.ask({ kind: 'cluster-modify' })).toMatchObject({ ok: true, value: { rebuilds: { bytesPerSecond: 5_000_000, atOnce: 7 } } });
+  });
+});

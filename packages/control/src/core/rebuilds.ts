@@ -1,0 +1,145 @@
+import { primaryOf } from '@ashlar/protocol';
+import { AshlarError, type ServerId } from '@ashlar/words';
+import { place, type PlacementRequest, type PlacementServer } from './placement.ts';
+import { isFaulted, reportOf } from './promotion.ts';
+import type { RebuildBudget } from './records.ts';
+import { isDown, isUp, shownState } from './servers.ts';
+import { note, reconfigured } from './store-access.ts';
+import { changeAndPush, discardFrom, involvedIn } from './telling.ts';
+import { eventOf, serverOf, type Manager, type RebuildWish, type Volume } from './state.ts';
+
+/** A primary is told its share again after so long while it fills: a link may have lost it. */
+const TELL_AGAIN_MS = 2000;
+
+export function rebuildBudget(m: Manager): RebuildBudget {
+  return m.rebuildBudget ?? { bytesPerSecond: 0, atOnce: m.options.rebuildsMax };
+}
+
+/** As many new copies as the budget has room for: first for volumes that have the fewest, then for those that wait longest. */
+export function beginRebuilds(m: Manager): void {
+  if (m.rebuildsWanted.size === 0) return;
+  let room = rebuildBudget(m).atOnce - rebuildsRunning(m);
+  if (room <= 0) return;
+  const wishes = [...m.rebuildsWanted].sort(([a, first], [b, second]) => first.copies - second.copies || first.sinceMs - second.sinceMs || (a < b ? -1 : 1));
+  const servers = placementServers(m);
+  for (const [id, wish] of wishes) {
+    if (room <= 0) return;
+    const v = m.volumes.get(id);
+    // It is looked at again, and wishes again, when what is under way is done.
+    m.rebuildsWanted.delete(id);
+    if (v !== undefined && !v.pending && !v.gone && begin(m, v, wish, servers)) room -= 1;
+  }
+}
+
+function begin(m: Manager, v: Volume, wish: RebuildWish, servers: PlacementServer[]): boolean {
+  const id = wish.to ?? findPlace(m, v, servers);
+  if (id === null) return false;
+  // The others are told to make room before it begins.
+  shareRebuildBudget(m, v);
+  // The next one is placed before the store has this one.
+  const at = servers.findIndex((server) => server.serverId === id);
+  const server = servers[at];
+  if (server !== undefined) servers[at] = { ...server, copies: server.copies + 1 };
+  v.beginsRebuild = true;
+  addLearner(m, v, id, wish.why, () => { v.beginsRebuild = false; });
+  return true;
+}
+
+export function addLearner(m: Manager, v: Volume, id: ServerId, reason: string, then?: () => void): void {
+  const record = reconfigured(v.record, { learners: [...v.record.configuration.learners, id] });
+  changeAndPush(m, v, record, [eventOf(m, 'learner-added', v.volumeId, reason, { epoch: record.configuration.epoch, serverId: id })], then);
+}
+
+/** A copy in a rack that has one, or on another kind of disk, is better than none. It is said. */
+function findPlace(m: Manager, v: Volume, servers: readonly PlacementServer[]): ServerId | null {
+  const { configuration, holders } = v.record;
+  const strict: PlacementRequest = {
+    siteId: v.record.siteId, count: 1, exclude: [...new Set([...involvedIn(configuration), ...holders])], apartFrom: involvedIn(configuration).filter((id) => !isDown(m, serverOf(m, id))), disk: v.record.disk,
+  };
+  try {
+    return place(strict, servers)[0] as ServerId;
+  } catch (error) {
+    if (!(error instanceof AshlarError)) throw error;
+    const [next] = relaxed(strict, servers);
+    if (next !== undefined) {
+      note(m, [eventOf(m, 'copy-misplaced', v.volumeId, `no server meets everything that is asked: ${error.message}`, { serverId: next })]);
+      return next;
+    }
+    nowhere(m, v, error.message);
+    return null;
+  }
+}
+
+function relaxed(strict: PlacementRequest, servers: readonly PlacementServer[]): readonly ServerId[] {
+  try {
+    return place({ ...strict, apartFrom: [], disk: null }, servers);
+  } catch (error) {
+    if (error instanceof AshlarError) return [];
+    throw error;
+  }
+}
+
+function nowhere(m: Manager, v: Volume, why: string): void {
+  // A server that is up and reports nothing has lost its files: once it has said so, it can take a new copy.
+  const involved = involvedIn(v.record.configuration);
+  const emptied = v.record.holders.filter((id) => !involved.includes(id) && isUp(m, serverOf(m, id)) && reportOf(m, v, id) === undefined);
+  if (emptied.length > 0) discardFrom(m, v, emptied);
+  if (!v.stuckTold) note(m, [eventOf(m, 'no-server-for-copy', v.volumeId, why)]);
+  v.stuckTold = true;
+}
+
+/**
+ * Copies being built, over all volumes. One that has just been asked for counts too, or all would begin before the first has said that it has. One that
+ * only catches up is not held back, and holds nobody up; nor does one whose server is down.
+ */
+function rebuildsRunning(m: Manager): number {
+  let running = 0;
+  for (const id of m.unsettled) {
+    const v = m.volumes.get(id);
+    if (v !== undefined) running += filling(m, v);
+  }
+  return running;
+}
+
+function filling(m: Manager, v: Volume): number {
+  const { learners } = v.record.configuration;
+  if (learners.length === 0) return Number(v.beginsRebuild);
+  const catchesUp = (id: ServerId): boolean => v.status?.copies.find((copy) => copy.serverId === id)?.state === 'catching-up';
+  return learners.filter((id) => !catchesUp(id) && !isDown(m, serverOf(m, id)) && !isFaulted(m, v, id)).length + Number(v.beginsRebuild);
+}
+
+/** Every copy that is filled gets the same share of the budget; its primary is told when that changes. `beginning`: this one has one more in a moment. */
+export function shareRebuildBudget(m: Manager, beginning: Volume | null = null): void {
+  const { bytesPerSecond } = rebuildBudget(m);
+  const fills = new Map<Volume, number>();
+  for (const id of m.unsettled) {
+    const v = m.volumes.get(id);
+    const count = v === undefined ? 0 : filling(m, v) + Number(v === beginning);
+    if (v !== undefined && count > 0) fills.set(v, count);
+  }
+  const running = [...fills.values()].reduce((sum, count) => sum + count, 0);
+  for (const [v, count] of fills) tellFillRate(m, v, bytesPerSecond === 0 ? 0 : Math.max(1, Math.floor((bytesPerSecond * count) / running)));
+}
+
+/** A primary that was never told of a limit needs not be told that there is none. */
+function tellFillRate(m: Manager, v: Volume, bytesPerSecond: number): void {
+  const { epoch } = v.record.configuration;
+  if (v.fillRate === null && bytesPerSecond === 0) return;
+  const told = v.fillRate;
+  if (told?.epoch === epoch && told.bytesPerSecond === bytesPerSecond && m.nowMs - told.toldMs < TELL_AGAIN_MS) return;
+  v.fillRate = { epoch, bytesPerSecond, toldMs: m.nowMs };
+  m.fx.toServer(primaryOf(v.record.configuration), { kind: 'fill-rate', volumeId: v.volumeId, bytesPerSecond });
+}
+
+export function placementServers(m: Manager): PlacementServer[] {
+  const primaries = new Map<ServerId, number>();
+  for (const v of m.volumes.values()) {
+    const primary = primaryOf(v.record.configuration);
+    primaries.set(primary, (primaries.get(primary) ?? 0) + 1);
+  }
+  return [...m.servers.values()].flatMap((server) => (server.record === null ? [] : [{
+    serverId: server.serverId, state: shownState(m, server), siteId: server.record.siteId, rack: server.record.rack,
+    disk: server.record.disk, capacityBytes: server.record.capacityBytes, usedBytes: server.record.usedBytes, copies: server.volumes.size, primaries: primaries.get(server.serverId) ?? 0,
+    requestsPerSecond: server.requestsPerSecond, diskFailed: server.directories.some((directory) => directory.health === 'failed'),
+  } satisfies PlacementServer]));
+}

@@ -1,0 +1,21 @@
+import { ApiClient, type ApiCall, type ApiResults } from '@ashlar/client';
+
+/** What a node manager asks of the system manager. */
+export interface Control {
+  call<C extends ApiCall>(command: C): Promise<ApiResults[C['kind']]>;
+}
+
+/** A connection for each command: they are few, and one that is kept would have to be made again after every restart of the system manager. */
+export function controlAt(door: () => { readonly endpoint: string; readonly token: string }): Control {
+  return {
+    async call(command) {
+      const { endpoint, token } = door();
+      const client = await ApiClient.connect(endpoint, token);
+      try {
+        return await client.call(command);
+      } finally {
+        client.close();
+      }
+    },
+  };
+}

@@ -29,7 +29,7 @@ export class ManagerCore {
     this.#lastTickMs = nowMs;
     this.#m = {
       options, prng, fx: undefined as unknown as ManagerEffects, nowMs, wallOffsetMs: 0, attentiveMs: 0, startedMs: nowMs, loaded: false, loadAskedMs: -Infinity, token: 0,
-      standing: { state: 'waiting' }, startActing: () => this.#startActing(), life: prng.between(1, LIFE_MAX), begun: false, beginning: false, cluster: null, clusterRevision: 0, loadedRevision: 0, knownServers: new Set(),
+      standing: { state: 'waiting' }, startActing: () => this.#startActing(), life: prng.between(1, LIFE_MAX), begun: false, beganMs: -Infinity, refused: false, cluster: null, clusterRevision: 0, loadedRevision: 0, knownServers: new Set(),
       keeping: newKeeping(prng.between(1, 2 ** 31)), gathering: null,
       transactions: new Map(), afterLoad: [], servers: new Map(), hosts: new Map(), volumes: new Map(), creations: new Map(), creating: new Map(), waitingCreations: [], usage: new Map(), usageRunning: new Map(), usageSavedMs: nowMs,
       usageDirty: new Set(), unsettled: new Unsettled(), rebuildBudget: null, rebuildsWanted: new Map(),
@@ -104,7 +104,7 @@ export class ManagerCore {
     for (const v of m.volumes.values()) {
       m.unsettled.add(v.volumeId);
       // Whoever leads says so when something changes, and when it greets a manager: this one may not have known the volume then.
-      if (v.status === null) m.fx.toServer(primaryOf(v.record.configuration), { kind: 'ask-report', volumeId: v.volumeId, token: m.prng.between(1, 2 ** 31) });
+      if (v.status === null && m.refused) m.fx.toServer(primaryOf(v.record.configuration), { kind: 'ask-report', volumeId: v.volumeId, token: m.prng.between(1, 2 ** 31) });
     }
     keepOn(m);
     this.#reconcileHeard();
@@ -161,7 +161,7 @@ export class ManagerCore {
     m.attentiveMs += Math.min(m.nowMs - this.#lastTickMs, ATTENTIVE_TICKS * m.options.tickMs);
     this.#lastTickMs = m.nowMs;
     m.fx.setTick(m.nowMs + m.options.tickMs);
-    if ((!m.loaded || m.afterLoad.length > 0) && m.nowMs - m.loadAskedMs >= m.options.repeatMs) this.#load();
+    if ((!m.loaded || m.afterLoad.length > 0 || (!m.begun && m.nowMs - m.beganMs >= m.options.repeatMs)) && m.nowMs - m.loadAskedMs >= m.options.repeatMs) this.#load();
     if (!m.loaded) return;
     watchServers(m);
     keepOn(m);

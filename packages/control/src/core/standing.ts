@@ -39,16 +39,13 @@ export function takeCluster(m: Manager, snapshot: StoreSnapshot): void {
 }
 
 function begin(m: Manager, before: ClusterRecord): void {
+  if (m.nowMs - m.beganMs < m.options.repeatMs) return;
+  m.beganMs = m.nowMs;
   const value = { cluster: before.cluster, lives: [...before.lives, { life: m.life, first: m.loadedRevision + 1 }].slice(-LIVES_MAX) };
-  if (m.beginning) return;
-  m.beginning = true;
   const key = { kind: 'cluster', id: 'cluster' } as const;
   transactRaw(m, { conditions: [{ ...key, revision: m.clusterRevision }], puts: [{ ...key, value }], deletes: [], events: [] }, (outcome) => {
-    m.beginning = false;
-    if (outcome.kind !== 'applied') {
-      m.loadAskedMs = m.nowMs;
-      return m.fx.load();
-    }
+    // The tick reads the store again: it may have been made.
+    if (outcome.kind !== 'applied') return;
     m.begun = true;
     m.cluster = value;
     m.clusterRevision = outcome.revision;
@@ -60,6 +57,7 @@ function begin(m: Manager, before: ClusterRecord): void {
 export function refuseToAct(m: Manager, subject: string, reason: string): void {
   if (m.standing.state === 'refusing') return;
   m.standing = { state: 'refusing', reason };
+  m.refused = true;
   note(m, [eventOf(m, 'store-behind', subject, `${reason}: the system manager does not act until \`ashlar recover\` has rebuilt its store; attached volumes go on`)]);
   keepOn(m);
 }
@@ -162,6 +160,7 @@ export function standingView(m: Manager): { readonly state: Standing['state']; r
 }
 
 function waitingReason(m: Manager, missing: readonly string[]): string {
+  if (!m.begun && m.loaded && heardEnough(m)) return 'the system manager cannot write its metadata store; see its log';
   const foreign = [...m.servers.values()].filter((server) => server.foreign).map(({ serverId }) => serverId);
   return `the system manager has just started, and waits to hear that nobody knows more than its store${missing.length > 0 ? `; not heard yet: ${missing.join(', ')}` : ''}${foreign.length > 0 ? `; of another cluster: ${foreign.join(', ')}` : ''}`;
 }

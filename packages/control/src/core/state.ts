@@ -158,7 +158,10 @@ export interface Manager {
   /** This life of the manager, drawn; and whether the store has it. */
   life: number;
   begun: boolean;
-  beginning: boolean;
+  /** When that was last tried. */
+  beganMs: number;
+  /** It has refused to act, and not remembered what it was told then of volumes that its store did not know. */
+  refused: boolean;
   cluster: ClusterRecord | null;
   clusterRevision: number;
   /** The store's revision when this life found it. */

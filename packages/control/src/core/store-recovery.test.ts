@@ -121,6 +121,30 @@ describe('a manager that starts', () => {
     expect(world.until(() => standing(world).state === 'acting', 1000)).toBe(true);
   });
 
+  it('does not act while it cannot write its store, and does not try all the time', () => {
+    const world = new ModelWorld(2, FAST);
+    const id = world.create(1);
+    world.endManager();
+    let tried = 0;
+    let isWritable = false;
+    const { transact } = world.store;
+    world.store.transact = (transaction, done) => {
+      if (transaction.puts.some(({ kind }) => kind === 'cluster')) tried++;
+      if (isWritable) transact.call(world.store, transaction, done);
+      else done({ kind: 'unknown' });
+    };
+    world.restartManager();
+    world.run(2000);
+    world.kill(primary(world, id));
+    world.run(1000);
+    expect(tried).toBeLessThanOrEqual(7);
+    expect(world.volume(id).configuration.epoch).toBe(1);
+    expect(standing(world).reason).toMatch(/cannot write/);
+    isWritable = true;
+    expect(world.until(() => standing(world).state === 'acting', 4000)).toBe(true);
+    expect(world.until(() => world.volume(id).configuration.epoch > 1, 4000)).toBe(true);
+  });
+
   it('with an empty store waits for every server that there should be', () => {
     const world = new ModelWorld(2, { ...FAST, expected: ['server-1', 'server-2', 'server-3'].map(serverId) });
     world.run(10_000);

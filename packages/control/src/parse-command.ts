@@ -19,6 +19,8 @@ export function parseCommand(raw: unknown): ApiCommand {
     case 'server-list':
     case 'host-list':
     case 'manager-describe':
+    case 'report':
+    case 'cluster-status':
       return { kind: c['kind'] };
     case 'recover': return { kind: 'recover', dryRun: flag(c, 'dryRun'), without: (optional(c, 'without', texts) ?? []).map(serverId) };
     case 'volume-describe':
@@ -55,6 +57,7 @@ export function parseCommand(raw: unknown): ApiCommand {
     case 'server-start':
       return { kind: c['kind'], serverId: serverId(text(c, 'serverId')) };
     case 'server-stop': return { kind: 'server-stop', serverId: serverId(text(c, 'serverId')), kill: flag(c, 'kill') };
+    case 'server-restart': return { kind: 'server-restart', serverId: serverId(text(c, 'serverId')), anyway: flag(c, 'anyway') };
     default: throw new AshlarError('invalid-argument', 'there is no such command');
   }
 }

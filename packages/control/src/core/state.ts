@@ -1,10 +1,10 @@
-import type { ApiAnswer, AttachmentSpec, Build, Configuration, CopyReport, CopyStatus, DirectoryHealth, Usage, VolumeLimits } from '@ashlar/protocol';
+import type { ApiAnswer, AttachmentSpec, Build, Configuration, CopyReport, CopyStatus, DirectoryHealth, RebuildBudget, Usage, VolumeLimits } from '@ashlar/protocol';
 import { hostId, serverId, volumeId, type HostId, type Prng, type ServerId, type VolumeId } from '@ashlar/words';
 import type { Keeper, Keeping } from './keeping.ts';
 import type { ManagerEffects, ManagerOptions } from './manager-messages.ts';
 import type { AnyStored, StoreSnapshot, TransactionOutcome } from './metadata-store.ts';
 import type { Unsettled } from './unsettled.ts';
-import { completed, type ClusterRecord, type HostRecord, type NewEvent, type RebuildBudget, type ServerRecord, type UsageRecord, type VolumeRecord } from './records.ts';
+import { completed, type ClusterRecord, type HostRecord, type NewEvent, type ServerRecord, type UsageRecord, type VolumeRecord } from './records.ts';
 import type { Standing } from './standing.ts';
 import type { Gathering } from './store-recovery.ts';
 

@@ -1,5 +1,5 @@
 // needs: tar
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { CopyView, VolumeView } from '@ashlar/client';
@@ -23,6 +23,8 @@ function copyIn(volume: VolumeView, role: CopyView['role']): CopyView['serverId'
   return (volume.copies.find((copy) => copy.role === role) as CopyView).serverId;
 }
 
+const LIMITS = { ioTimeoutMs: 60_000, iops: 0, bandwidthBytes: 0, priority: 5 };
+
 /** The earlier build speaks wire version 1 alone, this one 1 and 2. */
 describe.each([
   ['the first primary and the host of this build', 0],
@@ -37,7 +39,7 @@ describe.each([
     try {
       // So that the two copies are on the other two, which are of different builds.
       await site.ask({ kind: 'server-stop', serverId: THIRD });
-      const { volumeId } = await site.ask<VolumeView>({ kind: 'volume-create', sizeBytes: SIZE, mirrors: 1, minCopies: 1, durability: 'normal', limits: { ioTimeoutMs: 60_000, iops: 0, bandwidthBytes: 0, priority: 5 }, tags: {} });
+      const { volumeId } = await site.ask<VolumeView>({ kind: 'volume-create', sizeBytes: SIZE, mirrors: 1, minCopies: 1, durability: 'normal', limits: LIMITS, tags: {} });
       const { nbd } = await site.ask<{ nbd: string }>({ kind: 'volume-attach', volumeId, readOnly: false, tcp: false });
       load = await Load.open({ targets: [{ uri: nbd, volume: volumeId }], durationMs: 0, rate: RATE, depth: 8, readPercent: 50, bytesMax: 64 * 1024, flushEvery: 50, fresh: true, seed: 7 });
       load.start();
@@ -74,4 +76,34 @@ describe.each([
       await site.stop();
     }
   });
+});
+
+it('a system manager of version 0.1 has servers and a host of this build, and hears of their orderly ends', async () => {
+  const tree = join(directory, 'manager-build');
+  writeFileSync(earlierBuild('0.1', tree), `import ${JSON.stringify(THIS_BUILD)};\n`);
+  const site = await MixedSite.startOf(join(tree, 'packages/site/src/index.ts'), { directory: join(directory, 'site-old-manager'), servers: 3, rebuildDelayMs: 30_000 });
+  let load: Load | null = null;
+  try {
+    const { volumeId } = await site.ask<VolumeView>({ kind: 'volume-create', sizeBytes: SIZE, mirrors: 1, minCopies: 1, durability: 'normal', limits: LIMITS, tags: {} });
+    const { nbd } = await site.ask<{ nbd: string }>({ kind: 'volume-attach', volumeId, readOnly: false, tcp: false });
+    load = await Load.open({ targets: [{ uri: nbd, volume: volumeId }], durationMs: 0, rate: RATE, depth: 8, readPercent: 50, flushEvery: 50, fresh: true, seed: 9 });
+    load.start();
+    for (const role of ['primary', 'mirror'] as const) {
+      const serverId_ = copyIn(await site.healthy(volumeId), role);
+      await site.ask({ kind: 'server-stop', serverId: serverId_ });
+      await site.ask({ kind: 'server-start', serverId: serverId_ });
+    }
+    await site.healthy(volumeId);
+    load.stop();
+    const result = await load.finish();
+    load = null;
+    expect(result).toMatchObject({ violationCount: 0, violations: [], errorCount: 0, errors: [] });
+    const why = (await site.events()).filter((event) => event.name === 'promoted' || event.name === 'copy-removed').map((event) => event.reason.replace(/^server-\d: /, ''));
+    expect([...new Set(why)]).toEqual(['its server is shutting down']);
+    expect(new Set(await site.copies(volumeId, SIZE)).size).toBe(1);
+  } finally {
+    load?.stop();
+    await load?.finish();
+    await site.stop();
+  }
 });

@@ -1,5 +1,5 @@
 export { ApiClient, type CallOptions, type EventQuery } from './api-client.ts';
 export type {
-  ApiCall, ApiCommand, ApiResults, AttachmentState, AttachmentView, CopyView, EventDetail, EventRecord, HostView, InviteView, MachineView, Move, PlacementVerdict, PlacementView, ServerState, ServerView, VolumeHealth, VolumeLimits, VolumeState, VolumeView,
+  ApiCall, ApiCommand, ApiResults, AttachmentState, AttachmentView, Build, ClusterStatus, CopyView, EventDetail, EventRecord, HostView, InviteView, MachineView, Move, PlacementVerdict, PlacementView, ProcessView, RebuildBudget, Report, ServerState, ServerView, VolumeHealth, VolumeLimits, VolumeState, VolumeView,
 } from '@ashlar/protocol';
 export { AshlarError, type ErrorCode, type HostId, type Retry, type ServerId, type VolumeId } from '@ashlar/words';

@@ -1,9 +1,10 @@
 import { randomInt } from 'node:crypto';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Authority, ClusterTrust, Roster } from '@ashlar/identity';
 import type { ApiAnswer, ApiCommand, DiskKind, ServerView, SupervisorMessage } from '@ashlar/protocol';
-import { BUILD, type Runtime } from '@ashlar/runtime';
-import { AshlarError, errorCode } from '@ashlar/words';
+import { BUILD, thisBuild, type Runtime } from '@ashlar/runtime';
+import { AshlarError, errorCode, type ServerId } from '@ashlar/words';
 import { ApiServer } from './api-server.ts';
 import { ClusterActor, CLUSTER_ADDRESS } from './cluster-actor.ts';
 import { Cluster } from './cluster.ts';
@@ -12,7 +13,7 @@ import { authorize, MANAGER_DEFAULTS, type ManagerOptions, type Principal } from
 import { JoinServer } from './join-server.ts';
 import { MANAGER_ADDRESS, MANAGER_PARTY, ManagerActor, type CommandMessage } from './manager-actor.ts';
 import { MetricsServer } from './metrics.ts';
-import { SqliteStore } from './sqlite-store.ts';
+import { METADATA_FORMAT, SqliteStore } from './sqlite-store.ts';
 
 /** What can be asked of the supervisor of this machine's processes. */
 interface ProcessControl {
@@ -66,6 +67,9 @@ export interface ManagerClusterOptions {
 }
 
 const SHUTDOWN_MS = 5000;
+/** A server that is ready says hello at once; longer than a busy machine takes. */
+const HEARD_MS = 30_000;
+const HEARD_LOOK_MS = 20;
 
 /** The system manager of a site: its store, its actor and its API. */
 export class ManagerNode {
@@ -92,9 +96,10 @@ export class ManagerNode {
     const { runtime } = options;
     const store = SqliteStore.open({ path: join(options.directory, 'metadata.sqlite'), log: runtime.log });
     runtime.addParty(MANAGER_PARTY);
+    const self = { name: MANAGER_PARTY, pid: process.pid, build: thisBuild({ metadata: METADATA_FORMAT }) };
     const outcome = runtime.start({
       kind: 'actor', id: 'manager', address: MANAGER_ADDRESS, restart: 'permanent', shutdownMs: SHUTDOWN_MS,
-      start: (context) => new ManagerActor(context, store, { ...MANAGER_DEFAULTS, ...options.timings }, randomInt(2 ** 47)),
+      start: (context) => new ManagerActor(context, store, { ...MANAGER_DEFAULTS, ...options.timings, self }, randomInt(2 ** 47)),
     });
     if (outcome !== 'started') throw new AshlarError('internal', 'the system manager could not be started');
     const cluster = options.cluster && (await startCluster(runtime, store, options.cluster));
@@ -114,9 +119,12 @@ export class ManagerNode {
         if (machine !== undefined && (command.kind === 'server-add' || (command.kind === 'server-remove' && machine.has(command.serverId))) && authorize(principal, command.kind, undefined)) {
           return void changeServers(runtime, machine, principal, command, answer);
         }
-        const aboutProcess = (command.kind === 'server-stop' || command.kind === 'server-start') && processes?.has(command.serverId) === true;
-        if (aboutProcess && authorize(principal, command.kind, undefined)) void control(processes, command, answer);
-        else toActor(runtime, principal, command, answer);
+        if (!isAboutProcess(command) || !authorize(principal, command.kind, undefined)) return toActor(runtime, principal, command, answer);
+        // Refused there, with the reason.
+        if (processes?.has(command.serverId) !== true) return toActor(runtime, principal, { kind: 'server-start', serverId: command.serverId }, answer);
+        if (command.kind !== 'server-restart') return void control(answer, command.serverId, () => (command.kind === 'server-stop' ? processes.hold(command.serverId, command.kill) : processes.resume(command.serverId)));
+        // First whether that may be done now.
+        toActor(runtime, principal, command, (may) => (may.ok ? void restart(runtime, processes, command.serverId, answer) : answer(may)));
       },
     });
     const metrics = options.metricsPort === undefined ? null : await MetricsServer.listen(options.metricsPort, api.metrics);
@@ -213,14 +221,35 @@ function toActor(runtime: Runtime, principal: Principal, command: ApiCommand, an
   if (runtime.send(MANAGER_ADDRESS, message) !== 'ok') answer({ ok: false, code: 'busy', message: 'the system manager is overloaded or restarting' });
 }
 
-async function control(processes: ProcessControl, command: Extract<ApiCommand, { readonly kind: 'server-stop' | 'server-start' }>, answer: (answer: ApiAnswer) => void): Promise<void> {
-  const { serverId } = command;
+type AboutProcess = Extract<ApiCommand, { readonly kind: 'server-stop' | 'server-start' | 'server-restart' }>;
+
+function isAboutProcess(command: ApiCommand): command is AboutProcess {
+  return command.kind === 'server-stop' || command.kind === 'server-start' || command.kind === 'server-restart';
+}
+
+async function control(answer: (answer: ApiAnswer) => void, serverId: ServerId, carryOut: () => Promise<void>): Promise<void> {
   try {
-    await (command.kind === 'server-stop' ? processes.hold(serverId, command.kill) : processes.resume(serverId));
+    await carryOut();
     answer({ ok: true, value: { serverId } });
   } catch (error) {
     answer({ ok: false, code: errorCode(error), message: error instanceof AshlarError ? error.message : String(error) });
   }
+}
+
+/** Answered when its new life is known to the system manager: what is asked next must not be about the former one. */
+function restart(runtime: Runtime, processes: ProcessControl, serverId: ServerId, answer: (answer: ApiAnswer) => void): Promise<void> {
+  const view = async (): Promise<ServerView | undefined> => (await askOwn<readonly ServerView[]>(runtime, { kind: 'server-list' }))?.find((server) => server.serverId === serverId);
+  return control(answer, serverId, async () => {
+    const former = await view();
+    await processes.hold(serverId);
+    await processes.resume(serverId);
+    for (const deadlineMs = performance.now() + HEARD_MS; ;) {
+      const now = await view();
+      if (now !== undefined && now.pid !== former?.pid && (now.state === 'up' || now.state === 'draining')) return;
+      if (performance.now() >= deadlineMs) throw new AshlarError('timeout', `${serverId} was started again, and the system manager has not heard from it after ${HEARD_MS / 1000} s; see its log`, { retry: 'later' });
+      await delay(HEARD_LOOK_MS);
+    }
+  });
 }
 
 type ServersCommand = Extract<ApiCommand, { readonly kind: 'server-add' | 'server-remove' }>;

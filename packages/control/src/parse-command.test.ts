@@ -4,7 +4,7 @@ import { errorCode } from '@ashlar/words';
 import { parseCommand } from './parse-command.ts';
 
 const VOLUME = 'vol-00000000000000001';
-const KINDS = ['volume-create', 'volume-list', 'volume-describe', 'volume-modify', 'volume-grow', 'volume-attach', 'volume-detach', 'volume-delete', 'volume-scrub', 'volume-failover', 'server-list', 'host-list', 'server-lost', 'server-stop', 'server-start'];
+const KINDS = ['volume-create', 'volume-list', 'volume-describe', 'volume-modify', 'volume-grow', 'volume-attach', 'volume-detach', 'volume-delete', 'volume-scrub', 'volume-failover', 'server-list', 'host-list', 'server-lost', 'server-stop', 'server-start', 'report', 'volume-move', 'server-add', 'server-drain', 'server-remove', 'cluster-modify', 'server-restart', 'cluster-status'];
 
 describe('parseCommand', () => {
   it('fills in what was left out', () => {
@@ -17,7 +17,7 @@ describe('parseCommand', () => {
 
   it('gives a command of the kind that was asked for, or refuses the argument, whatever comes', () => {
     const value = fc.oneof(fc.string(), fc.integer(), fc.double(), fc.boolean(), fc.constant(null), fc.constant(VOLUME), fc.object({ maxDepth: 1 }));
-    const names = fc.constantFrom('volumeId', 'sizeBytes', 'mirrors', 'minCopies', 'durability', 'limits', 'tags', 'hostId', 'copy', 'to', 'giveUp', 'serverId', 'readOnly', 'tcp', 'kill', 'clientToken', '__proto__');
+    const names = fc.constantFrom('volumeId', 'sizeBytes', 'mirrors', 'minCopies', 'durability', 'limits', 'tags', 'hostId', 'copy', 'to', 'giveUp', 'serverId', 'from', 'cancel', 'check', 'disk', 'explain', 'dryRun', 'rack', 'rebuildBudgetBytes', 'rebuildsAtOnce', 'readOnly', 'tcp', 'kill', 'anyway', 'clientToken', '__proto__');
     fc.assert(fc.property(fc.constantFrom(...KINDS), fc.dictionary(names, value), (kind, fields) => {
       try {
         expect(parseCommand({ ...fields, kind }).kind).toBe(kind);

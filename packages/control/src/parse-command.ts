@@ -18,6 +18,8 @@ export function parseCommand(raw: unknown): ApiCommand {
     case 'volume-list':
     case 'server-list':
     case 'host-list':
+    case 'report':
+    case 'cluster-status':
       return { kind: c['kind'] };
     case 'volume-describe':
     case 'volume-delete':
@@ -59,6 +61,7 @@ export function parseCommand(raw: unknown): ApiCommand {
     }
     case 'machine-list': return { kind: 'machine-list' };
     case 'machine-remove': return { kind: 'machine-remove', machine: text(c, 'machine'), force: flag(c, 'force') };
+    case 'server-restart': return { kind: 'server-restart', serverId: serverId(text(c, 'serverId')), anyway: flag(c, 'anyway') };
     default: throw new AshlarError('invalid-argument', 'there is no such command');
   }
 }

@@ -10,7 +10,7 @@ import {
 import type { NewEvent, RecordKind, VolumeRecord } from './core/records.ts';
 
 /** Raised with every change of the tables below that an older version could not read. */
-const FORMAT = 1;
+export const METADATA_FORMAT = 1;
 /** Of 'ASHL': a database of somebody else is not taken for ours. */
 const APPLICATION_ID = 0x4153484c;
 /** Events beyond the bound are removed in lots of so many, so that not every transaction pays for it. */
@@ -192,9 +192,9 @@ function prepare(database: DatabaseSync, path: string): void {
   const tables = database.prepare('SELECT count(*) AS n FROM sqlite_schema').get() as { n: number };
   if (tables.n > 0 && pragma('application_id') !== APPLICATION_ID) throw new AshlarError('directory-foreign', `${path} is a database of another program`, { path });
   const format = pragma('user_version');
-  if (tables.n > 0 && format !== FORMAT) throw new AshlarError('format-unsupported', `${path} has format ${format}; this version knows ${FORMAT}`, { path });
+  if (tables.n > 0 && format !== METADATA_FORMAT) throw new AshlarError('format-unsupported', `${path} has format ${format}; this version knows ${METADATA_FORMAT}`, { path });
   database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;');
-  if (tables.n === 0) database.exec(`BEGIN; ${SCHEMA} PRAGMA application_id = ${APPLICATION_ID}; PRAGMA user_version = ${FORMAT}; COMMIT;`);
+  if (tables.n === 0) database.exec(`BEGIN; ${SCHEMA} PRAGMA application_id = ${APPLICATION_ID}; PRAGMA user_version = ${METADATA_FORMAT}; COMMIT;`);
 }
 
 /** Every SQL text there is. */

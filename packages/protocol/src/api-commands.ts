@@ -1,6 +1,6 @@
 import type { ErrorCode, HostId, ServerId, VolumeId } from '@ashlar/words';
 import type { Durability } from './configuration.ts';
-import type { DirectoryHealth, DiskKind, Usage, VolumeLimits } from './control-messages.ts';
+import type { Build, DirectoryHealth, DiskHealth, DiskKind, Usage, VolumeLimits } from './control-messages.ts';
 import type { CopyState } from './messages.ts';
 
 /** The native API: what the operator, the command line and later the web services ask of the system manager. Plain JSON. */
@@ -37,12 +37,21 @@ export type ApiCommand =
   /** Moves the copy on `from` to `to` while the volume is in use; answered when that has begun. Without `to`: ends a move that is under way. */
   | { readonly kind: 'volume-move'; readonly volumeId: VolumeId; readonly from: ServerId; readonly to?: ServerId }
   | { readonly kind: 'server-list' }
+  /** Usage and health of everything: a `Report`. */
+  | { readonly kind: 'report' }
   | { readonly kind: 'host-list' }
   /** The server's disks are lost for good: rebuild at once, without the delay. */
   | { readonly kind: 'server-lost'; readonly serverId: ServerId }
   /** Ends the server's process, in order or by SIGKILL, and leaves it down until `server-start`. Carried out by the supervisor of processes. */
   | { readonly kind: 'server-stop'; readonly serverId: ServerId; readonly kill?: boolean }
   | { readonly kind: 'server-start'; readonly serverId: ServerId }
+  /**
+   * Ends the server's process in order and starts it again, with the code that is installed now. Refused while another copy of one of its volumes is missing, so
+   * that it would be the last, unless `anyway`.
+   */
+  | { readonly kind: 'server-restart'; readonly serverId: ServerId; readonly anyway: boolean }
+  /** Every process with its version and state, and whether an upgrade is under way. */
+  | { readonly kind: 'cluster-status' }
   /** Another server on this machine. Carried out by the supervisor of processes. */
   | { readonly kind: 'server-add'; readonly rack?: string; readonly disk?: DiskKind }
   /** Moves all copies away, and gives it none. `cancel`: it keeps what it still has, and may be given more. */
@@ -57,7 +66,7 @@ export type ApiCommand =
   | { readonly kind: 'machine-remove'; readonly machine: string; readonly force: boolean };
 
 /** What the API fills in where a call leaves it out. */
-type Defaulted = 'mirrors' | 'minCopies' | 'durability' | 'limits' | 'tags' | 'readOnly' | 'tcp';
+type Defaulted = 'mirrors' | 'minCopies' | 'durability' | 'limits' | 'tags' | 'readOnly' | 'tcp' | 'anyway';
 type Plain<T> = T extends VolumeId | ServerId | HostId ? string : T;
 type Given<C> = C extends unknown
   ? { readonly [K in keyof C as K extends Defaulted ? never : K]: Plain<C[K]> } & { readonly [K in keyof C as K extends Defaulted ? K : never]?: K extends 'limits' ? Partial<VolumeLimits> : C[K] }
@@ -78,11 +87,16 @@ export interface ApiResults extends Record<ApiCommand['kind'], unknown> {
   'volume-delete': { readonly volumeId: VolumeId };
   'volume-scrub': { readonly volumeId: VolumeId; readonly servers: readonly ServerId[] };
   'volume-failover': VolumeView | { readonly volumeId: VolumeId; readonly givenUp: ServerId };
+  'volume-move': VolumeView;
+  'report': Report;
+  'cluster-modify': { readonly siteId: string; readonly rebuilds: RebuildBudget };
   'server-list': readonly ServerView[];
   'host-list': readonly HostView[];
   'server-lost': { readonly serverId: ServerId; readonly volumes: number };
   'server-stop': { readonly serverId: ServerId };
   'server-start': { readonly serverId: ServerId };
+  'server-restart': { readonly serverId: ServerId };
+  'cluster-status': ClusterStatus;
   'server-add': { readonly serverId: ServerId };
   'server-drain': ServerView;
   'server-remove': { readonly serverId: ServerId };
@@ -204,4 +218,80 @@ export interface HostView {
   readonly state: 'up' | 'down';
   readonly pid: number;
   readonly attachments: number;
+}
+
+/** What building copies may take of the whole cluster. */
+export interface RebuildBudget {
+  /** Over all servers; 0: as much as they can. */
+  readonly bytesPerSecond: number;
+  /** Copies being built at a time. */
+  readonly atOnce: number;
+}
+
+/** What was used and what is not as it should be, of everything at one moment. */
+export interface Report {
+  readonly at: string;
+  readonly rebuilds: { readonly running: number; readonly waiting: number; readonly budget: RebuildBudget };
+  readonly volumes: readonly VolumeReport[];
+  readonly servers: readonly ServerReport[];
+  readonly owners: readonly OwnerReport[];
+}
+
+interface UsedTraffic {
+  readonly readBytes: number;
+  readonly writeBytes: number;
+  readonly requests: number;
+  readonly failedRequests: number;
+}
+
+export interface VolumeReport extends UsedTraffic {
+  readonly volumeId: VolumeId;
+  readonly owner: string;
+  readonly health: VolumeHealth;
+  readonly sizeBytes: number;
+  readonly copiesInSync: number;
+  readonly copiesWanted: number;
+  readonly longestStallMs: number;
+  /** What an operator might want to change; empty: nothing. */
+  readonly remarks: readonly string[];
+}
+
+export interface ServerReport {
+  readonly serverId: ServerId;
+  readonly state: string;
+  readonly disk: DiskHealth | 'unknown';
+  readonly ioErrors: number;
+  readonly mismatches: number;
+  readonly slowestSyncMs: number;
+  readonly capacityBytes: number;
+  readonly usedBytes: number;
+  readonly copies: number;
+  readonly primaries: number;
+  readonly requestsPerSecond: number;
+}
+
+export interface OwnerReport extends UsedTraffic {
+  readonly owner: string;
+  readonly volumes: number;
+  readonly sizeBytes: number;
+  /** Volumes that are not healthy. */
+  readonly unhealthy: number;
+}
+
+export interface ProcessView {
+  readonly name: string;
+  readonly role: 'system manager' | 'storage server' | 'host';
+  readonly state: 'up' | 'down' | 'suspect' | 'draining';
+  readonly pid: number;
+  /** Null: a build that does not say (version 0.1), or one that was not heard in this life of the system manager. */
+  readonly build: Build | null;
+}
+
+export interface ClusterStatus {
+  readonly processes: readonly ProcessView[];
+  /** Processes that are up are of more than one build. */
+  readonly upgradeUnfinished: boolean;
+  readonly volumes: number;
+  /** Of those, the ones with as many copies in sync as they want. */
+  readonly healthyVolumes: number;
 }

@@ -2,7 +2,8 @@ import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, test } from 'vitest';
+import { isJournal, journalLine } from './log.ts';
 
 let directory: string;
 beforeEach(() => { directory = mkdtempSync(join(tmpdir(), 'ashlar-log-')); });
@@ -10,7 +11,7 @@ afterEach(() => { rmSync(directory, { recursive: true }); });
 
 /** In a process of its own, because lines are written when it ends. */
 function run(file: string, body: string): { readonly exit: number; readonly stderr: string } {
-  const script = `import { createLog } from ${JSON.stringify(new URL('./log.ts', import.meta.url).href)};\nconst log = createLog({ name: 'server-1', file: ${JSON.stringify(file)} });\n${body}`;
+  const script = `import { createLog, isJournal, journalLine } from ${JSON.stringify(new URL('./log.ts', import.meta.url).href)};\nconst log = createLog({ name: 'server-1', file: ${JSON.stringify(file)} });\n${body}`;
   try {
     execFileSync(process.execPath, ['--input-type=module', '-e', script], { stdio: ['ignore', 'pipe', 'pipe'] });
     return { exit: 0, stderr: '' };
@@ -41,4 +42,18 @@ test('a full disk does not end the process', () => {
     setTimeout(() => { log.info({}, 'still here'); setTimeout(() => process.exit(42), 20); }, 20);`);
   expect(exit).toBe(42);
   expect(stderr.split('\n').filter((line) => line.includes('the log cannot be written'))).toHaveLength(1);
+});
+
+describe('the log under systemd', () => {
+  it('goes to the journal where standard error does, and nowhere else', () => {
+    const stat = (): { dev: number; ino: number } => ({ dev: 9, ino: 1234 });
+    expect(isJournal({ JOURNAL_STREAM: '9:1234' }, stat)).toBe(true);
+    // Inherited from a service by a program whose output was sent elsewhere.
+    expect(isJournal({ JOURNAL_STREAM: '9:1235' }, stat)).toBe(false);
+    expect(isJournal({}, stat)).toBe(false);
+  });
+
+  it('has levels that the journal knows', () => {
+    expect([20, 30, 40, 50].map((level) => journalLine(`{"level":${level},"msg":"x"}\n`).slice(0, 3))).toEqual(['<7>', '<6>', '<4>', '<3>']);
+  });
 });

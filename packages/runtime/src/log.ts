@@ -1,4 +1,4 @@
-import { mkdirSync, openSync, writeSync } from 'node:fs';
+import { fstatSync, mkdirSync, openSync, writeSync } from 'node:fs';
 import { dirname } from 'node:path';
 import type { ActorLog } from '@ashlar/actor';
 import { pino, stdSerializers } from 'pino';
@@ -6,7 +6,7 @@ import { pino, stdSerializers } from 'pino';
 export interface LogOptions {
   /** The process or thread: a field of every line. */
   readonly name: string;
-  /** Where lines of JSON go; standard error without it. */
+  /** Where lines of JSON go; standard error without it, and where that is systemd's journal. */
   readonly file?: string;
   readonly level?: 'debug' | 'info' | 'warn' | 'error' | 'silent';
 }
@@ -19,7 +19,28 @@ export function createLog({ name, file, level = 'info' }: LogOptions): ActorLog 
   return pino({
     name, level, redact: { paths: SECRETS.flatMap((field) => [field, `*.${field}`, `*.*.${field}`]), censor: '[redacted]' }, serializers: { error: stdSerializers.errWithCause },
     timestamp: pino.stdTimeFunctions.isoTime,
-  }, new LineFile(file ?? null));
+  }, isJournal(process.env) ? new JournalLines() : new LineFile(file ?? null));
+}
+
+/** Standard error leads to systemd's journal, by this process's surroundings: systemd.exec(5), JOURNAL_STREAM. */
+export function isJournal(env: Readonly<Record<string, string | undefined>>, stat: (fd: number) => { readonly dev: number; readonly ino: number } = fstatSync): boolean {
+  const stream = env['JOURNAL_STREAM'];
+  if (stream === undefined) return false;
+  const { dev, ino } = stat(2);
+  return stream === `${dev}:${ino}`;
+}
+
+/** Before each line the journal takes its level in angle brackets: sd-daemon(3). */
+export function journalLine(line: string): string {
+  const level = Number(/^\{"level":(\d+)/.exec(line)?.[1] ?? 30);
+  return `<${level >= 50 ? 3 : level >= 40 ? 4 : level >= 30 ? 6 : 7}>${line}`;
+}
+
+/** The journal has what was written before a SIGKILL, and bounds itself: nothing more is wanted of a log. */
+class JournalLines {
+  readonly #lines = new LineFile(null);
+
+  write(line: string): void { this.#lines.write(journalLine(line)); }
 }
 
 /**

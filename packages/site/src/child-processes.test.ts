@@ -34,7 +34,7 @@ function children(frozenKillAfterMs = 0, more: { readonly execPath?: string; rea
 
 let count = 0;
 const argument = (linkToken = ''): ChildArgument => ({
-  name: `child-${++count}`, logFile: join(directory, `child-${count}`), linkToken, managerAddress: 'manager/manager', listen: [], connect: [], servers: [], hosts: [],
+  name: `child-${++count}`, logFile: join(directory, `child-${count}`), linkToken, managerAddress: 'manager/manager', listen: null, connect: [], servers: [], hosts: [],
 });
 
 function isAlive(pid: number): boolean {

@@ -10,8 +10,10 @@ import { nbdTls } from './nbd-tls.ts';
 /** What one thread hosts: plain data, so that it can be handed to a thread or to another process. */
 export interface PartiesArgument {
   readonly managerAddress: Address;
-  /** Where links to these parties are accepted; none: nobody links to them. */
-  readonly listen: readonly LinkAddress[];
+  /** Where links to these parties are accepted; null: nobody links to them. */
+  readonly listen: LinkAddress | null;
+  /** And a second place: a machine of a cluster listens for others over TCP, for its own processes on a unix socket. */
+  readonly listenAlso?: LinkAddress;
   readonly connect: readonly { readonly party: Party; readonly address: LinkAddress }[];
   readonly servers: readonly ({ readonly serverId: string; readonly directories: readonly string[]; readonly address: string } & ServerPlace)[];
   readonly hosts: readonly { readonly hostId: string; readonly directory: string; readonly socketDirectory: string }[];
@@ -21,11 +23,11 @@ export interface PartiesArgument {
  * Starts storage servers and hosts in this thread. Throws what their directories refuse; nothing runs then. They end with the runtime.
  * `bootId`: null for the kernel's.
  */
-export async function place(runtime: Runtime, { managerAddress, listen, connect, servers, hosts }: PartiesArgument, bootId: string | null = null): Promise<void> {
+export async function place(runtime: Runtime, { managerAddress, listen, listenAlso, connect, servers, hosts }: PartiesArgument, bootId: string | null = null): Promise<void> {
   // Held until the process ends: the kernel releases them, whatever ends it.
   for (const { directories } of servers) for (const directory of directories) await lock(directory);
   for (const { directory } of hosts) await lock(directory);
-  for (const address of listen) await runtime.links.listen(address);
+  for (const address of [listen, listenAlso]) if (address) await runtime.links.listen(address);
   for (const server of servers) {
     const { directories, address, rack, disk } = server;
     StorageNode.start({

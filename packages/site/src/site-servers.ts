@@ -87,7 +87,7 @@ export class SiteServers {
     const { layout, linkToken, processes } = this.#options;
     const link = (party: string) => ({ party, address: { path: layout.linkSocket(party) } });
     return {
-      name, managerAddress: MANAGER_ADDRESS, listen: [link(name).address], connect: processes ? linkedTo.map(link) : [], ...parts, linkToken, logFile: join(layout.log, `${name}.log`),
+      name, managerAddress: MANAGER_ADDRESS, listen: link(name).address, connect: processes ? linkedTo.map(link) : [], ...parts, linkToken, logFile: join(layout.log, `${name}.log`),
     };
   }
 }

@@ -529,7 +529,19 @@ export class CopyDriver implements Effects {
     if (!this.#failed) this.#port.event(name, detail);
   }
 
+  /** A piece of a scrub that nobody asked for. True: the whole copy was read since it began. */
+  patrol(): boolean {
+    if (this.#closed || this.store.fault !== null) return true;
+    return this.#scrubPiece();
+  }
+
   #scrubStep(): 'idle' | 'more' {
+    if (!this.#scrubPiece()) return 'more';
+    this.#scrubbing = false;
+    return 'idle';
+  }
+
+  #scrubPiece(): boolean {
     const result = this.store.scrubStep(EXTENT_BLOCKS);
     this.counts.scrubbedBlocks += result.checkedBlocks;
     const extents = new Set(result.corrupt.map((block) => Math.floor(block / EXTENT_BLOCKS)));
@@ -537,11 +549,10 @@ export class CopyDriver implements Effects {
       this.#sayCorrupt(extent, result.corrupt.length);
       this.#later({ kind: 'corrupt-found', extent });
     }
-    if (!result.wrapped) return 'more';
-    this.#scrubbing = false;
+    if (!result.wrapped) return false;
     this.counts.scrubs++;
     this.#port.event('scrub-done', { volumeId: this.volumeId });
-    return 'idle';
+    return true;
   }
 }
 

@@ -6,6 +6,7 @@ import { AshlarError, type ServerId, type VolumeId } from '@ashlar/words';
 
 const IDENTITY_FILE = 'server.json';
 const COPIES = 'copies';
+const SCRUBS_FILE = 'scrubs.json';
 export const DIRECTORY_FORMAT = 1;
 const VOLUME_DIRECTORY = /^vol-[0-9a-f]{17}$/;
 
@@ -59,6 +60,22 @@ export class Directories {
     const names = new Set<string>();
     for (const path of this.paths) for (const name of readdirSync(join(path, COPIES))) if (VOLUME_DIRECTORY.test(name)) names.add(name);
     return [...names].sort() as VolumeId[];
+  }
+
+  /** When each copy was last scrubbed. What is missing or damaged is only scrubbed sooner than it need be. */
+  scrubbed(): ReadonlyMap<VolumeId, number> {
+    const path = join(this.paths[0] as string, SCRUBS_FILE);
+    if (!existsSync(path)) return new Map();
+    const found = unsealJson(readFileSync(path, 'utf8'), ['format', 'doneMs']);
+    if (found?.['format'] !== 1) return new Map();
+    return new Map(Object.entries(found['doneMs'] as Record<VolumeId, number>) as [VolumeId, number][]);
+  }
+
+  keepScrubbed(doneMs: ReadonlyMap<VolumeId, number>): void {
+    const path = join(this.paths[0] as string, SCRUBS_FILE);
+    // Not synced: a turn that is forgotten comes again.
+    writeFileSync(`${path}.new`, sealJson({ format: 1, doneMs: Object.fromEntries(doneMs) }), { mode: 0o600 });
+    renameSync(`${path}.new`, path);
   }
 
   /** One directory a disk for the files of this copy, made if they are not there. */

@@ -8,6 +8,8 @@ import { HANDOVER_LOOK_MS, HandOver, type HandedCopy } from './handover.ts';
 export const SERVER_STATUS_INTERVAL_MS = 500;
 /** What a server's load is averaged over. */
 const LOAD_SECONDS = 5;
+/** Requests a second from which on scheduled scrubs pause: a hundredth of what a server of two slow cores answers. */
+const PATROL_RATE_MAX = 200;
 const HANDOVER_TIMER = 'hand-over';
 
 /** From the process that hosts the server: end in order. `done` is called when nobody would miss it any more, or nothing can be done about it. */
@@ -30,6 +32,8 @@ export interface CopyHouse {
   directories(): readonly DirectoryHealth[];
   /** Requests and records that its copies were sent so far. */
   requests(): number;
+  /** Goes on with the scrub whose turn it is. */
+  patrol(): void;
   /** Copies that could not be opened, told to the manager in their stead. */
   reportFaulted(): void;
 }
@@ -146,6 +150,8 @@ export class ServerActor implements Actor<ManagerCommand | HandOverMessage> {
     const seconds = (nowMs - this.#requestsMs) / 1000;
     if (this.#requestsMs > 0 && seconds > 0) {
       const rate = (requests - this.#requestsSeen) / seconds;
+      // Not under load: whoever waits for this thread would notice.
+      if (rate < PATROL_RATE_MAX) this.#house.patrol();
       this.#requestsPerSecond += (rate - this.#requestsPerSecond) * Math.min(1, seconds / LOAD_SECONDS);
     }
     this.#requestsSeen = requests;

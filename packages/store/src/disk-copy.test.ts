@@ -62,6 +62,29 @@ describe('a copy on disk', () => {
     for (let k = 0; k < 200; k++) if ((k * 37) % 500 !== 3) expectBlock(store, (k * 37) % 500, k + 1);
   });
 
+  it('keeps few files of history where each round moves little, and those after a power cut too', () => {
+    const disk = new MemoryDisk();
+    const options = smallCopy({ segmentBytes: 2 ** 20, journalBytesMax: 64 * 2 ** 20 });
+    let store = must(createCopy(disk, options));
+    const files = (): number => disk.list().filter((name) => name.startsWith('journal-')).length;
+    let most = 0;
+    for (let k = 1; k <= 40; k++) {
+      write(store, k, k);
+      syncAll(disk, store);
+      destageAll(disk, store);
+      most = Math.max(most, files());
+    }
+    expect(most).toBeGreaterThan(8);
+    expect(most).toBeLessThanOrEqual(14);
+    // What is kept is the newest.
+    expect(store.history(store.lastSeq - 8, 100, 2 ** 20)).toHaveLength(8);
+    expect(store.history(1, 100, 2 ** 20)).toBe('gone');
+    disk.powerCut(new Prng(7));
+    store = must(openCopy(disk, { ...options, bootId: 'boot-2' }));
+    for (let k = 1; k <= 40; k++) expectBlock(store, k, k);
+    expect(files()).toBeLessThanOrEqual(14);
+  });
+
   it('completes parts of blocks', () => {
     const disk = new MemoryDisk();
     const store = must(createCopy(disk, smallCopy()));

@@ -559,6 +559,7 @@ export class DiskCopy implements CopyStore {
 
   #settle(round: Round): void {
     this.journal.destagedSerial = round.lastSerial;
+    this.journal.thinHistory();
     this.live.destaged(round.lastSerial);
     this.extents.settled(round.number);
     this.extents.places.settled(round.settledPlaces, round.releasedPlaces);

@@ -1,7 +1,7 @@
 import { assert } from '@ashlar/words';
 import { Frame, type VolumeTag } from '@ashlar/protocol';
 import type { Disk, DiskError, DiskFile } from './disk.ts';
-import { TILE_BYTES, PAGE_BYTES } from './limits.ts';
+import { HISTORY_SMALL_MAX, HISTORY_SMALL_PART, PAGE_BYTES, TILE_BYTES } from './limits.ts';
 import type { LogSnapshot, LogTail } from './log-tail.ts';
 import {
   type TileTable, tileTable, headMatches, marksBefore, parseRecordHeader, placedPrefix, prefixBytes, recordBytes, RECORD_HEADER_BYTES, sealRecord, type JournalMark,
@@ -255,6 +255,17 @@ export class Journal {
       dropped = true;
     }
     return dropped;
+  }
+
+  /** Keeps the number of small files of history within its bound: the oldest go, whatever they hold. */
+  thinHistory(): void {
+    const isSmall = (segment: Segment): boolean => segment.usedBytes < segment.capacityBytes * HISTORY_SMALL_PART;
+    let small = this.segments.filter((segment) => segment.serial <= this.destagedSerial && isSmall(segment)).length;
+    while (small > HISTORY_SMALL_MAX && this.segments.length > 1) {
+      const oldest = this.segments.shift() as Segment;
+      if (isSmall(oldest)) small -= 1;
+      this.#discard(oldest.file);
+    }
   }
 
   /** Forgets all segments; their serial numbers are not used again. */

@@ -2,18 +2,17 @@
 # A machine of its own under a real systemd, made of namespaces and of the Debian that runs this: its tree, read-only, under a memory that
 # takes every change and is gone with the machine. Root.
 #
-#   machine.sh boot FOLDER NAME        boots in the foreground; ends when the machine is powered off or this is killed
-#   machine.sh run FOLDER COMMAND...   runs a command inside
+#   machine.sh boot FOLDER SHARED NAME   boots in the foreground; ends when this is killed. SHARED is its /mnt; NAME of its control group
+#   machine.sh run PID COMMAND...        runs a command inside; PID: of `boot`
+#   machine.sh clean NAME                afterwards
 set -euo pipefail
-
-folder=$2
 
 # Hybrid machines have the unified hierarchy in a folder of its own.
 cgroups=/sys/fs/cgroup
 [ -e $cgroups/cgroup.procs ] || cgroups=$cgroups/unified
 
 inside() {
-  local root=$folder/root
+  local folder=$1 root=$1/root
   mount --make-rprivate /
   mount -t tmpfs -o mode=755 tmpfs "$folder"
   mkdir -p "$folder"/{changes,work,root}
@@ -34,6 +33,7 @@ inside() {
   mount -t tmpfs -o mode=1777 tmpfs "$root/dev/shm"
   mount -t tmpfs -o mode=755 tmpfs "$root/run"
   mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
+  mount --bind "$2" "$root/mnt"
   ip link set lo up
   # Of what is installed here nothing starts by itself: the units of the test are all there is.
   mkdir -p "$root/run/systemd/system"
@@ -50,23 +50,33 @@ inside() {
   : >"$root/etc/fstab"
   rm -f "$root/etc/machine-id"
   head -c 16 /dev/urandom | od -An -tx1 | tr -d ' \n' >"$root/etc/machine-id"
-  echo $$ >"$folder.pid-inside"
+  # Not merely chroot: whoever is in one may not make user namespaces (PrivateUsers=).
   cd "$root"
+  mkdir -p former
+  pivot_root . former
+  cd /
+  umount -l /former
+  rmdir /former
   exec env -i container=ashlar-test PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin TERM=dumb \
-    chroot . /lib/systemd/systemd --system --unit=machine.target --log-target=console --log-level=notice --show-status=no
+    /lib/systemd/systemd --system --unit=machine.target --log-target=console --log-level=notice --show-status=no
 }
 
 case $1 in
   boot)
-    mkdir -p "$folder"
-    mkdir "$cgroups/$3"
-    echo $$ >"$cgroups/$3/cgroup.procs"
-    exec unshare --mount --pid --fork --kill-child=SIGKILL --uts --ipc --net --cgroup "$0" inside "$folder"
+    mkdir -p "$2"
+    mkdir "$cgroups/$4"
+    echo $$ >"$cgroups/$4/cgroup.procs"
+    exec unshare --mount --pid --fork --kill-child=SIGKILL --uts --ipc --net --cgroup "$0" inside "$2" "$3"
     ;;
-  inside) inside ;;
+  inside) inside "$2" "$3" ;;
   run)
+    pid=$(cat "/proc/$2/task/$2/children")
+    pid=${pid% }
     shift 2
-    pid=$(cat "$folder.pid")
-    exec nsenter --target "$pid" --mount --pid --uts --ipc --net --cgroup --root --wd "$@"
+    exec nsenter --target "$pid" --mount --pid --uts --ipc --net --cgroup --root --wd env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=dumb "$@"
+    ;;
+  clean)
+    # Fails while something of it still ends.
+    find "$cgroups/$2" -depth -type d -exec rmdir {} +
     ;;
 esac

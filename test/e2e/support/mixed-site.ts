@@ -1,25 +1,46 @@
+import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
 import { ApiClient, type ApiCommand, type EventRecord, type VolumeView } from '@ashlar/client';
 import { NbdClient } from '@ashlar/nbd-client';
 import { Site, type SiteOptions } from '@ashlar/site';
 
-/** A site of which each process may be of another build; its system manager is in this process, and of this one. */
+/** A site of which each process may be of another build. */
 export class MixedSite {
   /** By the name of the process: what it runs at its next start. */
   readonly modules: Map<string, string>;
-  readonly #site: Site;
+  readonly #end: () => Promise<void>;
   readonly #client: ApiClient;
 
-  private constructor(site: Site, client: ApiClient, modules: Map<string, string>) {
-    this.#site = site;
+  private constructor(end: () => Promise<void>, client: ApiClient, modules: Map<string, string>) {
+    this.#end = end;
     this.#client = client;
     this.modules = modules;
   }
 
+  /** Its system manager is in a process of that build, and so is every other, unless that build's files say otherwise. */
+  static async startOf(siteModule: string, options: Pick<SiteOptions, 'directory' | 'servers' | 'rebuildDelayMs'>): Promise<MixedSite> {
+    const all = { ...options, processes: true, hostIn: null, frozenKillAfterMs: 30_000, apiPort: 0 };
+    const child = spawn(process.execPath, [join(import.meta.dirname, 'site-main.ts'), siteModule, JSON.stringify(all)], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const exited = new Promise<void>((resolve) => { child.once('exit', () => resolve()); });
+    const line = await new Promise<string>((resolve, reject) => {
+      createInterface({ input: child.stdout }).once('line', resolve);
+      child.once('exit', (code) => reject(new Error(`the site ended with ${code ?? 'a signal'}`)));
+    });
+    const { endpoint, token } = JSON.parse(line) as { endpoint: string; token: string };
+    const end = (): Promise<void> => {
+      child.kill('SIGTERM');
+      return exited;
+    };
+    return new MixedSite(end, await ApiClient.connect(endpoint, token), new Map());
+  }
+
+  /** Its system manager is in this process, and of this build. */
   static async start(options: Pick<SiteOptions, 'directory' | 'servers' | 'rebuildDelayMs'>, modules: Map<string, string>): Promise<MixedSite> {
     const site = await Site.start({ ...options, processes: true, hostIn: null, frozenKillAfterMs: 30_000, apiPort: 0, module: (name) => modules.get(name) as string });
-    return new MixedSite(site, await ApiClient.connect(site.endpoint, site.token), modules);
+    return new MixedSite(() => site.stop(), await ApiClient.connect(site.endpoint, site.token), modules);
   }
 
   /** Again for as long as it is said to be busy. */
@@ -70,6 +91,6 @@ export class MixedSite {
 
   async stop(): Promise<void> {
     this.#client.close();
-    await this.#site.stop();
+    await this.#end();
   }
 }

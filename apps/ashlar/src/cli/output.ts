@@ -1,5 +1,5 @@
 import Table from 'cli-table3';
-import type { EventRecord, HostView, MachineView, PlacementView, ServerView, VolumeView } from '@ashlar/client';
+import type { ClusterStatus, EventRecord, HostView, MachineView, PlacementView, Report, ServerView, VolumeView } from '@ashlar/client';
 import { showSize } from './sizes.ts';
 
 const BORDERLESS = {
@@ -30,6 +30,23 @@ export function showPlacement({ verdicts }: PlacementView): string {
   return verdicts.map(({ serverId, chosen, why }) => `  ${chosen ? '*' : ' '} ${serverId.padEnd(12)} ${why}`).join('\n');
 }
 
+export function showReport({ at, rebuilds, volumes, servers, owners }: Report): string {
+  const { running, waiting, budget } = rebuilds;
+  const remarks = volumes.flatMap((volume) => volume.remarks.map((remark) => `  ${volume.volumeId}: ${remark}`));
+  return [
+    at, '', table(['VOLUME', 'OWNER', 'HEALTH', 'SIZE', 'IN SYNC', 'READ', 'WRITTEN', 'REQUESTS', 'FAILED', 'LONGEST STALL'], volumes.map((volume) => [
+      volume.volumeId, volume.owner, volume.health, showSize(volume.sizeBytes), `${volume.copiesInSync}/${volume.copiesWanted}`, showSize(volume.readBytes), showSize(volume.writeBytes), String(volume.requests),
+      String(volume.failedRequests), `${Math.round(volume.longestStallMs)} ms`,
+    ])), '', table(['SERVER', 'STATE', 'DISK', 'I/O ERRORS', 'BAD BLOCKS', 'SYNC', 'USED', 'CAPACITY', 'COPIES', 'PRIMARIES', 'REQUESTS/S'], servers.map((server) => [
+      server.serverId, server.state, server.disk, String(server.ioErrors), String(server.mismatches), `${server.slowestSyncMs.toFixed(1)} ms`, showSize(server.usedBytes), showSize(server.capacityBytes), String(server.copies),
+      String(server.primaries), String(Math.round(server.requestsPerSecond)),
+    ])), '', table(['OWNER', 'VOLUMES', 'SIZE', 'NOT HEALTHY', 'READ', 'WRITTEN', 'REQUESTS', 'FAILED'], owners.map((owner) => [
+      owner.owner, String(owner.volumes), showSize(owner.sizeBytes), String(owner.unhealthy), showSize(owner.readBytes), showSize(owner.writeBytes), String(owner.requests), String(owner.failedRequests),
+    ])), '', `${running} copies are being built, ${waiting} volumes wait for one; ${budget.atOnce} at a time, ${budget.bytesPerSecond === 0 ? 'no limit of bytes' : `${showSize(budget.bytesPerSecond)} a second`}`,
+    ...(remarks.length === 0 ? [] : ['', ...remarks]),
+  ].join('\n');
+}
+
 export function showHosts(hosts: readonly HostView[]): string {
   if (hosts.length === 0) return 'no hosts';
   return table(['HOST', 'STATE', 'PID', 'ATTACHMENTS'], hosts.map((host) => [host.hostId, host.state, String(host.pid), String(host.attachments)]));
@@ -39,6 +56,19 @@ export function showMachines(machines: readonly MachineView[]): string {
   return table(['MACHINE', 'STATE', 'ROLES', 'PARTIES', 'ADDRESSES', 'JOINED'], machines.map((machine) => [
     machine.machine, machine.state, machine.roles.join(' '), machine.parties.join(' '), machine.addresses.join(' '), machine.joinedAt,
   ]));
+}
+
+export function showCluster({ processes, upgradeUnfinished, volumes, healthyVolumes }: ClusterStatus): string {
+  const rows = processes.map(({ name, role, state, pid, build }) => {
+    const wire = build === null ? '' : `${build.wireLowest}-${build.wireHighest}`;
+    const formats = Object.entries(build?.formats ?? {}).map(([format, version]) => `${format} ${version}`).join(', ');
+    return [name, role, state, String(pid), build?.version ?? 'does not say', wire, formats];
+  });
+  return [
+    table(['PROCESS', 'ROLE', 'STATE', 'PID', 'VERSION', 'WIRE', 'FORMATS'], rows), '',
+    upgradeUnfinished ? 'An upgrade is unfinished: not all processes are of one version. Restart the others: docs/runbooks/upgrade.md.' : 'All processes that are up are of one version.',
+    healthyVolumes === volumes ? `All ${volumes} volumes have as many copies in sync as they want.` : `${volumes - healthyVolumes} of ${volumes} volumes lack copies in sync: wait before the next restart.`,
+  ].join('\n');
 }
 
 export function showVolumes(volumes: readonly VolumeView[]): string {

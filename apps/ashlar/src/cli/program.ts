@@ -6,6 +6,7 @@ import { Cli } from './cli.ts';
 import { addCompletion } from './completion.ts';
 import { addDoctor } from './doctor.ts';
 import { addLoad } from './load.ts';
+import { addManual } from './manual.ts';
 import { showEvent } from './output.ts';
 import { addMachineCommands } from './machine-commands.ts';
 import { addServerCommands } from './server-commands.ts';
@@ -38,6 +39,7 @@ export function programOf(env: Readonly<Record<string, string | undefined>>): { 
     .action((options: { follow?: boolean; subject?: string; max: string }) => events(cli, options));
   addDoctor(program, cli);
   addCompletion(program, cli);
+  addManual(program);
   acceptEverywhere(program);
   return { program, cli };
 }

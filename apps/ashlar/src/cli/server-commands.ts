@@ -1,8 +1,8 @@
-import type { HostView, ServerView } from '@ashlar/client';
+import type { ClusterStatus, HostView, Report, ServerView } from '@ashlar/client';
 import { serverId } from '@ashlar/words';
 import type { Command } from 'commander';
 import type { Cli } from './cli.ts';
-import { showHosts, showServers } from './output.ts';
+import { showCluster, showHosts, showReport, showServers } from './output.ts';
 import { parseCount, parseDiskKind, parseSize, showSize } from './sizes.ts';
 
 export function addServerCommands(program: Command, cli: Cli): void {
@@ -14,6 +14,9 @@ export function addServerCommands(program: Command, cli: Cli): void {
     .action(async (id: string, options: { kill?: boolean }) => cli.call({ kind: 'server-stop', serverId: serverId(id), kill: options.kill === true }, () => `${id} is down until \`ashlar server start ${id}\``));
   server.command('start').description('start one that was stopped').argument('<server>')
     .action(async (id: string) => cli.call({ kind: 'server-start', serverId: serverId(id) }, () => `${id} is started`));
+  server.command('restart').description('end its process in order, others taking over before, and start it again with the code that is installed now').argument('<server>')
+    .option('--anyway', 'also while it has the only copy in sync of a volume')
+    .action(async (id: string, options: { anyway?: boolean }) => cli.call({ kind: 'server-restart', serverId: serverId(id), anyway: options.anyway === true }, () => `${id} runs again; \`ashlar cluster status\` says when its copies have caught up`));
   server.command('lost').description('its disks are gone for good: build its copies anew at once, without waiting for it').argument('<server>')
     .action(async (id: string) => cli.call({ kind: 'server-lost', serverId: serverId(id) }, (value) => `${id} is given up; ${(value as { volumes: number }).volumes} volumes are built anew elsewhere`));
   server.command('add').description('one more server on this machine').option('--rack <name>', 'where it stands').option('--disk <kind>', 'nvme, ssd, hdd or unknown, whatever the kernel says')
@@ -34,6 +37,9 @@ export function addServerCommands(program: Command, cli: Cli): void {
       const { bytesPerSecond, atOnce } = (value as { rebuilds: { bytesPerSecond: number; atOnce: number } }).rebuilds;
       return `${atOnce} copies are built at a time, with ${bytesPerSecond === 0 ? 'no limit of bytes' : `${showSize(bytesPerSecond)} a second`}`;
     }));
+  program.command('report').description('usage and health: of every volume, server and owner').action(async () => cli.call({ kind: 'report' }, (value) => showReport(value as Report)));
+  cluster.command('status').description('all processes with versions and states, and whether an upgrade is unfinished')
+    .action(async () => cli.call({ kind: 'cluster-status' }, (value) => showCluster(value as ClusterStatus)));
   program.command('host').description('machines whose node managers attach volumes').command('list').description('all of them')
     .action(async () => cli.call({ kind: 'host-list' }, (value) => showHosts(value as HostView[])));
 }

@@ -3,6 +3,7 @@ import type { Command } from 'commander';
 import { defaultRoot, Site } from '@ashlar/site';
 import type { Cli } from './cli.ts';
 import type { DiskKind } from '@ashlar/protocol';
+import { tellReady } from './service.ts';
 import { parseCount, parseDiskKind, parseDuration } from './sizes.ts';
 
 interface UpOptions {
@@ -50,6 +51,7 @@ async function up(cli: Cli, options: UpOptions): Promise<void> {
   cli.print({ endpoint: site.endpoint, token: site.token, metrics: site.metricsUrl }, ({ endpoint, token, metrics }) => [
     'The site is up. In another terminal:', '', `  export ASHLAR_ENDPOINT=${endpoint}`, `  export ASHLAR_TOKEN=${token}`, '  pnpm ashlar volume create --size 1GiB', '', ...(metrics === null ? [] : [`Figures for Prometheus are at ${metrics}, with that token.`, '']), 'Ctrl-C ends it; everything is kept. All copies are on this machine and share its power: for trying things out, and for tests.',
   ].join('\n'));
+  await tellReady(`a site with its API at ${site.endpoint}`);
   await ended;
   await site.stop();
 }

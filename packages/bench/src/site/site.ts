@@ -107,6 +107,13 @@ export class Site {
     return all;
   }
 
+  /** The newest ones, of everybody. */
+  async allEvents(max: number): Promise<readonly EventRecord[]> {
+    const all: EventRecord[] = [];
+    await this.#client.events({ max, follow: false }, (event) => all.push(event));
+    return all;
+  }
+
   async createVolume(sizeBytes: number, ...more: readonly string[]): Promise<string> {
     return (await this.run<{ readonly volumeId: string }>('volume', 'create', '--size', `${sizeBytes}B`, ...more)).volumeId;
   }

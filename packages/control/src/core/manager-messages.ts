@@ -1,4 +1,4 @@
-import type { ApiAnswer, ApiCommand, HostCommand, HostMessage, ManagerCommand, ManagerMessage, ServerMessage, SupervisorMessage } from '@ashlar/protocol';
+import type { ApiAnswer, ApiCommand, Build, HostCommand, HostMessage, ManagerCommand, ManagerMessage, ServerMessage, SupervisorMessage } from '@ashlar/protocol';
 import type { HostId, ServerId } from '@ashlar/words';
 import type { Principal } from './authorize.ts';
 import type { StoreSnapshot, Transaction, TransactionOutcome } from './metadata-store.ts';
@@ -65,6 +65,8 @@ export interface ManagerOptions {
   readonly usageSaveMs: number;
   /** Learners being filled at a time, over all volumes. */
   readonly rebuildsMax: number;
+  /** The process that it runs in, for `cluster status`. */
+  readonly self: { readonly name: string; readonly pid: number; readonly build: Build | null };
 }
 
 export const MANAGER_DEFAULTS: ManagerOptions = {
@@ -85,4 +87,5 @@ export const MANAGER_DEFAULTS: ManagerOptions = {
   commandTimeoutMs: 30_000,
   usageSaveMs: 60_000,
   rebuildsMax: 4,
+  self: { name: 'manager', pid: 0, build: null },
 };

@@ -8,11 +8,13 @@ import { candidate, isFaulted, isPromotable } from './promotion.ts';
 import { placementServers } from './rebuilds.ts';
 import { promote, reconcile } from './reconcile.ts';
 import type { AttachmentRecord, VolumeRecord } from './records.ts';
-import { drainServer, modifyCluster, removeServer, serverLost } from './server-operations.ts';
+import { reportOn } from './report.ts';
+import { checkRestart, drainServer, modifyCluster, removeServer, serverLost } from './server-operations.ts';
 import { isUp } from './servers.ts';
 import { change, create, note, reconfigured, type ChangeOutcome } from './store-access.ts';
 import { changeAndPush, involvedIn, push } from './telling.ts';
 import { DEFAULT_LIMITS, eventOf, serverOf, wallMs, type Creation, type Manager, type Volume, type Waiter } from './state.ts';
+import { clusterStatus } from './cluster-views.ts';
 import { hostViews, serverViews, volumeView } from './views.ts';
 
 export type Of<K extends ApiCommand['kind']> = ApiCommand & { readonly kind: K };
@@ -48,7 +50,10 @@ function carryOut(m: Manager, requestId: number, principal: Principal, command: 
     case 'volume-list': return ok([...m.volumes.values()].map((volume) => volumeView(m, volume)));
     case 'server-list': return ok(serverViews(m));
     case 'host-list': return ok(hostViews(m));
+    case 'report': return ok(reportOn(m, new Date(wallMs(m)).toISOString()));
+    case 'cluster-status': return ok(clusterStatus(m));
     case 'server-lost': return serverLost(m, requestId, command);
+    case 'server-restart': return ok(checkRestart(m, command));
     case 'server-drain': return drainServer(m, requestId, command);
     case 'server-remove': return removeServer(m, requestId, command);
     case 'cluster-modify': return modifyCluster(m, requestId, command);

@@ -1,8 +1,7 @@
-import { primaryOf } from '@ashlar/protocol';
+import { primaryOf, type RebuildBudget } from '@ashlar/protocol';
 import { AshlarError, type ServerId } from '@ashlar/words';
 import { place, type PlacementRequest, type PlacementServer } from './placement.ts';
 import { isFaulted, reportOf } from './promotion.ts';
-import type { RebuildBudget } from './records.ts';
 import { isDown, isUp, shownState } from './servers.ts';
 import { note, reconfigured } from './store-access.ts';
 import { changeAndPush, discardFrom, involvedIn } from './telling.ts';
@@ -92,7 +91,7 @@ function nowhere(m: Manager, v: Volume, why: string): void {
  * Copies being built, over all volumes. One that has just been asked for counts too, or all would begin before the first has said that it has. One that
  * only catches up is not held back, and holds nobody up; nor does one whose server is down.
  */
-function rebuildsRunning(m: Manager): number {
+export function rebuildsRunning(m: Manager): number {
   let running = 0;
   for (const id of m.unsettled) {
     const v = m.volumes.get(id);

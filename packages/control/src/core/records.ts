@@ -1,4 +1,4 @@
-import type { AttachmentState, Configuration, DiskKind, EventRecord, Move, ServerState, Usage, VolumeLimits, VolumeState } from '@ashlar/protocol';
+import type { AttachmentState, Configuration, DiskKind, EventRecord, Move, RebuildBudget, ServerState, Usage, VolumeLimits, VolumeState } from '@ashlar/protocol';
 import type { HostId, ServerId, VolumeId } from '@ashlar/words';
 
 /** What the metadata store keeps: the desired state, and the last known observed state that must outlive a restart of the system manager. */
@@ -7,14 +7,6 @@ export interface SiteRecord {
   readonly siteId: string;
   readonly createdAtMs: number;
   readonly rebuilds: RebuildBudget;
-}
-
-/** What building copies may take of the whole cluster. */
-export interface RebuildBudget {
-  /** Over all servers; 0: as much as they can. */
-  readonly bytesPerSecond: number;
-  /** Copies being built at a time. */
-  readonly atOnce: number;
 }
 
 export interface ServerRecord {

@@ -1,5 +1,6 @@
 import type { ApiCommand } from '@ashlar/protocol';
 import { AshlarError, type ServerId } from '@ashlar/words';
+import { onlyCopies } from './cluster-views.ts';
 import { rebuildBudget } from './rebuilds.ts';
 import type { ServerRecord } from './records.ts';
 import { erase, note, save } from './store-access.ts';
@@ -22,6 +23,14 @@ export function serverLost(m: Manager, requestId: number, { serverId }: Of<'serv
   note(m, [eventOf(m, 'server-lost', serverId, 'its disks are lost, says the operator', {}, 'operator')]);
   unsettle(m, server.volumes);
   m.fx.answer(requestId, { ok: true, value: { serverId, volumes: server.volumes.size } });
+}
+
+/** Whether its process may be restarted now; the supervisor of processes carries it out. */
+export function checkRestart(m: Manager, { serverId, anyway }: Of<'server-restart'>): { readonly serverId: ServerId } {
+  const [first, ...others] = anyway ? [] : onlyCopies(m, known(m, serverId));
+  if (first === undefined) return { serverId };
+  const which = others.length === 0 ? first : `${first} and ${others.length} more`;
+  throw new AshlarError('busy', `${serverId} has the only copy in sync of ${which}: programs would wait for its return; try again when they are healthy, or say --anyway`, { retry: 'later' });
 }
 
 /** It takes no copies from now on, and those that it has go elsewhere while they are in use. Stays so until it is removed, or `cancel`. */

@@ -1,9 +1,9 @@
-import type { ApiAnswer, Build, CopyReport, CopyStatus, DirectoryHealth, Usage, VolumeLimits } from '@ashlar/protocol';
+import type { ApiAnswer, Build, CopyReport, CopyStatus, DirectoryHealth, RebuildBudget, Usage, VolumeLimits } from '@ashlar/protocol';
 import { hostId, serverId, volumeId, type HostId, type Prng, type ServerId, type VolumeId } from '@ashlar/words';
 import type { ManagerEffects, ManagerOptions } from './manager-messages.ts';
 import type { AnyStored, StoreSnapshot, TransactionOutcome } from './metadata-store.ts';
 import type { Unsettled } from './unsettled.ts';
-import { completed, type HostRecord, type NewEvent, type RebuildBudget, type ServerRecord, type UsageRecord, type VolumeRecord } from './records.ts';
+import { completed, type HostRecord, type NewEvent, type ServerRecord, type UsageRecord, type VolumeRecord } from './records.ts';
 
 export const NO_USAGE: Usage = { readBytes: 0, writeBytes: 0, readRequests: 0, writeRequests: 0, flushRequests: 0, failedRequests: 0, longestStallMs: 0 };
 export const DEFAULT_LIMITS: VolumeLimits = { ioTimeoutMs: 60_000, iops: 0, bandwidthBytes: 0, priority: 5 };

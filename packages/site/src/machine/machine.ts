@@ -138,15 +138,15 @@ export class Machine {
 
   #arguments(): readonly ChildArgument[] {
     const { storage, host, listen } = this.#config;
-    const argument = (name: string, parts: Pick<ChildArgument, 'listen' | 'servers' | 'hosts'>): ChildArgument => ({
+    const argument = (name: string, parts: Pick<ChildArgument, 'listen' | 'listenAlso' | 'servers' | 'hosts'>): ChildArgument => ({
       name, managerAddress: MANAGER_ADDRESS, connect: [], linkToken: this.#linkToken, logFile: join(this.#layout.log, `${name}.log`), cluster: this.#cluster(), ...parts,
     });
     return [
       ...(storage ? [argument(storage.id, {
-        listen: [{ host: listen, port: storage.port }, { path: this.#layout.linkSocket(storage.id) }],
+        listen: { host: listen, port: storage.port }, listenAlso: { path: this.#layout.linkSocket(storage.id) },
         servers: [{ serverId: storage.id, directories: storage.directories, address: `${listen}:${storage.port}` }], hosts: [],
       })] : []),
-      ...(host ? [argument(host.id, { listen: [], servers: [], hosts: [{ hostId: host.id, directory: host.directory, socketDirectory: host.sockets ?? this.#layout.sockets }] })] : []),
+      ...(host ? [argument(host.id, { listen: null, servers: [], hosts: [{ hostId: host.id, directory: host.directory, socketDirectory: host.sockets ?? this.#layout.sockets }] })] : []),
     ];
   }
 }

@@ -1,10 +1,11 @@
+import { BUILD } from '@ashlar/runtime';
 import { Machine, readConfig } from '@ashlar/site';
 import { AshlarError, errorCode } from '@ashlar/words';
 import { Command } from 'commander';
-import manifest from '../package.json' with { type: 'json' };
+import { tellReady } from './cli/service.ts';
 
 const program = new Command('ashlard').description('one machine of a cluster: what its configuration says of manager, storage and host')
-  .version(manifest.version)
+  .version(BUILD)
   .requiredOption('--config <file>', 'its configuration', '/etc/ashlar/ashlard.yaml')
   .option('--json', 'one JSON document when it is ready')
   .parse();
@@ -20,6 +21,7 @@ try {
   const lines = endpoint === null ? ['ready'] : ['ready. Elsewhere, with copies of these files:', '', `  export ASHLAR_ENDPOINT=${endpoint}`, `  export ASHLAR_TOKEN=$(cat ${tokenFile})`, `  export ASHLAR_CA=${authorityFile}`];
   // The token itself is not printed: what a daemon prints is kept in a journal that many may read.
   process.stdout.write(options.json === true ? `${JSON.stringify({ ready: true, endpoint, tokenFile, authorityFile })}\n` : `${lines.join('\n')}\n`);
+  await tellReady(endpoint === null ? 'a machine of a cluster' : `the manager of a cluster, with its API at ${endpoint}`);
   await ended;
   await machine.stop();
   process.exitCode = 0;

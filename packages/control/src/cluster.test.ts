@@ -73,6 +73,9 @@ describe('joining', () => {
     const secret = await invited();
     const all = await Promise.allSettled([cluster.join(await asking(secret, 's1')), cluster.join(await asking(secret, 's2'))]);
     expect(all.map(({ status }) => status).toSorted()).toEqual(['fulfilled', 'rejected']);
+    const [one, other] = [await invited(), await invited()];
+    const sameName = await Promise.allSettled([cluster.join(await asking(one, 's3')), cluster.join(await asking(other, 's3'))]);
+    expect(sameName.map(({ status }) => status)).toEqual(['fulfilled', 'rejected']);
   });
 
   test('is answered again to whoever lost the answer', async () => {

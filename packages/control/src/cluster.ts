@@ -25,6 +25,7 @@ export class Cluster {
   readonly #machines = new Map<string, MachineRecord>();
   readonly #invites = new Map<string, InviteRecord>();
   #number: number;
+  #turn: Promise<unknown> = Promise.resolve();
 
   private constructor(options: ClusterOptions) {
     this.#options = options;
@@ -64,8 +65,9 @@ export class Cluster {
   }
 
   /** Throws `untrusted` for a secret that does not count (any more), `already-exists` for a name or party that is taken. */
-  async join(raw: unknown): Promise<JoinAnswer> {
-    const asked = parseJoin(raw);
+  join(raw: unknown): Promise<JoinAnswer> { return this.#inTurn(() => this.#join(parseJoin(raw))); }
+
+  async #join(asked: JoinRequest): Promise<JoinAnswer> {
     const invite = this.#invites.get(asked.inviteId);
     if (invite === undefined || !matchesSecret(asked.secret, invite.secretHash)) throw refused('this join secret is not known here');
     const keyId = await requestKeyId(asked.request);
@@ -82,15 +84,9 @@ export class Cluster {
     const joining = Math.max(0, ...[...this.#machines.values()].filter(({ machine }) => machine === asked.machine).map((known) => known.joining)) + 1;
     const record: MachineRecord = { machine: asked.machine, joining, roles: asked.roles, parties: asked.parties, keyId, inviteId: invite.inviteId, joinedAtMs: Date.now(), removedAtMs: null };
     const used = { ...invite, usesLeft: invite.usesLeft - 1 };
-    // Before the store has answered: nobody else gets the same use of it.
+    const ended = former === undefined ? [] : [{ ...former, removedAtMs: Date.now() }];
+    await this.#change([record, ...ended], event('machine-joined', record.machine, former ? 'it joined again' : 'it joined', { joining, roles: record.roles.join(' '), invite: invite.inviteId }), [{ kind: 'invite', id: used.inviteId, value: used }]);
     this.#invites.set(invite.inviteId, used);
-    try {
-      const ended = former === undefined ? [] : [{ ...former, removedAtMs: Date.now() }];
-      await this.#change([record, ...ended], event('machine-joined', record.machine, former ? 'it joined again' : 'it joined', { joining, roles: record.roles.join(' '), invite: invite.inviteId }), [{ kind: 'invite', id: used.inviteId, value: used }]);
-    } catch (error) {
-      this.#invites.set(invite.inviteId, invite);
-      throw error;
-    }
     return this.#answer(record, asked.request);
   }
 
@@ -102,7 +98,9 @@ export class Cluster {
   }
 
   /** Where its parties listen now: a configuration may have changed since it joined. Roles come from an invitation alone. */
-  async moved(member: Member, parties: readonly MemberParty[]): Promise<void> {
+  moved(member: Member, parties: readonly MemberParty[]): Promise<void> { return this.#inTurn(() => this.#moved(member, parties)); }
+
+  async #moved(member: Member, parties: readonly MemberParty[]): Promise<void> {
     const record = this.#member(member.machine);
     if (record === undefined || record.joining !== member.joining || JSON.stringify(record.parties) === JSON.stringify(parties)) return;
     this.#checkParties(parties, record.roles, record);
@@ -121,7 +119,9 @@ export class Cluster {
   }
 
   /** The parties that it had. Throws `not-found`, `in-use` for the manager's own machine. */
-  async remove(machine: string): Promise<readonly MemberParty[]> {
+  remove(machine: string): Promise<readonly MemberParty[]> { return this.#inTurn(() => this.#remove(machine)); }
+
+  async #remove(machine: string): Promise<readonly MemberParty[]> {
     const record = this.#member(machine);
     if (record === undefined) throw new AshlarError('not-found', `there is no machine ${machine} in the cluster`);
     if (record.roles.includes('manager')) throw new AshlarError('in-use', `${machine} is the machine of the system manager`);
@@ -132,6 +132,14 @@ export class Cluster {
   partiesOf(machine: string): readonly MemberParty[] { return (this.#member(machine)?.parties ?? []) as readonly MemberParty[]; }
 
   // ---- parts
+
+  /** What changes records is done one after the other: each is decided on what the one before has left. */
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.#turn.then(work);
+    // The next begins in any case; whoever asked hears of the failure.
+    this.#turn = done.catch(() => undefined);
+    return done;
+  }
 
   #member(machine: string): MachineRecord | undefined { return [...this.#machines.values()].find((record) => record.machine === machine && isMember(record)); }
 

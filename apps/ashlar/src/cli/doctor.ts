@@ -1,9 +1,10 @@
+import { existsSync } from 'node:fs';
 import { get, type IncomingMessage } from 'node:http';
 import { get as getOverTls } from 'node:https';
 import { resolve } from 'node:path';
 import type { ApiClient, HostView, ServerView, VolumeView } from '@ashlar/client';
 import { BUILD } from '@ashlar/runtime';
-import { defaultRoot } from '@ashlar/site';
+import { defaultRoot, readConfig } from '@ashlar/site';
 import { errorCode, type AshlarError } from '@ashlar/words';
 import type { Command } from 'commander';
 import { isSick, worstFirst, type Finding } from '../doctor/finding.ts';
@@ -13,6 +14,7 @@ import { judgeSite, type LagFacts } from '../doctor/site.ts';
 import type { Cli } from './cli.ts';
 
 interface DoctorOptions {
+  readonly config?: string;
   readonly dir?: string;
   readonly machine?: boolean;
 }
@@ -24,22 +26,31 @@ interface Report {
   readonly findings: readonly Finding[];
 }
 
+const CONFIG = '/etc/ashlar/ashlard.yaml';
 const FIGURES_MS = 15_000;
 
 export function addDoctor(program: Command, cli: Cli): void {
   program.command('doctor').description('checks this machine and the site: what is wrong, what it means for the data, what to do; exit code 1 if anything is')
-    .option('--dir <directory>', 'of the site on this machine (default: $XDG_DATA_HOME/ashlar)')
+    .option('--config <file>', `of this machine's daemon (default: ${CONFIG}, if it is there)`)
+    .option('--dir <directory>', 'of a site on this machine, or any to be looked at (default: $XDG_DATA_HOME/ashlar)')
     .option('--machine', 'this machine only')
     .action((options: DoctorOptions) => doctor(cli, options));
 }
 
 async function doctor(cli: Cli, options: DoctorOptions): Promise<void> {
-  const directory = resolve(options.dir ?? defaultRoot());
-  const facts = await lookAtMachine(directory, process.env);
+  const { directory, disks } = placesOf(options);
+  const facts = await lookAtMachine(directory, disks, process.env);
   const looked = options.machine === true ? { site: null, findings: [] } : await lookAtSite(cli);
   const report: Report = { machine: { directory, node: facts.node, kernel: facts.kernel }, site: looked.site, findings: worstFirst([...judgeMachine(facts), ...looked.findings]) };
   cli.print(report, show);
   if (isSick(report.findings)) cli.exitCode = 1;
+}
+
+function placesOf({ config, dir }: DoctorOptions): { readonly directory: string; readonly disks: readonly string[] } {
+  const file = config ?? (dir === undefined && existsSync(CONFIG) ? CONFIG : undefined);
+  if (file === undefined) return { directory: resolve(dir ?? defaultRoot()), disks: [] };
+  const { directory, storage } = readConfig(file);
+  return { directory, disks: storage?.directories ?? [] };
 }
 
 async function lookAtSite(cli: Cli): Promise<Pick<Report, 'site' | 'findings'>> {

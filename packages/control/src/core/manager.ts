@@ -25,7 +25,7 @@ export class ManagerCore {
     this.#m = {
       options, prng, fx: undefined as unknown as ManagerEffects, nowMs, wallOffsetMs: 0, attentiveMs: 0, startedMs: nowMs, loaded: false, loadAskedMs: -Infinity, token: 0,
       transactions: new Map(), afterLoad: [], servers: new Map(), hosts: new Map(), volumes: new Map(), creations: new Map(), creating: new Map(), waitingCreations: [], usage: new Map(), usageRunning: new Map(), usageSavedMs: nowMs,
-      usageDirty: new Set(), unsettled: new Unsettled(), rebuildBudget: null, rebuildsWanted: new Map(),
+      usageDirty: new Set(), unsettled: new Unsettled(), rebuildBudget: null, removedServers: new Set(), rebuildsWanted: new Map(),
     };
   }
 

@@ -22,6 +22,8 @@ export interface ServerRecord {
   readonly disk: DiskKind;
   /** Wanted: it takes no new copies, and those that it has go elsewhere. */
   readonly draining: boolean;
+  /** Forgotten on the operator's word. The record stays, so that a process of it that still runs is not taken for a new server. */
+  readonly removed: boolean;
   readonly capacityBytes: number;
   readonly usedBytes: number;
 }
@@ -136,7 +138,7 @@ type Older<T, K extends keyof T> = Omit<T, K> & Partial<Pick<T, K>>;
 export function completed<K extends RecordKind>(kind: K, value: RecordTypes[K]): RecordTypes[K];
 export function completed(kind: RecordKind, value: RecordTypes[RecordKind]): RecordTypes[RecordKind] {
   if (kind === 'volume') return { disk: null, move: null, ...(value as Older<VolumeRecord, 'disk' | 'move'>) };
-  if (kind === 'server') return { disk: 'unknown', draining: false, ...(value as Older<ServerRecord, 'disk' | 'draining'>) };
+  if (kind === 'server') return { disk: 'unknown', draining: false, removed: false, ...(value as Older<ServerRecord, 'disk' | 'draining' | 'removed'>) };
   return value;
 }
 

@@ -107,6 +107,8 @@ export interface Volume {
   waiters: Waiter[];
   /** A learner of it is just being written to the store. */
   beginsRebuild: boolean;
+  /** Learners that were given nothing but their name: they are filled from the beginning. */
+  readonly built: Set<ServerId>;
   /** What its primary was told of the budget for rebuilds, and when. */
   fillRate: { readonly epoch: number; readonly bytesPerSecond: number; readonly toldMs: number } | null;
 }
@@ -162,6 +164,8 @@ export interface Manager {
   readonly unsettled: Unsettled;
   /** Null: as the options say. */
   rebuildBudget: RebuildBudget | null;
+  /** Not spoken to any more. */
+  readonly removedServers: Set<ServerId>;
   readonly rebuildsWanted: Map<VolumeId, RebuildWish>;
 }
 
@@ -189,7 +193,7 @@ export function hostOf(m: Manager, id: HostId): Host {
 function newVolume(id: VolumeId, record: VolumeRecord, revision: number): Volume {
   return {
     volumeId: id, record, revision, gone: false, pending: false, retryAtMs: -Infinity, status: null, served: false, reportedMs: null, complaint: null, pushedMs: -Infinity,
-    firstPushedMs: -Infinity, unconfirmed: 0, deficitSinceMs: null, unreachableSinceMs: new Map(), slow: new Map(), discardedMs: -Infinity, nudgedMs: -Infinity, hostToldMs: -Infinity, behindTold: false, stuckTold: false, recovery: null, waiters: [], beginsRebuild: false, fillRate: null,
+    firstPushedMs: -Infinity, unconfirmed: 0, deficitSinceMs: null, unreachableSinceMs: new Map(), slow: new Map(), discardedMs: -Infinity, nudgedMs: -Infinity, hostToldMs: -Infinity, behindTold: false, stuckTold: false, recovery: null, waiters: [], beginsRebuild: false, built: new Set(), fillRate: null,
   };
 }
 
@@ -208,6 +212,10 @@ export function takeRecord(m: Manager, stored: AnyStored): void {
   switch (stored.kind) {
     case 'volume': return takeVolume(m, volumeId(stored.id), completed('volume', stored.value), stored.revision);
     case 'server': {
+      if (stored.value.removed === true) {
+        m.removedServers.add(serverId(stored.id));
+        return;
+      }
       const server = serverOf(m, serverId(stored.id));
       // What is observed now is newer than what was saved.
       if (server.record === null) server.record = { ...completed('server', stored.value), state: 'down' };

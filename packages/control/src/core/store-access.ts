@@ -23,11 +23,6 @@ export function save(m: Manager, put: Transaction['puts'][number], events: reado
   transact(m, { conditions: [], puts: [put], deletes: [], events }, (outcome) => then(outcome.kind === 'applied'));
 }
 
-/** Deletes one. */
-export function erase(m: Manager, key: Transaction['deletes'][number], events: readonly NewEvent[], then: (applied: boolean) => void): void {
-  transact(m, { conditions: [], puts: [], deletes: [key], events }, (outcome) => then(outcome.kind === 'applied'));
-}
-
 /**
  * Changes a volume's record by compare-and-swap. While it is under way nothing else is decided about the volume; afterwards the view
  * is what the store has, whatever the outcome, and `then` decides anew from that.

@@ -23,6 +23,8 @@ export interface MachineConfig {
 export interface ManagerConfig {
   readonly port: number;
   readonly apiPort: number;
+  /** Figures for Prometheus on loopback; without it on the API's port only. */
+  readonly metricsPort?: number | undefined;
   readonly certificateLifetimeMs: number;
   readonly rebuildDelayMs: number;
 }
@@ -58,7 +60,7 @@ export function parseConfig(text: string, path: string): MachineConfig {
   if (isIP(listen) === 0 && !/^[A-Za-z0-9]([A-Za-z0-9.-]{0,250}[A-Za-z0-9])?$/.test(listen)) throw top.bad('listen', 'is an IP address or a name of this machine');
   const config: MachineConfig = {
     name, directory, listen,
-    manager: managerOf(top.section('manager', ['port', 'apiPort', 'certificateLifetime', 'rebuildDelay'])),
+    manager: managerOf(top.section('manager', ['port', 'apiPort', 'metricsPort', 'certificateLifetime', 'rebuildDelay'])),
     storage: storageOf(top.section('storage', ['id', 'directories', 'port']), name, directory),
     host: hostOf(top.section('host', ['id', 'directory', 'sockets']), name, directory),
     join: joinOf(top.section('join', ['url', 'secret', 'secretFile'])),
@@ -67,7 +69,7 @@ export function parseConfig(text: string, path: string): MachineConfig {
   if (rolesOf(config).length === 0) throw top.bad('', 'has none of manager, storage and host: this machine would have nothing to do');
   if (config.manager === null && config.join === null) throw top.bad('join', 'is missing: a machine without the manager joins the cluster of one');
   if (config.manager !== null && config.join !== null) throw top.bad('join', 'is for machines without the manager: this one is where the others join');
-  const ports = [config.manager?.port, config.manager?.apiPort, config.storage?.port].filter((port) => port !== undefined);
+  const ports = [config.manager?.port, config.manager?.apiPort, config.manager?.metricsPort, config.storage?.port].filter((port) => port !== undefined);
   if (new Set(ports).size < ports.length) throw top.bad('', `uses a port twice (${ports.join(', ')})`);
   const names = partiesOf(config).map(({ party }) => party);
   if (new Set(names).size < names.length) throw top.bad('', `uses a name twice (${names.join(', ')})`);
@@ -96,7 +98,7 @@ function managerOf(section: Section | null): MachineConfig['manager'] {
   if (section === null) return null;
   const certificateLifetimeMs = section.durationMs('certificateLifetime', LIFETIME);
   if (certificateLifetimeMs < LIFETIME_MS_MIN) throw section.bad('certificateLifetime', `is at least ${LIFETIME_MS_MIN / 1000}s`);
-  return { port: section.port('port', PORTS.manager), apiPort: section.port('apiPort', PORTS.api), certificateLifetimeMs, rebuildDelayMs: section.durationMs('rebuildDelay', '30s') };
+  return { port: section.port('port', PORTS.manager), apiPort: section.port('apiPort', PORTS.api), certificateLifetimeMs, rebuildDelayMs: section.durationMs('rebuildDelay', '30s'), metricsPort: section.has('metricsPort') ? section.port('metricsPort', 0) : undefined };
 }
 
 function storageOf(section: Section | null, name: string, directory: string): MachineConfig['storage'] {
@@ -155,6 +157,8 @@ class Section {
       throw this.bad(key, (cause as Error).message);
     }
   }
+
+  has(key: string): boolean { return key in this.#raw; }
 
   port(key: string, standard: number): number {
     const value = this.#raw[key] ?? standard;

@@ -90,14 +90,14 @@ export class Machine {
     await Promise.all(this.#arguments().map((argument) => this.#children.start(argument)));
   }
 
-  async #startManager({ port, apiPort, certificateLifetimeMs, rebuildDelayMs }: NonNullable<MachineConfig['manager']>): Promise<void> {
+  async #startManager({ port, apiPort, metricsPort, certificateLifetimeMs, rebuildDelayMs }: NonNullable<MachineConfig['manager']>): Promise<void> {
     const { authority } = this.#membership;
     if (authority === null) throw new AshlarError('internal', 'a manager without an authority');
     mkdirSync(this.#layout.manager, { recursive: true, mode: 0o700 });
     await this.#runtime.links.listen({ path: this.#layout.linkSocket(MANAGER_PARTY) });
     await this.#runtime.links.listen({ host: this.#config.listen, port });
     this.#manager = await ManagerNode.start({
-      runtime: this.#runtime, directory: this.#layout.manager, token: operatorToken(this.#layout), apiPort, timings: { rebuildDelayMs }, processes: this.#children,
+      runtime: this.#runtime, directory: this.#layout.manager, token: operatorToken(this.#layout), apiPort, metricsPort, timings: { rebuildDelayMs }, processes: this.#children,
       cluster: { authority, trust: this.#trust, lifetimeMs: certificateLifetimeMs, host: this.#config.listen, learn: (roster) => this.#learn(roster) },
     });
     replaceFile(this.#layout.endpointFile, `${this.#manager.endpoint}\n`);

@@ -22,17 +22,19 @@ const USAGE = `pnpm cut-run [--episodes 200] [--slice N] [--minutes M] [--size 5
 const { values } = parseArgs({
   options: {
     episodes: { type: 'string', default: '200' }, slice: { type: 'string' }, minutes: { type: 'string', default: '180' }, size: { type: 'string', default: '512MiB' }, rate: { type: 'string', default: '1500' },
-    only: { type: 'string' }, seed: { type: 'string' }, dir: { type: 'string' }, results: { type: 'string' }, network: { type: 'string' }, help: { type: 'boolean', default: false },
+    only: { type: 'string' }, seed: { type: 'string' }, dir: { type: 'string' }, results: { type: 'string' }, help: { type: 'boolean', default: false },
   },
 });
 const HEAL_MS = 180_000;
+/** Names the network whose hub this process is in. */
+const INSIDE = 'ASHLAR_CUT_NETWORK';
 
 /** Makes the network, and runs this program again inside its hub, from where the manager can be reached. */
 async function outside(): Promise<number> {
-  const prefix = `ashlar-cut-${process.pid}`;
-  const network = await Network.make(prefix, MACHINES);
+  const name = `ashlar-cut-${process.pid}`;
+  const network = await Network.make(name, MACHINES);
   try {
-    const child = spawn('ip', ['netns', 'exec', network.hub, process.execPath, import.meta.filename, ...process.argv.slice(2), '--network', prefix], { stdio: 'inherit' });
+    const child = spawn('ip', ['netns', 'exec', network.hub, process.execPath, import.meta.filename, ...process.argv.slice(2)], { stdio: 'inherit', env: { ...process.env, [INSIDE]: name } });
     // A terminal sends its interrupt to both; the one inside ends what it has started.
     for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => child.kill('SIGTERM'));
     return await new Promise<number>((resolve) => child.once('exit', (code) => resolve(code ?? 1)));
@@ -117,8 +119,9 @@ function kindOf(name: string | undefined): EpisodeKind | undefined {
   return (Object.keys(SHARES) as EpisodeKind[]).find((kind) => kind === name);
 }
 
+const prefix = process.env[INSIDE];
 if (values.help || (values.only !== undefined && kindOf(values.only) === undefined)) {
   process.stdout.write(`${USAGE}\n`);
   process.exitCode = values.help ? 0 : 2;
-} else if (values.network === undefined) process.exitCode = await outside();
-else if (!(await inside(Network.of(values.network, MACHINES)))) process.exitCode = 1;
+} else if (prefix === undefined) process.exitCode = await outside();
+else if (!(await inside(Network.of(prefix, MACHINES)))) process.exitCode = 1;

@@ -59,6 +59,7 @@ describe('figures for Prometheus', () => {
     expect(first.value('ashlar_host_request_duration_seconds_count', { ...host, operation: 'read' })).toBe(1);
     expect(first.value('ashlar_host_request_duration_seconds_count', { ...host, operation: 'flush' })).toBe(1);
     expect(first.value('ashlar_host_attachments', host)).toBe(1);
+    expect(first.value('ashlar_manager_acting', {})).toBe(1);
     expect(first.value('ashlar_volume_copies_in_sync', { volume: volumeId })).toBe(2);
     expect(first.value('ashlar_volume_copies_wanted', { volume: volumeId })).toBe(2);
     expect(first.value('ashlar_volumes_by_health', { health: 'healthy' })).toBe(1);
@@ -80,9 +81,12 @@ describe('figures for Prometheus', () => {
     expect(after.value('ashlar_server_up', { server: serverId })).toBe(0);
     expect(after.value('ashlar_party_answered', { party: serverId })).toBe(0);
     expect(after.value('ashlar_process_resident_memory_bytes', { process: String(pid) })).toBeUndefined();
-    expect(after.sum('ashlar_rebuilds_total')).toBe(1);
-    expect(after.sum('ashlar_rebuild_sent_bytes_total')).toBe(256 * 4096);
-    expect(after.sum('ashlar_rebuild_received_bytes_total')).toBe(256 * 4096);
+    // On a busy machine another may have been made primary in the middle: then it was gone on with, and not built from nothing by one of them.
+    const compared = (figures: Figures): number => ['server-1', 'server-2', 'server-3'].reduce((sum, server) => sum + (figures.value('ashlar_catch_ups_total', { server, way: 'comparison' }) ?? 0), 0);
+    expect(compared(after)).toBeGreaterThanOrEqual(1);
+    const moved = after.sum('ashlar_rebuild_received_bytes_total');
+    expect(moved).toBeGreaterThanOrEqual(256 * 4096);
+    expect(after.sum('ashlar_rebuild_sent_bytes_total')).toBeGreaterThanOrEqual(256 * 4096);
     expect(after.value('ashlar_events_total', { event: 'promoted' })).toBeGreaterThanOrEqual(1);
 
     await site.refused('volume', 'describe', 'vol-0123456789abcdef0');
@@ -95,7 +99,7 @@ describe('figures for Prometheus', () => {
     // What has been counted stays, what is gone goes.
     expect(last.value('ashlar_volume_copies_in_sync', { volume: volumeId })).toBeUndefined();
     expect(last.value('ashlar_host_transferred_bytes_total', { ...host, operation: 'write' })).toBe((writer.written + 1) * 4096);
-    expect(last.sum('ashlar_rebuilds_total')).toBe(1);
+    expect(last.sum('ashlar_rebuild_received_bytes_total')).toBeGreaterThanOrEqual(moved);
   });
 
   it('are all in docs/metrics.md', () => {

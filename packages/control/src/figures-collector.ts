@@ -1,6 +1,6 @@
 import { partyOf, type Actor, type Address, type Party, type Signal } from '@ashlar/actor';
 import { acceptSamples, prometheusText, Samples, type Sample } from '@ashlar/figures';
-import type { ApiCommand, HostView, ServerView, VolumeHealth, VolumeState, VolumeView } from '@ashlar/protocol';
+import type { ApiCommand, HostView, ManagerView, ServerView, VolumeHealth, VolumeState, VolumeView } from '@ashlar/protocol';
 import { figuresAddress, type FiguresTold, type FiguresWanted, type Runtime } from '@ashlar/runtime';
 import type { MetadataStore, StoreChange } from './core/index.ts';
 import { MANAGER_PARTY } from './manager-actor.ts';
@@ -62,14 +62,17 @@ export class FiguresCollector {
 
   async #collect(): Promise<string> {
     const { runtime, version, ask, refused } = this.#options;
-    const [servers, hosts, volumes] = [await ask<ServerView[]>({ kind: 'server-list' }) ?? [], await ask<HostView[]>({ kind: 'host-list' }) ?? [], await ask<VolumeView[]>({ kind: 'volume-list' }) ?? []];
+    const [servers, hosts, volumes] = [await ask<ServerView[]>({ kind: 'server-list' }) ?? [], await ask<HostView[]>({ kind: 'host-list' }) ?? [], await ask<VolumeView[]>({ kind: 'volume-list' })];
+    const manager = await ask<ManagerView>({ kind: 'manager-describe' });
     const parties: Party[] = [...servers.map(({ serverId }) => serverId), ...hosts.map(({ hostId }) => hostId)];
     const { samples: told, missing } = await this.#askAll(parties);
     const samples = new Samples();
     samples.add('ashlar_build_info', 1, version);
     for (const party of parties) samples.add('ashlar_party_answered', missing.has(party) ? 0 : 1, party);
     collectParties(samples, servers, hosts);
-    collectVolumes(samples, volumes);
+    samples.add('ashlar_manager_acting', manager?.state === 'acting' ? 1 : 0);
+    // Nothing, and not none, where it cannot be known.
+    if (volumes !== null) collectVolumes(samples, volumes);
     samples.add('ashlar_failovers_total', this.#failovers);
     for (const [event, count] of this.#events) samples.add('ashlar_events_total', count, event);
     for (const [code, count] of refused()) samples.add('ashlar_api_refused_requests_total', count, code);

@@ -18,6 +18,7 @@ const histogram = (bounds: readonly number[], help: string, ...labels: readonly 
  */
 export const FIGURES = {
   ashlar_build_info: gauge('1; the version of the system manager.', 'version'),
+  ashlar_manager_acting: gauge('1 while the system manager decides; 0 while it waits for servers, or refuses because its store is older than what they know. Figures of volumes are then missing.'),
   ashlar_party_answered: gauge('1 if the party gave its figures for this answer, 0 if it did not in time: its figures are then missing.', 'party'),
 
   ashlar_host_request_duration_seconds: histogram(LATENCY_BOUNDS, 'Time from the admission of a request by the node manager to the answer of the primary, of requests that succeeded.', 'host', 'operation'),

@@ -88,7 +88,41 @@ export interface UsageRecord {
   readonly attachments: number;
 }
 
+/** One joining of a machine to the cluster. A name that joins again is another record. */
+export interface MachineRecord {
+  readonly machine: string;
+  readonly joining: number;
+  readonly roles: readonly string[];
+  readonly parties: readonly { readonly party: string; readonly role: string; readonly address: { readonly host: string; readonly port: number } | null }[];
+  /** Of the key with which it joined: whoever asks again with the same key and secret lost our answer. */
+  readonly keyId: string;
+  readonly inviteId: string;
+  readonly joinedAtMs: number;
+  /** Null: a member. */
+  readonly removedAtMs: number | null;
+}
+
+/** An invitation that a join secret is of. The secret itself is not kept. */
+export interface InviteRecord {
+  readonly inviteId: string;
+  readonly secretHash: string;
+  readonly roles: readonly string[];
+  /** The member that it lets join again under its name; null: for new ones. */
+  readonly machine: string | null;
+  readonly expiresAtMs: number;
+  readonly usesLeft: number;
+}
+
+/** The number of the roster, which rises with every change of a machine's record. */
+export interface ClusterRecord {
+  readonly clusterId: string;
+  readonly rosterNumber: number;
+}
+
 export interface RecordTypes {
+  readonly cluster: ClusterRecord;
+  readonly machine: MachineRecord;
+  readonly invite: InviteRecord;
   readonly site: SiteRecord;
   readonly server: ServerRecord;
   readonly host: HostRecord;

@@ -229,6 +229,11 @@ export function takeRecord(m: Manager, stored: AnyStored): void {
     case 'usage':
       m.usage.set(volumeId(stored.id), m.usage.get(volumeId(stored.id)) ?? stored.value);
       return;
+    // The cluster's own, which decide nothing about volumes.
+    case 'cluster':
+    case 'machine':
+    case 'invite':
+      return;
     case 'site':
       if (stored.id === m.options.siteId) m.rebuildBudget = stored.value.rebuilds;
       return;

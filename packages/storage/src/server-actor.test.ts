@@ -21,7 +21,7 @@ function server(): { run: (seconds: number, requestsPerSecond: number) => void; 
   } as unknown as ActorContext;
   const house = {
     volumeIds: () => [], copies: () => [], space: () => ({ capacityBytes: 10, usedBytes: 1, copies: 0 }), requests: () => requests, patrol: () => { patrols += 1; }, reportFaulted: () => {},
-    directories: () => [{ path: '/d', health: 'suspect', ioErrors: 1, mismatches: 0, syncMs: 2 }],
+    ledger: { mark: null }, directories: () => [{ path: '/d', health: 'suspect', ioErrors: 1, mismatches: 0, syncMs: 2 }],
   } as unknown as CopyHouse;
   const actor = new ServerActor(context, IDENTITY, 'manager/manager', house);
   const run = (seconds: number, requestsPerSecond: number): void => {

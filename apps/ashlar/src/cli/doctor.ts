@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { get, type IncomingMessage } from 'node:http';
 import { get as getOverTls } from 'node:https';
 import { resolve } from 'node:path';
-import type { ApiClient, HostView, ManagerView, ServerView, VolumeView } from '@ashlar/client';
+import type { ApiClient, ClusterStatus, HostView, ManagerView, ServerView, VolumeView } from '@ashlar/client';
 import { BUILD } from '@ashlar/runtime';
 import { defaultRoot, readConfig } from '@ashlar/site';
 import { ERROR_CODES, errorCode, type AshlarError } from '@ashlar/words';
@@ -65,9 +65,11 @@ async function lookAtSite(cli: Cli): Promise<Pick<Report, 'site' | 'findings'>> 
     const [servers, hosts] = await Promise.all([client.call({ kind: 'server-list' }), client.call({ kind: 'host-list' })]) as [ServerView[], HostView[]];
     // It says nothing of volumes while it does not act.
     const volumes = manager.state === 'acting' ? await client.call({ kind: 'volume-list' }) as VolumeView[] : [];
+    const cluster = manager.state === 'acting' ? await client.call({ kind: 'cluster-status' }) as ClusterStatus : null;
+    const processes = (cluster?.processes ?? []).filter(({ state }) => state === 'up').map(({ name, build }) => ({ name, version: build?.version ?? null }));
     const { endpoint } = cli.site;
     const { lags, version, findings } = await figures(cli.site);
-    return { site: { endpoint, servers: servers.length, hosts: hosts.length, volumes: volumes.length }, findings: [...judgeManager(manager), ...judgeSite({ servers, hosts, volumes, lags, version, ownVersion: BUILD }), ...findings] };
+    return { site: { endpoint, servers: servers.length, hosts: hosts.length, volumes: volumes.length }, findings: [...judgeManager(manager), ...judgeSite({ servers, hosts, volumes, lags, processes, version, ownVersion: BUILD }), ...findings] };
   } finally {
     client.close();
   }

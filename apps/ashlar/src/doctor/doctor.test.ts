@@ -67,7 +67,7 @@ const HEALTHY: VolumeView = {
 };
 const SERVER: ServerView = { serverId: serverId('server-1'), state: 'up', pid: 1, address: '10.0.0.1:9000', site: 'site-1', rack: '', draining: false, disk: 'unknown', requestsPerSecond: 0, directories: [], capacityBytes: 100 * GIB, usedBytes: 10 * GIB, copies: 3 };
 const HOST: HostView = { hostId: hostId('host-1'), state: 'up', pid: 1, attachments: 1 };
-const SITE: SiteFacts = { servers: [SERVER], hosts: [HOST], volumes: [HEALTHY], lags: [], version: '0.1.0', ownVersion: '0.1.0' };
+const SITE: SiteFacts = { servers: [SERVER], hosts: [HOST], volumes: [HEALTHY], lags: [], processes: [{ name: 'server-1', version: '0.1.0' }], version: '0.1.0', ownVersion: '0.1.0' };
 const site = (facts: Partial<SiteFacts>): string[] => short(judgeSite({ ...SITE, ...facts }));
 const volume = (view: Partial<VolumeView>): string[] => site({ volumes: [{ ...HEALTHY, ...view }] });
 
@@ -100,7 +100,8 @@ describe('a site', () => {
   it('is judged by how far mirrors are behind, where its servers are, and its version', () => {
     expect(site({ lags: [{ server: 'server-1', mirror: 'server-2', seconds: 1 }, { server: 'server-2', mirror: 'server-1', seconds: 3 }] })).toEqual(['warning lag server-2 → server-1']);
     expect(site({ servers: [SERVER, SERVER].map((server) => ({ ...server, address: '/run/x.link' })) })).toEqual(['note one-machine servers']);
-    expect(site({ version: '0.0.9' })).toEqual(['warning versions system manager']);
+    expect(site({ ownVersion: '0.1.1' })).toEqual(['warning versions system manager']);
+    expect(site({ processes: [{ name: 'server-1', version: null }, { name: 'server-2', version: '0.1.0' }, { name: 'host-1', version: '0.0.9' }] })).toEqual(['warning versions server-1', 'warning versions host-1']);
     expect(site({ version: null })).toEqual([]);
   });
 

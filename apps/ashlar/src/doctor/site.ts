@@ -15,6 +15,8 @@ export interface SiteFacts {
   readonly hosts: readonly HostView[];
   readonly volumes: readonly VolumeView[];
   readonly lags: readonly LagFacts[];
+  /** Processes that run, and their versions; null: it does not say, so that it is older than those that do. */
+  readonly processes: readonly { readonly name: string; readonly version: string | null }[];
   /** Of the system manager; null: it does not say. */
   readonly version: string | null;
   /** Of this program. */
@@ -30,10 +32,11 @@ const LISTED_MAX = 20;
 
 /** Judges a site by what it says. Nothing is looked at here. */
 export function judgeSite(facts: SiteFacts): readonly Finding[] {
-  const { servers, hosts, volumes, lags, version, ownVersion } = facts;
+  const { servers, hosts, volumes, lags, version, ownVersion, processes } = facts;
   return [
     ...servers.flatMap(judgeServer), ...hosts.flatMap(judgeHost), ...few(volumes.flatMap(judgeVolume)), ...few(lags.flatMap(judgeLag)), ...judgePlaces(facts),
     ...(version === null || version === ownVersion ? [] : [versions(version, ownVersion)]),
+    ...(version === null ? [] : few(processes.flatMap((process) => judgeVersion(process, version)))),
   ];
 }
 
@@ -110,6 +113,12 @@ function judgePlaces({ servers, volumes }: SiteFacts): Finding[] {
 
 function versions(version: string, ownVersion: string): Finding {
   return { severity: 'warning', check: 'versions', subject: 'system manager', message: `it runs ${version}; this program is ${ownVersion}`, effect: 'Adjacent versions work together. An upgrade is perhaps half done.', action: 'docs/runbooks/upgrade.md' };
+}
+
+/** Of a process, beside that of the system manager. */
+function judgeVersion({ name, version }: SiteFacts['processes'][number], others: string): Finding[] {
+  if (version === others) return [];
+  return [{ severity: 'warning', check: 'versions', subject: name, message: `it runs ${version ?? 'a version that does not say which it is'}; the system manager ${others}`, effect: 'Adjacent versions work together. An upgrade is half done.', action: 'docs/runbooks/upgrade.md' }];
 }
 
 function few(findings: readonly Finding[]): readonly Finding[] {

@@ -1,7 +1,7 @@
 import { nameOf, partyOf, type Actor, type ActorContext, type Address, type Signal } from '@ashlar/actor';
 import type { ApiAnswer, ApiCommand, HostCommand, HostMessage, ManagerCommand, ManagerMessage, ServerMessage, SupervisorMessage } from '@ashlar/protocol';
 import { Prng, type HostId, type ServerId } from '@ashlar/words';
-import { ManagerCore, type ManagerEffects, type ManagerOptions, type MetadataStore, type Principal, type Transaction } from './core/index.ts';
+import { ManagerCore, type ManagerEffects, type ManagerOptions, type MetadataStore, type NewEvent, type Principal, type Put, type Transaction } from './core/index.ts';
 
 export const MANAGER_PARTY = 'manager';
 export const MANAGER_ADDRESS: Address = 'manager/manager';
@@ -16,7 +16,7 @@ export interface CommandMessage {
 
 type ManagerActorMessage = ManagerMessage | ServerMessage | HostMessage | SupervisorMessage | CommandMessage;
 
-const SERVER_KINDS: ReadonlySet<string> = new Set<ServerMessage['kind']>(['server-hello', 'server-status', 'server-leaving']);
+const SERVER_KINDS: ReadonlySet<string> = new Set<ServerMessage['kind']>(['server-hello', 'server-status', 'server-leaving', 'server-kept', 'server-ledger']);
 const COPY_KINDS: ReadonlySet<string> = new Set<ManagerMessage['kind']>(['report', 'propose', 'ask', 'suspect', 'status', 'event', 'discarded']);
 const SUPERVISOR_KINDS: ReadonlySet<string> = new Set<SupervisorMessage['kind']>(['process-ended', 'process-started']);
 
@@ -81,6 +81,10 @@ export class ManagerActor implements Actor<ManagerActorMessage>, ManagerEffects 
 
   transact(token: number, transaction: Transaction): void {
     this.#store.transact(transaction, (outcome) => this.#later(() => this.#core.receive(this.#context.nowMs(), { kind: 'stored', token, outcome }, this)));
+  }
+
+  restore(token: number, revision: number, puts: readonly Put[], events: readonly NewEvent[]): void {
+    this.#store.restore(revision, puts, events, (outcome) => this.#later(() => this.#core.receive(this.#context.nowMs(), { kind: 'stored', token, outcome }, this)));
   }
 
   #later(run: () => void): void {

@@ -4,7 +4,7 @@ import { errorCode } from '@ashlar/words';
 import { parseCommand } from './parse-command.ts';
 
 const VOLUME = 'vol-00000000000000001';
-const KINDS = ['volume-create', 'volume-list', 'volume-describe', 'volume-modify', 'volume-grow', 'volume-attach', 'volume-detach', 'volume-delete', 'volume-scrub', 'volume-failover', 'server-list', 'host-list', 'server-lost', 'server-stop', 'server-start', 'report', 'volume-move', 'server-add', 'server-drain', 'server-remove', 'cluster-modify', 'server-restart', 'cluster-status'];
+const KINDS = ['volume-create', 'volume-list', 'volume-describe', 'volume-modify', 'volume-grow', 'volume-attach', 'volume-detach', 'volume-delete', 'volume-scrub', 'volume-failover', 'server-list', 'host-list', 'manager-describe', 'server-lost', 'server-stop', 'server-start', 'report', 'volume-move', 'server-add', 'server-drain', 'server-remove', 'cluster-modify', 'server-restart', 'cluster-status'];
 
 describe('parseCommand', () => {
   it('fills in what was left out', () => {

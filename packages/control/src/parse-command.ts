@@ -18,9 +18,11 @@ export function parseCommand(raw: unknown): ApiCommand {
     case 'volume-list':
     case 'server-list':
     case 'host-list':
+    case 'manager-describe':
     case 'report':
     case 'cluster-status':
       return { kind: c['kind'] };
+    case 'recover': return { kind: 'recover', dryRun: flag(c, 'dryRun'), without: (optional(c, 'without', texts) ?? []).map(serverId) };
     case 'volume-describe':
     case 'volume-delete':
     case 'volume-scrub':
@@ -74,7 +76,7 @@ function text(raw: Raw, name: string): string {
 
 function texts(raw: Raw, name: string): readonly string[] {
   const value = raw[name];
-  if (!Array.isArray(value) || value.length > 100 || value.some((one) => typeof one !== 'string')) throw new AshlarError('invalid-argument', `${name} must be a list of texts`);
+  if (!Array.isArray(value) || value.length > 1000 || value.some((one) => typeof one !== 'string')) throw new AshlarError('invalid-argument', `${name} must be a list of texts`);
   return value as readonly string[];
 }
 

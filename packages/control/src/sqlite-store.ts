@@ -5,7 +5,7 @@ import type { ActorLog } from '@ashlar/actor';
 import type { EventRecord } from '@ashlar/protocol';
 import { AshlarError, type VolumeId } from '@ashlar/words';
 import {
-  assertTransaction, EVENTS_MAX, type AnyStored, type EventQuery, type Key, type MetadataStore, type StoreChange, type StoreSnapshot, type Transaction, type TransactionOutcome,
+  assertTransaction, EVENTS_MAX, isOfTheRoster, type AnyStored, type EventQuery, type Key, type MetadataStore, type Put, type StoreChange, type StoreSnapshot, type Transaction, type TransactionOutcome,
 } from './core/metadata-store.ts';
 import type { NewEvent, RecordKind, VolumeRecord } from './core/records.ts';
 
@@ -81,7 +81,12 @@ export class SqliteStore implements MetadataStore {
   /** A transaction that breaks the rules throws here, at its sender, and changes nothing. */
   transact(transaction: Transaction, done: (outcome: TransactionOutcome) => void): void {
     this.#commit ??= setImmediate(() => this.#flush());
-    this.#uncommitted.push({ ...this.#attempt(transaction), done });
+    this.#uncommitted.push({ ...this.#attempt(() => this.#apply(transaction)), done });
+  }
+
+  restore(revision: number, puts: readonly Put[], events: readonly NewEvent[], done: (outcome: TransactionOutcome) => void): void {
+    this.#commit ??= setImmediate(() => this.#flush());
+    this.#uncommitted.push({ ...this.#attempt(() => this.#restore(revision, puts, events)), done });
   }
 
   load(done: (snapshot: StoreSnapshot | null) => void): void {
@@ -118,12 +123,12 @@ export class SqliteStore implements MetadataStore {
     }
   }
 
-  #attempt(transaction: Transaction): Omit<Uncommitted, 'done'> {
+  #attempt(apply: () => Omit<Uncommitted, 'done'>): Omit<Uncommitted, 'done'> {
     const unknown = { outcome: { kind: 'unknown' }, change: null } as const;
     if (this.#closed || this.#failed) return unknown;
     try {
       if (!this.#database.isTransaction) this.#database.exec('BEGIN IMMEDIATE');
-      return this.#apply(transaction);
+      return apply();
     } catch (error) {
       if ((error as { name?: unknown }).name === 'Defect') throw error;
       this.#fail(error);
@@ -167,7 +172,19 @@ export class SqliteStore implements MetadataStore {
       return { outcome: { kind: 'conflict', current }, change: null };
     }
     assertTransaction(transaction, (id) => this.#volume(id));
-    const revision = this.#statements.nextRevision();
+    return this.#write(this.#statements.nextRevision(), puts, deletes, events);
+  }
+
+  #restore(revision: number, puts: readonly Put[], events: readonly NewEvent[]): Omit<Uncommitted, 'done'> {
+    // Made already, by a call whose answer was lost.
+    if (revision <= this.#statements.revision()) return { outcome: { kind: 'conflict', current: [] }, change: null };
+    this.#statements.setRevision(revision);
+    const kept = new Set(puts.map(({ kind, id }) => `${kind}/${id}`));
+    const deletes = this.#statements.records().map(({ kind, id }) => ({ kind, id })).filter((key) => !kept.has(`${key.kind}/${key.id}`) && !isOfTheRoster(key));
+    return this.#write(revision, puts, deletes, events);
+  }
+
+  #write(revision: number, puts: readonly Put[], deletes: readonly Key[], events: readonly NewEvent[]): Omit<Uncommitted, 'done'> {
     for (const { kind, id, value } of puts) this.#statements.put(kind, id, revision, JSON.stringify(value));
     for (const key of deletes) this.#statements.delete(key);
     const appended = events.map((event) => ({ ...event, sequence: this.#statements.append(event) }));
@@ -201,6 +218,7 @@ function prepare(database: DatabaseSync, path: string): void {
 class Statements {
   readonly #revision: StatementSync;
   readonly #nextRevision: StatementSync;
+  readonly #setRevision: StatementSync;
   readonly #records: StatementSync;
   readonly #record: StatementSync;
   readonly #put: StatementSync;
@@ -214,6 +232,7 @@ class Statements {
     const where = 'FROM event WHERE sequence > :after AND (:subject IS NULL OR subject = :subject)';
     this.#revision = database.prepare(`SELECT value FROM counter WHERE name = 'revision'`);
     this.#nextRevision = database.prepare(`UPDATE counter SET value = value + 1 WHERE name = 'revision' RETURNING value`);
+    this.#setRevision = database.prepare(`UPDATE counter SET value = ? WHERE name = 'revision'`);
     this.#records = database.prepare('SELECT kind, id, revision, value FROM record');
     this.#record = database.prepare('SELECT kind, id, revision, value FROM record WHERE kind = ? AND id = ?');
     this.#put = database.prepare('INSERT INTO record VALUES (?, ?, ?, ?) ON CONFLICT (kind, id) DO UPDATE SET revision = excluded.revision, value = excluded.value');
@@ -226,6 +245,7 @@ class Statements {
 
   revision(): number { return (this.#revision.get() as { value: number }).value; }
   nextRevision(): number { return (this.#nextRevision.get() as { value: number }).value; }
+  setRevision(revision: number): void { this.#setRevision.run(revision); }
   records(): AnyStored[] { return (this.#records.all() as unknown as RecordRow[]).map(storedOf); }
 
   record({ kind, id }: Key): AnyStored | undefined {

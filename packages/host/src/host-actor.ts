@@ -8,6 +8,8 @@ import { sameUsage } from './usage.ts';
 /** What the host actor asks of the host that owns the attachments. */
 export interface HostHouse {
   specs(): readonly AttachmentSpec[];
+  /** The newest known, one for each of those. */
+  configurations(): readonly Configuration[];
   /** Resolves with the NBD URI when clients can connect. Attached already: resolves at once. */
   attach(spec: AttachmentSpec, configuration: Configuration): Promise<string>;
   /** Resolves when it is gone; at once if it never was. */
@@ -134,7 +136,7 @@ export class HostActor implements Actor<HostCommand> {
   /** First who we are, then where each attachment is found: it may be another port than before our restart. */
   #greet(): void {
     const attachments = this.#house.specs();
-    this.#greeted = this.#tell({ kind: 'host-hello', hostId: this.#hostId, pid: process.pid, attachments, build: this.#build });
+    this.#greeted = this.#tell({ kind: 'host-hello', hostId: this.#hostId, pid: process.pid, attachments, build: this.#build, configurations: this.#house.configurations() });
     if (!this.#greeted) return;
     this.#context.monitor(this.#manager);
     this.#told.clear();

@@ -123,6 +123,7 @@ export class HostNode implements AttachmentHouse, HostHouse {
   // ---- HostHouse
 
   specs(): readonly AttachmentSpec[] { return this.#state.all().map(({ spec }) => spec); }
+  configurations(): readonly Configuration[] { return this.#state.all().map(({ configuration }) => configuration); }
   nbd(spec: AttachmentSpec): string { return nbdUri(spec, this.socketPath, this.#tcpPort, this.#tls); }
 
   attach(spec: AttachmentSpec, configuration: Configuration): Promise<string> {

@@ -40,6 +40,10 @@ export type ApiCommand =
   /** Usage and health of everything: a `Report`. */
   | { readonly kind: 'report' }
   | { readonly kind: 'host-list' }
+  /** Whether the system manager acts, and why not. */
+  | { readonly kind: 'manager-describe' }
+  /** Rebuilds the metadata store from what the servers keep. `without`: what only these know is given up. */
+  | { readonly kind: 'recover'; readonly dryRun: boolean; readonly without: readonly ServerId[] }
   /** The server's disks are lost for good: rebuild at once, without the delay. */
   | { readonly kind: 'server-lost'; readonly serverId: ServerId }
   /** Ends the server's process, in order or by SIGKILL, and leaves it down until `server-start`. Carried out by the supervisor of processes. */
@@ -95,6 +99,8 @@ export interface ApiResults extends Record<ApiCommand['kind'], unknown> {
   'cluster-modify': { readonly siteId: string; readonly rebuilds: RebuildBudget };
   'server-list': readonly ServerView[];
   'host-list': readonly HostView[];
+  'manager-describe': ManagerView;
+  'recover': RecoveryView;
   'server-lost': { readonly serverId: ServerId; readonly volumes: number };
   'server-stop': { readonly serverId: ServerId };
   'server-start': { readonly serverId: ServerId };
@@ -129,6 +135,39 @@ export interface PlacementVerdict {
   readonly serverId: ServerId;
   readonly chosen: boolean;
   readonly why: string;
+}
+
+export interface ManagerView {
+  readonly state: 'waiting' | 'acting' | 'refusing';
+  /** Empty while it acts. */
+  readonly reason: string;
+  readonly cluster: string | null;
+  /** Known servers and hosts that it has not heard since it started. */
+  readonly unheard: readonly string[];
+}
+
+export interface RecoveredVolume {
+  readonly volumeId: VolumeId;
+  /** `deleted`: its deletion was completed. `gone`: no file of it is left on any server. `unknown`: what is known contradicts itself, and it must be decided by hand. */
+  readonly outcome: 'restored' | 'deleted' | 'gone' | 'unknown';
+  readonly epoch: number;
+  readonly members: readonly ServerId[];
+  readonly sizeBytes: number;
+  /** What is not known, or lost, or was decided about it. */
+  readonly notes: readonly string[];
+}
+
+/** What `ashlar recover` does, or did. */
+export interface RecoveryView {
+  readonly applied: boolean;
+  readonly cluster: string;
+  readonly heard: readonly ServerId[];
+  readonly without: readonly ServerId[];
+  readonly volumes: readonly RecoveredVolume[];
+  /** Why it cannot be done as it stands. */
+  readonly blocked: readonly string[];
+  /** What is lost in any case. */
+  readonly lost: readonly string[];
 }
 
 export type VolumeHealth = 'healthy' | 'degraded' | 'faulted' | 'unknown';

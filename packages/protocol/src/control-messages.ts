@@ -1,5 +1,6 @@
 import type { HostId, ServerId, VolumeId } from '@ashlar/words';
 import type { Configuration } from './configuration.ts';
+import type { DeletedVolume, HeldCopy, KeptRecord, StoreMark } from './keeping.ts';
 
 /** How one volume is to be shown on one host. */
 export interface AttachmentSpec {
@@ -46,7 +47,7 @@ export type HostCommand =
 
 /** Host → system manager. */
 export type HostMessage =
-  | { readonly kind: 'host-hello'; readonly hostId: HostId; readonly pid: number; readonly attachments: readonly AttachmentSpec[]; readonly build: Build | null }
+  | { readonly kind: 'host-hello'; readonly hostId: HostId; readonly pid: number; readonly attachments: readonly AttachmentSpec[]; readonly build: Build | null; /** The newest that the host knows, one for each attachment. */ readonly configurations: readonly Configuration[] }
   | { readonly kind: 'attached'; readonly spec: AttachmentSpec; readonly nbd: string }
   | { readonly kind: 'attach-failed'; readonly spec: AttachmentSpec; readonly code: string; readonly message: string }
   | { readonly kind: 'detached'; readonly volumeId: VolumeId; readonly readOnly: boolean; readonly copy: ServerId | null }
@@ -96,6 +97,9 @@ export type ServerMessage =
       /** Empty: that of the manager. */
       readonly siteId: string;
       readonly disk: DiskKind;
+      /** It answers `keep`. */
+      readonly keeps: boolean;
+      readonly mark: StoreMark | null;
     }
   | {
       readonly kind: 'server-status'; readonly serverId: ServerId; readonly capacityBytes: number; readonly usedBytes: number; readonly copies: number;
@@ -103,7 +107,14 @@ export type ServerMessage =
       readonly requestsPerSecond: number;
       readonly directories: readonly DirectoryHealth[];
     }
-  | { readonly kind: 'server-leaving'; readonly serverId: ServerId; readonly reason: string };
+  | { readonly kind: 'server-leaving'; readonly serverId: ServerId; readonly reason: string }
+  /** The answer to `keep`: the mark that is on stable storage now. `failed`: it could not be written; nobody waits for this server then. */
+  | { readonly kind: 'server-kept'; readonly serverId: ServerId; readonly mark: StoreMark | null; readonly taken: boolean; readonly failed: boolean; readonly number: number }
+  /** A part of the answer to `ask-ledger`; parts are numbered from 0. */
+  | {
+      readonly kind: 'server-ledger'; readonly serverId: ServerId; readonly token: number; readonly part: number; readonly last: boolean; readonly mark: StoreMark | null;
+      readonly servers: readonly ServerId[]; readonly records: readonly KeptRecord[]; readonly deleted: readonly DeletedVolume[]; readonly copies: readonly HeldCopy[];
+    };
 
 /** Supervisor of processes → system manager: this process is proven to be gone (reaped), or runs again. */
 export type SupervisorMessage =

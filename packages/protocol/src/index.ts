@@ -5,3 +5,4 @@ export * from './frame.ts';
 export * from './messages.ts';
 export * from './control-messages.ts';
 export * from './receive-memory.ts';
+export * from './keeping.ts';

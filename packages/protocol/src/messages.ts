@@ -1,6 +1,7 @@
 import type { ServerId, VolumeId } from '@ashlar/words';
 import type { Configuration, Member, SessionGeneration } from './configuration.ts';
 import type { Frame } from './frame.ts';
+import type { Keep } from './keeping.ts';
 
 /** The first sequence number that a copy's log holds of an epoch. Lists are in rising order. */
 export interface EpochStart {
@@ -182,4 +183,8 @@ export type ManagerCommand =
   /** To a primary: what it may send its volume's copies as fills, of the budget for all rebuilds. Bytes a second; 0: as much as it can. */
   | { readonly kind: 'fill-rate'; readonly volumeId: VolumeId; readonly bytesPerSecond: number }
   /** Report how the copy stands now. The longest of logs is chosen by such reports only. */
-  | { readonly kind: 'ask-report'; readonly volumeId: VolumeId; readonly token: number };
+  | { readonly kind: 'ask-report'; readonly volumeId: VolumeId; readonly token: number }
+  /** To the server as a whole: answered with `server-kept` when it is on stable storage, or refused. Whoever acts on a decision has had this answered first. */
+  | { readonly kind: 'keep'; readonly keep: Keep }
+  /** To the server as a whole: everything that it keeps, and how its copies stand, in parts. */
+  | { readonly kind: 'ask-ledger'; readonly token: number };

@@ -133,7 +133,7 @@ function tellAll(c: Copy): void {
 
 function onAskReport(c: Copy, token: number): void {
   c.asked = token;
-  c.fx.tell({ kind: 'report', copy: report(c) });
+  tellAll(c);
 }
 
 /** The metadata store's configuration, perhaps late, perhaps repeated. */

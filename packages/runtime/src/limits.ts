@@ -12,6 +12,8 @@ export const PLAIN_DEPTH_MAX = 16;
 export const REMOTE_MONITORS_MAX = 4096;
 /** Entries of one list in a control message. Guards against a few bytes that decode to millions of objects. */
 export const LIST_MAX = 65_536;
+/** A volume's record as a server keeps it: 50 tags of 384 letters, each of which JSON may write as six, and room. */
+export const RECORD_TEXT_MAX = 256 * 2 ** 10;
 /** Fields of one control message, nested ones included. The largest beacon has about 80,000. */
 export const COLD_FIELDS_MAX = 2 ** 18;
 /** Parties of one process. */

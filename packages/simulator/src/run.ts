@@ -159,6 +159,8 @@ function countsOf(world: World): Record<string, number> {
   counts['answered'] = world.clients.answeredOk;
   counts['failed'] = world.clients.failed;
   counts['quarantines'] = world.eventCounts.get('request-quarantined') ?? 0;
+  counts['storesRefused'] = world.eventCounts.get('store-behind') ?? 0;
+  counts['storesRecovered'] = world.eventCounts.get('store-recovered') ?? 0;
   counts['givenUp'] = world.eventCounts.get('copy-faulted') ?? 0;
   return counts;
 }

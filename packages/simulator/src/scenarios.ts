@@ -19,6 +19,8 @@ export const FAULT_KINDS = [
   'reconnect', 'takeover', 'grow', 'failover-command', 'blind-failover', 'late-session', 'reader', 'scrub',
   // … and with its copies
   'move', 'move-ends', 'drain', 'mirrors',
+  // the metadata store is another one than the manager left; an operator recovers it
+  'store-lost', 'store-set-back',
 ] as const;
 
 export type FaultKind = (typeof FAULT_KINDS)[number];
@@ -39,6 +41,8 @@ export interface Scenario {
 }
 
 const BASE: Omit<Scenario, 'summary' | 'always' | 'sometimes'> = { share: 0.5, faultEveryMs: 600, activeMs: 9_000, copies: [2, 2, 3], minimumTwo: 0.2 };
+/** After these an operator has to act, which takes longer than other faults leave time for. */
+const STORE_GONE: readonly FaultKind[] = ['store-lost', 'store-set-back'];
 const NETWORK: readonly FaultKind[] = ['drop', 'duplicate', 'reorder', 'delay'];
 const SESSIONS: readonly FaultKind[] = ['reconnect', 'takeover', 'late-session', 'reader'];
 
@@ -58,5 +62,6 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   care: { ...BASE, summary: 'copies are moved, drained away, added and taken away while processes and machines fail', always: ['move'], sometimes: ['move-ends', 'drain', 'mirrors', 'crash-server', 'crash-primary', 'crash-manager', 'store-reply-lost', 'at-decision', 'freeze-primary', 'power-one', 'isolate', 'clean-restart', 'slow-disk', 'grow', 'failover-command'], faultEveryMs: 700, activeMs: 12_000 },
   'hand-over': { ...BASE, summary: 'servers and primaries give up their role in order, and what they say of it comes late or never', always: ['clean-restart', 'reader'], sometimes: ['failover-command', 'blind-failover', 'clock-rate', 'freeze-primary', 'freeze-turn', 'crash-primary', 'crash-manager', 'crash-copy', 'split', 'cut-one-way', 'isolate', 'slow-disk', 'delay', 'reorder', 'reconnect', 'takeover'], copies: [2, 3], minimumTwo: 0.3 },
   poison: { ...BASE, summary: 'a request that kills whoever carries it out', always: ['poison'], sometimes: ['crash-copy', 'crash-server', 'reconnect'], faultEveryMs: 2_500, minimumTwo: 0 },
-  everything: { ...BASE, summary: 'random subsets of all of it', always: [], sometimes: FAULT_KINDS, share: 0.3, faultEveryMs: 700 },
+  recovery: { ...BASE, summary: 'the metadata store is lost or set back in the middle of everything, and recovered from what servers keep', always: ['store-set-back'], sometimes: ['store-lost', 'crash-manager', 'store-reply-lost', 'crash-primary', 'crash-server', 'failover-command', 'grow', 'takeover', 'isolate', 'power-one', 'slow-disk', 'delay'], faultEveryMs: 900, activeMs: 14_000 },
+  everything: { ...BASE, summary: 'random subsets of all of it', always: [], sometimes: FAULT_KINDS.filter((kind) => !STORE_GONE.includes(kind)), share: 0.3, faultEveryMs: 700 },
 };

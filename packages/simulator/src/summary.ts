@@ -2,7 +2,7 @@ import type { RunOutcome } from './run.ts';
 import { SCENARIOS } from './scenarios.ts';
 
 const SHOWN = [
-  'promotions', 'truncations', 'joins', 'journalCatchUps', 'comparisons', 'rebuilds', 'filledExtents', 'deduplicatedRetries', 'refusedSessions', 'quarantines', 'givenUp', 'fencedFrames',
+  'promotions', 'truncations', 'joins', 'journalCatchUps', 'comparisons', 'rebuilds', 'filledExtents', 'deduplicatedRetries', 'refusedSessions', 'quarantines', 'givenUp', 'storesRefused', 'storesRecovered', 'fencedFrames',
   'removals', 'losses', 'answered', 'failed',
 ] as const;
 

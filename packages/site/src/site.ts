@@ -2,11 +2,11 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { ApiClient, type HostView, type ServerView } from '@ashlar/client';
+import { ApiClient, type HostView, type ManagerView, type ServerView } from '@ashlar/client';
 import { MANAGER_ADDRESS, MANAGER_PARTY, ManagerNode, type Machine, type ServerPlace } from '@ashlar/control';
 import { controlAt, NodeManager, siteLinksFile, type AttachOptions, type Volume } from '@ashlar/node-manager';
 import { createLog, createRuntime, DirectoryLock, type Runtime } from '@ashlar/runtime';
-import { AshlarError, hostId } from '@ashlar/words';
+import { AshlarError, hostId, serverId } from '@ashlar/words';
 import { ChildProcesses } from './child-processes.ts';
 import { siteLayout, type SiteLayout } from './layout.ts';
 import { PooledWorkers } from './pooled-workers.ts';
@@ -119,7 +119,7 @@ export class Site {
         has: (name) => servers.names.includes(name),
         removeServer: (name) => servers.remove(name),
       };
-      manager = await ManagerNode.start({ runtime, directory: layout.manager, token, apiPort, metricsPort: options.metricsPort, timings: { rebuildDelayMs: options.rebuildDelayMs }, processes: started, machine });
+      manager = await ManagerNode.start({ runtime, directory: layout.manager, token, apiPort, metricsPort: options.metricsPort, timings: { rebuildDelayMs: options.rebuildDelayMs, expected: names.map(serverId) }, processes: started, machine });
       servers.keepPort(Number(new URL(manager.endpoint).port));
       await servers.start();
       await usable(manager, names);
@@ -176,7 +176,10 @@ async function usable(manager: ManagerNode, names: readonly string[]): Promise<v
     const hosts = await manager.ask<readonly HostView[]>({ kind: 'host-list' });
     const missing = names.filter((name) => !servers?.some((server) => server.serverId === name && (server.state === 'up' || server.state === 'draining') && server.capacityBytes > 0));
     if (!hosts?.some((host) => host.hostId === HOST && host.state === 'up')) missing.push(HOST);
-    if (missing.length === 0) return;
+    // It acts, or says why not for as long as nobody does something about it.
+    const known = await manager.ask<ManagerView>({ kind: 'manager-describe' });
+    if (missing.length === 0 && known?.state !== 'waiting') return;
+    if (known?.state === 'waiting') missing.push(`the system manager (${known.reason})`);
     if (performance.now() >= deadlineMs) throw new AshlarError('timeout', `not up after ${READY_TIMEOUT_MS / 1000} s: ${missing.join(', ')}; see the logs`, { retry: 'later' });
     await delay(20);
   }

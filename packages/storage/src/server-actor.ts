@@ -1,8 +1,10 @@
 import type { Actor, ActorContext, Address, Signal } from '@ashlar/actor';
 import { KERNEL, partyOf } from '@ashlar/actor';
-import type { Build, DirectoryHealth, DiskKind, ManagerCommand, ManagerMessage, ServerMessage } from '@ashlar/protocol';
+import type { Build, DeletedVolume, DirectoryHealth, DiskKind, HeldCopy, Keep, KeptRecord, ManagerCommand, ManagerMessage, ServerMessage, StoreMark } from '@ashlar/protocol';
 import type { ServerId, VolumeId } from '@ashlar/words';
 import { HANDOVER_LOOK_MS, HandOver, type HandedCopy } from './handover.ts';
+import { ledgerParts } from './ledger-parts.ts';
+import type { KeepAnswer } from './ledger.ts';
 
 /** How often a server tells the manager how full it is; also the pace at which a new manager is noticed. */
 export const SERVER_STATUS_INTERVAL_MS = 500;
@@ -36,6 +38,18 @@ export interface CopyHouse {
   patrol(): void;
   /** Copies that could not be opened, told to the manager in their stead. */
   reportFaulted(): void;
+  /** What is kept for the system manager; see ledger.ts. */
+  readonly ledger: KeptHere;
+  /** Every copy, running or not. */
+  heldCopies(): readonly HeldCopy[];
+}
+
+export interface KeptHere {
+  readonly mark: StoreMark | null;
+  readonly servers: readonly ServerId[];
+  records(): readonly KeptRecord[];
+  deleted(): readonly DeletedVolume[];
+  keep(keep: Keep, done: (answer: KeepAnswer) => void): void;
 }
 
 export interface ServerIdentity {
@@ -57,6 +71,7 @@ export class ServerActor implements Actor<ManagerCommand | HandOverMessage> {
   readonly #house: CopyHouse;
   /** The manager has been greeted in its present life. */
   #greeted = false;
+  #stopped = false;
   #requestsSeen = 0;
   #requestsMs = 0;
   #requestsPerSecond = 0;
@@ -100,6 +115,12 @@ export class ServerActor implements Actor<ManagerCommand | HandOverMessage> {
           this.#context.send(this.#manager, gone);
         }
         return;
+      case 'keep':
+        if (this.#isManager(from)) this.#house.ledger.keep(message.keep, (answer) => this.#tellKept(answer, message.keep.number));
+        return;
+      case 'ask-ledger':
+        if (this.#isManager(from)) this.#tellLedger(message.token);
+        return;
     }
   }
 
@@ -108,6 +129,7 @@ export class ServerActor implements Actor<ManagerCommand | HandOverMessage> {
   }
 
   stop(): void {
+    this.#stopped = true;
     this.#tellLeaving();
   }
 
@@ -164,13 +186,24 @@ export class ServerActor implements Actor<ManagerCommand | HandOverMessage> {
 
   /** First who we are, then how each copy stands. */
   #greet(): void {
-    this.#greeted = this.#tell({ kind: 'server-hello', ...this.#identity });
+    this.#greeted = this.#tell({ kind: 'server-hello', ...this.#identity, keeps: true, mark: this.#house.ledger.mark });
     if (!this.#greeted) return;
     this.#context.monitor(this.#manager);
     for (const volumeId of this.#house.volumeIds()) this.#context.send(this.#house.address(volumeId), { kind: 'manager-up' } as const);
     this.#house.reportFaulted();
     // A system manager that was restarted meanwhile must not give it roles.
     if (this.#leaving !== null) this.#tellLeaving();
+  }
+
+  #tellKept(answer: KeepAnswer, number: number): void {
+    if (!this.#stopped) this.#tell({ kind: 'server-kept', serverId: this.#identity.serverId, ...answer, number });
+  }
+
+  #tellLedger(token: number): void {
+    const { serverId } = this.#identity;
+    const { ledger } = this.#house;
+    const { mark, servers } = ledger;
+    for (const part of ledgerParts(ledger.records(), ledger.deleted(), this.#house.heldCopies())) this.#tell({ kind: 'server-ledger', serverId, token, mark, servers, ...part });
   }
 
   #tell(message: ServerMessage): boolean {

@@ -1,7 +1,7 @@
 import { randomInt } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import type { ActorContext, Address, ChildSpec } from '@ashlar/actor';
-import { FOUNDING_INCARNATION, memberOf, type Configuration, type CopyFault, type CopyReport, type DirectoryHealth, type DiskKind, type ManagerCommand, type ManagerMessage } from '@ashlar/protocol';
+import { FOUNDING_INCARNATION, memberOf, type Configuration, type CopyFault, type CopyReport, type DirectoryHealth, type DiskKind, type HeldCopy, type ManagerCommand, type ManagerMessage } from '@ashlar/protocol';
 import { BeaconTable, newCopyState, type Leases } from '@ashlar/replication';
 import { figuresAddress, startFigures, thisBuild, type Runtime } from '@ashlar/runtime';
 import { COPY_FORMAT, createCopy, openCopy, DestageBuffer, PageCache, type CopyStore, type OpenFailure, type StoreOptions } from '@ashlar/store';
@@ -13,6 +13,7 @@ import { diskKindOf, slowest } from './disk/disk-kind.ts';
 import { Gauge } from './disk/gauge.ts';
 import { CopyTotals } from './figures.ts';
 import { NodeDisk } from './disk/node-disk.ts';
+import { ServerLedger } from './ledger.ts';
 import type { HandedCopy } from './handover.ts';
 import { ReplyMemory } from './reply-memory.ts';
 import { SCRUB_INTERVAL_MS, ScrubTurns } from './scrub-turns.ts';
@@ -47,6 +48,7 @@ const PATROL_PIECES = 8;
 /** A storage server: its copies, their leases, and its word to the system manager. Hosted by one thread. */
 export class StorageNode implements CopyHouse {
   readonly serverId: ServerId;
+  readonly ledger: ServerLedger;
   readonly #options: StorageNodeOptions;
   readonly #runtime: Runtime;
   readonly #directories: Directories;
@@ -66,6 +68,7 @@ export class StorageNode implements CopyHouse {
   #openError: OpenError | null = null;
 
   private constructor(options: StorageNodeOptions, directories: Directories) {
+    this.ledger = ServerLedger.open(directories.paths[0] as string);
     const { serverId, runtime } = options;
     this.serverId = serverId;
     this.#options = options;
@@ -106,6 +109,7 @@ export class StorageNode implements CopyHouse {
     await this.#runtime.stop(`${this.serverId}/server`);
     for (const volumeId of this.#running) await this.#runtime.stop(this.#childId(volumeId));
     await this.#runtime.stop(`${this.serverId}/beacon`);
+    this.ledger.close();
   }
 
   // ---- CopyHouse
@@ -140,6 +144,7 @@ export class StorageNode implements CopyHouse {
     this.#faulted.delete(volumeId);
     this.#turns.forget(volumeId);
     this.#directories.remove(volumeId);
+    this.ledger.forget(volumeId);
     return true;
   }
 
@@ -178,6 +183,14 @@ export class StorageNode implements CopyHouse {
 
   reportFaulted(): void {
     for (const copy of this.#faulted.values()) this.#tellFaulted(copy);
+  }
+
+  heldCopies(): readonly HeldCopy[] {
+    const running = [...this.#running].flatMap((volumeId) => {
+      const driver = this.#actors.get(volumeId)?.driver;
+      return driver === undefined ? [] : [{ report: driver.report(), configuration: driver.core.durable.configuration }];
+    });
+    return [...running, ...[...this.#faulted].map(([volumeId, report]) => ({ report, configuration: this.#actors.get(volumeId)?.driver.core.durable.configuration ?? null }))];
   }
 
   // ---- parts

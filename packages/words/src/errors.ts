@@ -17,6 +17,7 @@ export const ERROR_CODES = {
   'no-space': { effect: 'What was answered is safe; the request was not carried out.', action: 'Free space on the servers or add one.' },
   'busy': { effect: 'Nothing was changed.', action: 'Try again shortly.' },
   'unavailable': { effect: 'What was answered is safe; the request waits or failed.', action: 'Check `ashlar server list` and `ashlar events`.' },
+  'store-behind': { effect: 'Nothing was changed; attached volumes go on, but nothing is failed over or rebuilt.', action: 'Run `ashlar recover --dry-run`, then `ashlar recover`; see docs/runbooks/manager-disk-lost.md.' },
   'timeout': { effect: 'The outcome is not known; what was answered is safe.', action: 'Look at the state, then call again.' },
   'fenced': { effect: 'The request was refused; a newer session or epoch serves the volume.', action: 'Attach again if you still want the volume.' },
   'io-error': { effect: 'The request failed; no wrong bytes were returned.', action: 'See `ashlar events` for the copy and the cause.' },

@@ -54,6 +54,9 @@ export class Site {
     this.#metrics = metrics;
   }
 
+  /** A system manager that runs as this process. */
+  static of(child: ChildProcess, endpoint: string, token: string): Site { return new Site(child, { ASHLAR_ENDPOINT: endpoint, ASHLAR_TOKEN: token }, null); }
+
   static up(directory: string, ...options: readonly string[]): Promise<Site> { return Site.upIn([], directory, ...options); }
 
   /** Under another command, which must become it. */
@@ -110,6 +113,16 @@ export class Site {
       const volume = await this.volume(id);
       if (condition(volume)) return volume;
       if (performance.now() >= endMs) throw new Error(`after ${withinMs} ms: ${JSON.stringify(volume)}\n${JSON.stringify((await this.ask<unknown[]>('events')).slice(-30), null, 1)}`);
+      await delay(100);
+    }
+  }
+
+  /** Asks until the answer is as wanted. */
+  async answered(args: readonly string[], condition: (json: unknown) => boolean, withinMs = 20_000): Promise<Outcome> {
+    for (const endMs = performance.now() + withinMs; ;) {
+      const outcome = await this.run(...args);
+      if (outcome.code === 0 && condition(outcome.json)) return outcome;
+      if (performance.now() >= endMs) throw new Error(`after ${withinMs} ms: ashlar ${args.join(' ')}: ${outcome.errors} ${JSON.stringify(outcome.json)}`);
       await delay(100);
     }
   }

@@ -54,9 +54,13 @@ export class Cli {
 
   /** Calls the API and prints its answer: JSON, or what `show` makes of it. */
   async call(command: ApiCommand, show: (value: unknown) => string): Promise<void> {
+    this.print(await this.ask(command), show);
+  }
+
+  async ask(command: ApiCommand): Promise<unknown> {
     const client = await this.connect();
     try {
-      this.print(await client.call(command), show);
+      return await client.call(command);
     } finally {
       client.close();
     }

@@ -2,10 +2,10 @@ import { existsSync } from 'node:fs';
 import { get, type IncomingMessage } from 'node:http';
 import { get as getOverTls } from 'node:https';
 import { resolve } from 'node:path';
-import type { ApiClient, HostView, ServerView, VolumeView } from '@ashlar/client';
+import type { ApiClient, HostView, ManagerView, ServerView, VolumeView } from '@ashlar/client';
 import { BUILD } from '@ashlar/runtime';
 import { defaultRoot, readConfig } from '@ashlar/site';
-import { errorCode, type AshlarError } from '@ashlar/words';
+import { ERROR_CODES, errorCode, type AshlarError } from '@ashlar/words';
 import type { Command } from 'commander';
 import { isSick, worstFirst, type Finding } from '../doctor/finding.ts';
 import { lookAtMachine } from '../doctor/look.ts';
@@ -61,13 +61,22 @@ async function lookAtSite(cli: Cli): Promise<Pick<Report, 'site' | 'findings'>> 
     return { site: null, findings: [unreachable(error as AshlarError)] };
   }
   try {
-    const [servers, hosts, volumes] = await Promise.all([client.call({ kind: 'server-list' }), client.call({ kind: 'host-list' }), client.call({ kind: 'volume-list' })]) as [ServerView[], HostView[], VolumeView[]];
+    const manager = await client.call({ kind: 'manager-describe' });
+    const [servers, hosts] = await Promise.all([client.call({ kind: 'server-list' }), client.call({ kind: 'host-list' })]) as [ServerView[], HostView[]];
+    // It says nothing of volumes while it does not act.
+    const volumes = manager.state === 'acting' ? await client.call({ kind: 'volume-list' }) as VolumeView[] : [];
     const { endpoint } = cli.site;
     const { lags, version, findings } = await figures(cli.site);
-    return { site: { endpoint, servers: servers.length, hosts: hosts.length, volumes: volumes.length }, findings: [...judgeSite({ servers, hosts, volumes, lags, version, ownVersion: BUILD }), ...findings] };
+    return { site: { endpoint, servers: servers.length, hosts: hosts.length, volumes: volumes.length }, findings: [...judgeManager(manager), ...judgeSite({ servers, hosts, volumes, lags, version, ownVersion: BUILD }), ...findings] };
   } finally {
     client.close();
   }
+}
+
+function judgeManager({ state, reason }: ManagerView): Finding[] {
+  if (state === 'acting') return [];
+  const code = state === 'refusing' ? 'store-behind' : 'busy';
+  return [{ severity: 'error', check: 'manager', subject: 'system manager', message: reason, ...ERROR_CODES[code] }];
 }
 
 /** That no site was named is no illness: a machine may be looked at before it has one. */

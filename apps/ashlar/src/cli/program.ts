@@ -9,6 +9,7 @@ import { addLoad } from './load.ts';
 import { addManual } from './manual.ts';
 import { showEvent } from './output.ts';
 import { addMachineCommands } from './machine-commands.ts';
+import { addRecover } from './recover.ts';
 import { addServerCommands } from './server-commands.ts';
 import { parseCount } from './sizes.ts';
 import { addUp } from './up.ts';
@@ -32,6 +33,7 @@ export function programOf(env: Readonly<Record<string, string | undefined>>): { 
   addLoad(program, cli);
   addServerCommands(program, cli);
   addMachineCommands(program, cli);
+  addRecover(program, cli);
   program.command('events').description('what happened to whom, when, why')
     .option('--follow', 'go on as things happen')
     .option('--subject <id>', 'only about this volume or server')

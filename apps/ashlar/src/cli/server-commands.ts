@@ -1,5 +1,5 @@
-import type { ClusterStatus, HostView, Report, ServerView } from '@ashlar/client';
-import { serverId } from '@ashlar/words';
+import type { ClusterStatus, HostView, ManagerView, Report, ServerView } from '@ashlar/client';
+import { ERROR_CODES, serverId } from '@ashlar/words';
 import type { Command } from 'commander';
 import type { Cli } from './cli.ts';
 import { showCluster, showHosts, showReport, showServers } from './output.ts';
@@ -8,7 +8,10 @@ import { parseCount, parseDiskKind, parseSize, showSize } from './sizes.ts';
 export function addServerCommands(program: Command, cli: Cli): void {
   const server = program.command('server').description('storage servers');
   server.command('list').description('all of them')
-    .action(async () => cli.call({ kind: 'server-list' }, (value) => showServers(value as ServerView[])));
+    .action(async () => {
+      await cli.call({ kind: 'server-list' }, (value) => showServers(value as ServerView[]));
+      await warn(cli);
+    });
   server.command('stop').description('end its process and leave it down; its volumes go on elsewhere').argument('<server>')
     .option('--kill', 'by SIGKILL instead of in order')
     .action(async (id: string, options: { kill?: boolean }) => cli.call({ kind: 'server-stop', serverId: serverId(id), kill: options.kill === true }, () => `${id} is down until \`ashlar server start ${id}\``));
@@ -42,4 +45,12 @@ export function addServerCommands(program: Command, cli: Cli): void {
     .action(async () => cli.call({ kind: 'cluster-status' }, (value) => showCluster(value as ClusterStatus)));
   program.command('host').description('machines whose node managers attach volumes').command('list').description('all of them')
     .action(async () => cli.call({ kind: 'host-list' }, (value) => showHosts(value as HostView[])));
+}
+
+/** Beside the servers: whether the system manager does anything with them. */
+async function warn(cli: Cli): Promise<void> {
+  const { state, reason } = (await cli.ask({ kind: 'manager-describe' })) as ManagerView;
+  if (state === 'acting') return;
+  const { effect, action } = ERROR_CODES[state === 'refusing' ? 'store-behind' : 'busy'];
+  process.stderr.write(`ashlar: ${reason}. ${effect} ${action}\n`);
 }

@@ -21,6 +21,8 @@ const NEEDED: Readonly<Record<ApiCommand['kind'] | 'events', Right | 'site'>> = 
   'volume-move': 'site',
   'server-list': 'site',
   'host-list': 'site',
+  'manager-describe': 'site',
+  'recover': 'site',
   'report': 'site',
   'server-lost': 'site',
   'server-stop': 'site',

@@ -1,7 +1,8 @@
 import type { ApiAnswer, ApiCommand, Build, HostCommand, HostMessage, ManagerCommand, ManagerMessage, ServerMessage, SupervisorMessage } from '@ashlar/protocol';
 import type { HostId, ServerId } from '@ashlar/words';
 import type { Principal } from './authorize.ts';
-import type { StoreSnapshot, Transaction, TransactionOutcome } from './metadata-store.ts';
+import type { Put, StoreSnapshot, Transaction, TransactionOutcome } from './metadata-store.ts';
+import type { NewEvent } from './records.ts';
 
 /** Everything that reaches the system manager. `from` is the name of the link's other end, not what the message claims. */
 export type ManagerInput =
@@ -23,6 +24,8 @@ export interface ManagerEffects {
   load(): void;
   /** Delivers `stored` with this token, or nothing if the manager is ended first. */
   transact(token: number, transaction: Transaction): void;
+  /** The same, for a store that is made anew. */
+  restore(token: number, revision: number, puts: readonly Put[], events: readonly NewEvent[]): void;
   toServer(to: ServerId, command: ManagerCommand): void;
   toHost(to: HostId, command: HostCommand): void;
   answer(requestId: number, answer: ApiAnswer): void;
@@ -33,6 +36,8 @@ export interface ManagerEffects {
 /** Times in milliseconds. */
 export interface ManagerOptions {
   readonly siteId: string;
+  /** Servers that a new cluster is to have: its store is not taken for new before all of them were heard. */
+  readonly expected: readonly ServerId[];
   /** How often silence is looked at. */
   readonly tickMs: number;
   /** A server this long unheard is failed over if a host also complains. 800: a status every 500 ms, 300 for a busy machine; the host's own wait of 1000 is what decides. */
@@ -71,6 +76,7 @@ export interface ManagerOptions {
 
 export const MANAGER_DEFAULTS: ManagerOptions = {
   siteId: 'site-1',
+  expected: [],
   tickMs: 100,
   silenceCorroboratedMs: 800,
   silenceAloneMs: 3000,

@@ -313,7 +313,7 @@ describe('keeping copies', () => {
     world.endManager();
     world.restartManager();
     world.run(3000);
-    expect(world.names(id)).toContain('store-behind');
+    expect(world.names()).toContain('store-behind');
     world.kill(primary(world, id));
     world.run(5000);
     expect(world.volume(id).configuration.epoch).toBe(1);

@@ -1,9 +1,9 @@
 import type { EventRecord } from '@ashlar/protocol';
 import type { VolumeId } from '@ashlar/words';
 import {
-  assertTransaction, EVENTS_MAX, type AnyStored, type EventQuery, type Key, type MetadataStore, type StoreChange, type StoreSnapshot, type Transaction, type TransactionOutcome,
+  assertTransaction, EVENTS_MAX, isOfTheRoster, type AnyStored, type EventQuery, type Key, type MetadataStore, type Put, type StoreChange, type StoreSnapshot, type Transaction, type TransactionOutcome,
 } from './metadata-store.ts';
-import type { VolumeRecord } from './records.ts';
+import type { NewEvent, VolumeRecord } from './records.ts';
 
 /** What becomes of one call: carried out and answered; carried out and the answer lost; lost before it arrived. */
 export type StoreFate = 'answered' | 'reply-lost' | 'request-lost';
@@ -39,6 +39,10 @@ export class MemoryStore implements MetadataStore {
     this.#call(() => this.snapshot(), null, done);
   }
 
+  restore(revision: number, puts: readonly Put[], events: readonly NewEvent[], done: (outcome: TransactionOutcome) => void): void {
+    this.#call(() => this.#restore(revision, puts, events), { kind: 'unknown' }, done);
+  }
+
   events(query: EventQuery, done: (events: readonly EventRecord[] | null) => void): void {
     this.#call(() => this.#select(query), null, done);
   }
@@ -72,16 +76,26 @@ export class MemoryStore implements MetadataStore {
     const held = transaction.conditions.every((condition) => (this.#records.get(keyOf(condition))?.revision ?? 0) === condition.revision);
     if (!held) return { kind: 'conflict', current: this.#current(transaction) };
     assertTransaction(transaction, (id) => this.volume(id));
-    this.#revision += 1;
-    const revision = this.#revision;
-    const puts = transaction.puts.map((put) => ({ ...put, revision }) as AnyStored);
+    return this.#write(this.#revision + 1, transaction.puts, transaction.deletes, transaction.events);
+  }
+
+  #restore(revision: number, puts: readonly Put[], events: readonly NewEvent[]): TransactionOutcome {
+    // Made already, by a call whose answer was lost.
+    if (revision <= this.#revision) return { kind: 'conflict', current: [] };
+    const deletes = [...this.#records.values()].map(({ kind, id }) => ({ kind, id })).filter((key) => !isOfTheRoster(key) && !puts.some((put) => keyOf(put) === keyOf(key)));
+    return this.#write(revision, puts, deletes, events);
+  }
+
+  #write(revision: number, changed: readonly Put[], deletes: readonly Key[], told: readonly NewEvent[]): TransactionOutcome {
+    this.#revision = revision;
+    const puts = changed.map((put) => ({ ...put, revision }) as AnyStored);
     for (const put of puts) this.#records.set(keyOf(put), put);
-    for (const key of transaction.deletes) this.#records.delete(keyOf(key));
-    const events = transaction.events.map((event) => ({ ...event, sequence: (this.#sequence += 1) }));
+    for (const key of deletes) this.#records.delete(keyOf(key));
+    const events = told.map((event) => ({ ...event, sequence: (this.#sequence += 1) }));
     this.#events.push(...events);
     const eventsMax = this.#options.eventsMax ?? EVENTS_MAX;
     if (this.#events.length > eventsMax) this.#events = this.#events.slice(-eventsMax);
-    for (const listener of this.#listeners) listener({ revision, puts, deletes: transaction.deletes, events });
+    for (const listener of this.#listeners) listener({ revision, puts, deletes, events });
     return { kind: 'applied', revision };
   }
 

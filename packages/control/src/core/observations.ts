@@ -4,6 +4,7 @@ import { afterHello, onAttached, onAttachFailed, onDetached, onUsage } from './a
 import { onPropose } from './proposals.ts';
 import { onDiscarded, reconcile } from './reconcile.ts';
 import { hear, hostUp, onComplaint } from './servers.ts';
+import { acts, judgeHost, judgeReport, noteUnknown } from './standing.ts';
 import { note } from './store-access.ts';
 import { configure } from './telling.ts';
 import { eventOf, hostOf, serverOf, type Manager, type Volume } from './state.ts';
@@ -11,11 +12,18 @@ import { eventOf, hostOf, serverOf, type Manager, type Volume } from './state.ts
 /** A copy, or the primary for its volume, says something. */
 export function onCopyMessage(m: Manager, from: ServerId, message: ManagerMessage): void {
   const server = serverOf(m, from);
+  if (server.foreign) return;
   if (server.record !== null && !server.ended) hear(m, server);
   const id = message.kind === 'report' ? message.copy.volumeId : message.volumeId;
+  if (message.kind === 'report') judgeReport(m, from, message.copy);
   const v = m.volumes.get(id);
   // A copy of a volume that the store does not know: it may be the store that has forgotten. Nothing is done with it.
-  if (v === undefined) return;
+  if (v === undefined) {
+    if (message.kind === 'report') server.reports.set(id, message.copy);
+    if (acts(m) && !m.keeping.latest.has(id)) noteUnknown(m, server, id);
+    return;
+  }
+  if (!acts(m)) return observe(m, v, from, message);
   switch (message.kind) {
     case 'report':
       server.reports.set(id, message.copy);
@@ -46,6 +54,12 @@ export function onCopyMessage(m: Manager, from: ServerId, message: ManagerMessag
   reconcile(m, v);
 }
 
+/** What is seen is remembered, for when the manager acts again. */
+function observe(m: Manager, v: Volume, from: ServerId, message: ManagerMessage): void {
+  if (message.kind === 'report') serverOf(m, from).reports.set(v.volumeId, message.copy);
+  if (message.kind === 'status' && message.epoch === v.record.configuration.epoch) onStatus(m, v, from, message);
+}
+
 function onStatus(m: Manager, v: Volume, from: ServerId, status: ManagerMessage & { readonly kind: 'status' }): void {
   const { configuration } = v.record;
   if (primaryOf(configuration) !== from || status.epoch !== configuration.epoch) {
@@ -73,8 +87,11 @@ function onSuspect(m: Manager, v: Volume, from: ServerId, message: ManagerMessag
 
 export function onHostMessage(m: Manager, from: HostId, message: HostMessage): void {
   if (message.kind === 'host-hello') {
+    const { attachments, configurations } = message;
     hostUp(m, from, message.pid, message.build);
-    return afterHello(m, from, message.attachments);
+    hostOf(m, from).shown = { attachments, configurations };
+    judgeHost(m, from, configurations);
+    return acts(m) ? afterHello(m, from, attachments) : undefined;
   }
   hostOf(m, from).linked = true;
   const id = message.kind === 'attached' || message.kind === 'attach-failed' ? message.spec.volumeId : message.volumeId;

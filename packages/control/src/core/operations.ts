@@ -11,7 +11,9 @@ import type { AttachmentRecord, VolumeRecord } from './records.ts';
 import { reportOn } from './report.ts';
 import { checkRestart, drainServer, modifyCluster, removeServer, serverLost } from './server-operations.ts';
 import { isUp } from './servers.ts';
+import { acts, standingView } from './standing.ts';
 import { change, create, note, reconfigured, type ChangeOutcome } from './store-access.ts';
+import { recoverStore } from './store-recovery.ts';
 import { changeAndPush, involvedIn, push } from './telling.ts';
 import { DEFAULT_LIMITS, eventOf, serverOf, wallMs, type Creation, type Manager, type Volume, type Waiter } from './state.ts';
 import { clusterStatus } from './cluster-views.ts';
@@ -46,12 +48,17 @@ function carryOut(m: Manager, requestId: number, principal: Principal, command: 
   if (!authorize(principal, command.kind, v?.record)) throw new AshlarError('unauthorized', 'this needs the token of the site');
   const ok = (value: unknown): void => m.fx.answer(requestId, { ok: true, value });
   switch (command.kind) {
-    case 'volume-create': return createVolume(m, requestId, principal, command);
-    case 'volume-list': return ok([...m.volumes.values()].map((volume) => volumeView(m, volume)));
     case 'server-list': return ok(serverViews(m));
     case 'host-list': return ok(hostViews(m));
-    case 'report': return ok(reportOn(m, new Date(wallMs(m)).toISOString()));
+    case 'manager-describe': return ok(standingView(m));
     case 'cluster-status': return ok(clusterStatus(m));
+    case 'recover': return recoverStore(m, requestId, command);
+    default: checkStanding(m);
+  }
+  switch (command.kind) {
+    case 'volume-create': return createVolume(m, requestId, principal, command);
+    case 'volume-list': return ok([...m.volumes.values()].map((volume) => volumeView(m, volume)));
+    case 'report': return ok(reportOn(m, new Date(wallMs(m)).toISOString()));
     case 'server-lost': return serverLost(m, requestId, command);
     case 'server-restart': return ok(checkRestart(m, command));
     case 'server-drain': return drainServer(m, requestId, command);
@@ -83,6 +90,14 @@ function carryOut(m: Manager, requestId: number, principal: Principal, command: 
     case 'volume-move': return move(m, v, requestId, command);
     default: unreachable(command);
   }
+}
+
+/** Nothing is done on a store that may have forgotten something, and nothing that it says is passed on. */
+function checkStanding(m: Manager): void {
+  if (acts(m)) return;
+  const { state, reason } = standingView(m);
+  if (state === 'refusing') throw new AshlarError('store-behind', reason);
+  if (state === 'waiting') throw new AshlarError('busy', reason, { retry: 'later' });
 }
 
 function bad(message: string): AshlarError { return new AshlarError('invalid-argument', message); }

@@ -4,6 +4,7 @@ import { candidate, predecessorEnded, promotionNeed, recovery, type Recovery } f
 import { driveAttachments } from './attachments.ts';
 import { repair } from './repair.ts';
 import { isUp } from './servers.ts';
+import { acts } from './standing.ts';
 import { change, note, reconfigured, remove } from './store-access.ts';
 import { allInSync, changeAndPush, configure, discardFrom, involvedIn, push } from './telling.ts';
 
@@ -18,9 +19,8 @@ import { eventOf, serverOf, type Manager, type Volume } from './state.ts';
 export function reconcile(m: Manager, v: Volume): void {
   m.unsettled.look(v.volumeId);
   answerWaiters(m, v);
-  if (v.pending || v.gone || m.nowMs < v.retryAtMs) return;
+  if (!acts(m) || v.pending || v.gone || m.nowMs < v.retryAtMs) return;
   if (v.record.state === 'deleting') return driveDeletion(m, v);
-  if (isBehind(m, v)) return;
   if (drivePromotion(m, v) || v.pending) return;
   pushUntilConfirmed(m, v);
   nudgeLaggards(m, v);
@@ -47,19 +47,6 @@ function answerWaiters(m: Manager, v: Volume): void {
     if (answer !== null) m.fx.answer(waiter.requestId, answer);
     return answer === null;
   });
-}
-
-/** A copy has promised an epoch that the store has not reached: the store was set back. Acting on it could serve two histories. */
-function isBehind(m: Manager, v: Volume): boolean {
-  for (const holder of v.record.holders) {
-    const report = serverOf(m, holder).reports.get(v.volumeId);
-    if (report === undefined || report.promisedEpoch <= v.record.configuration.epoch) continue;
-    if (!v.behindTold) note(m, [eventOf(m, 'store-behind', v.volumeId, `${holder} has promised epoch ${report.promisedEpoch}, the metadata store is at ${v.record.configuration.epoch}: nothing is done with this volume`)]);
-    v.behindTold = true;
-    return true;
-  }
-  v.behindTold = false;
-  return false;
 }
 
 // ---------------------------------------------------------------------------------------------------------------- promotion

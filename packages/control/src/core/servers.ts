@@ -60,6 +60,9 @@ export function onServerMessage(m: Manager, from: ServerId, message: ServerMessa
     case 'server-hello': return onHello(m, server, message);
     case 'server-status': return onStatus(m, server, message);
     case 'server-leaving': return onLeaving(m, server, message.reason);
+    case 'server-kept':
+    case 'server-ledger':
+      return hear(m, server);
     default: return unreachable(message);
   }
 }

@@ -1,9 +1,12 @@
-import type { ApiAnswer, Build, CopyReport, CopyStatus, DirectoryHealth, RebuildBudget, Usage, VolumeLimits } from '@ashlar/protocol';
+import type { ApiAnswer, AttachmentSpec, Build, Configuration, CopyReport, CopyStatus, DirectoryHealth, RebuildBudget, Usage, VolumeLimits } from '@ashlar/protocol';
 import { hostId, serverId, volumeId, type HostId, type Prng, type ServerId, type VolumeId } from '@ashlar/words';
+import type { Keeper, Keeping } from './keeping.ts';
 import type { ManagerEffects, ManagerOptions } from './manager-messages.ts';
 import type { AnyStored, StoreSnapshot, TransactionOutcome } from './metadata-store.ts';
 import type { Unsettled } from './unsettled.ts';
-import { completed, type HostRecord, type NewEvent, type ServerRecord, type UsageRecord, type VolumeRecord } from './records.ts';
+import { completed, type OriginRecord, type HostRecord, type NewEvent, type ServerRecord, type UsageRecord, type VolumeRecord } from './records.ts';
+import type { Standing } from './standing.ts';
+import type { Gathering } from './store-recovery.ts';
 
 export const NO_USAGE: Usage = { readBytes: 0, writeBytes: 0, readRequests: 0, writeRequests: 0, flushRequests: 0, failedRequests: 0, longestStallMs: 0 };
 export const DEFAULT_LIMITS: VolumeLimits = { ioTimeoutMs: 60_000, iops: 0, bandwidthBytes: 0, priority: 5 };
@@ -44,12 +47,20 @@ export interface Server {
   readonly reports: Map<VolumeId, CopyReport>;
   /** Volumes of which it is a holder. */
   readonly volumes: Set<VolumeId>;
+  /** What it keeps for the store; null before its hello in this life of the manager. */
+  keeper: Keeper | null;
+  /** It belongs to another cluster. */
+  foreign: boolean;
+  /** Volumes that the store does not know, of which it holds copies. */
+  readonly unknown: Set<VolumeId>;
 }
 
 export interface Host {
   readonly hostId: HostId;
   record: HostRecord | null;
   linked: boolean;
+  /** What it shows, and the newest configuration of each that it knows; null before its hello in this life of the manager. */
+  shown: { readonly attachments: readonly AttachmentSpec[]; readonly configurations: readonly Configuration[] } | null;
   /** As the present life of its process said. */
   build: Build | null;
 }
@@ -100,7 +111,6 @@ export interface Volume {
   discardedMs: number;
   nudgedMs: number;
   hostToldMs: number;
-  behindTold: boolean;
   stuckTold: boolean;
   /** Asked for when every copy in sync of this epoch had lost its cache, and when last. */
   recovery: { readonly epoch: number; readonly token: number; askedMs: number } | null;
@@ -144,6 +154,25 @@ export interface Manager {
   startedMs: number;
   loaded: boolean;
   loadAskedMs: number;
+  /** Whether the store is known to be the newest; see standing.ts. */
+  standing: Standing;
+  startActing: () => void;
+  /** This life of the manager, drawn; and whether the store has it. */
+  life: number;
+  begun: boolean;
+  /** When that was last tried. */
+  beganMs: number;
+  /** It has refused to act, and not remembered what it was told then of volumes that its store did not know. */
+  refused: boolean;
+  origin: OriginRecord | null;
+  originRevision: number;
+  /** The store's revision when this life found it. */
+  loadedRevision: number;
+  /** Servers that the store knew then. */
+  readonly knownServers: Set<ServerId>;
+  readonly keeping: Keeping;
+  /** `ashlar recover` is asking the servers. */
+  gathering: Gathering | null;
   token: number;
   readonly transactions: Map<number, (outcome: TransactionOutcome) => void>;
   /** Run when the store has been read back. */
@@ -172,7 +201,7 @@ export interface Manager {
 function newServer(m: Manager, id: ServerId): Server {
   const server: Server = {
     serverId: id, record: null, linked: false, greeted: false, heard: false, helloMs: -Infinity, heardMs: m.attentiveMs, unlinkedMs: m.attentiveMs, complainedMs: -Infinity, silent: false, leaving: false, ended: false,
-    lost: false, wasUp: false, endedInstances: new Set(), endedPids: new Set(), copies: 0, build: null, requestsPerSecond: 0, directories: [], reports: new Map(), volumes: new Set(),
+    lost: false, wasUp: false, endedInstances: new Set(), endedPids: new Set(), copies: 0, build: null, requestsPerSecond: 0, directories: [], reports: new Map(), volumes: new Set(), keeper: null, foreign: false, unknown: new Set(),
   };
   m.servers.set(id, server);
   return server;
@@ -185,7 +214,7 @@ export function serverOf(m: Manager, id: ServerId): Server {
 export function hostOf(m: Manager, id: HostId): Host {
   const known = m.hosts.get(id);
   if (known) return known;
-  const host: Host = { hostId: id, record: null, linked: false, build: null };
+  const host: Host = { hostId: id, record: null, linked: false, shown: null, build: null };
   m.hosts.set(id, host);
   return host;
 }
@@ -193,7 +222,7 @@ export function hostOf(m: Manager, id: HostId): Host {
 function newVolume(id: VolumeId, record: VolumeRecord, revision: number): Volume {
   return {
     volumeId: id, record, revision, gone: false, pending: false, retryAtMs: -Infinity, status: null, served: false, reportedMs: null, complaint: null, pushedMs: -Infinity,
-    firstPushedMs: -Infinity, unconfirmed: 0, deficitSinceMs: null, unreachableSinceMs: new Map(), slow: new Map(), discardedMs: -Infinity, nudgedMs: -Infinity, hostToldMs: -Infinity, behindTold: false, stuckTold: false, recovery: null, waiters: [], beginsRebuild: false, built: new Set(), fillRate: null,
+    firstPushedMs: -Infinity, unconfirmed: 0, deficitSinceMs: null, unreachableSinceMs: new Map(), slow: new Map(), discardedMs: -Infinity, nudgedMs: -Infinity, hostToldMs: -Infinity, stuckTold: false, recovery: null, waiters: [], beginsRebuild: false, built: new Set(), fillRate: null,
   };
 }
 
@@ -236,6 +265,9 @@ export function takeRecord(m: Manager, stored: AnyStored): void {
       return;
     case 'site':
       if (stored.id === m.options.siteId) m.rebuildBudget = stored.value.rebuilds;
+      return;
+    case 'origin':
+    case 'deleted':
       return;
   }
 }

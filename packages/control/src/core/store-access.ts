@@ -1,26 +1,54 @@
 import { changed, type Configuration, type Usage } from '@ashlar/protocol';
 import { assert } from '@ashlar/words';
-import type { Transaction, TransactionOutcome } from './metadata-store.ts';
+import { DELETED_MAX, takeStored, whenKept } from './keeping.ts';
+import type { AnyStored, Key, Put, Transaction, TransactionOutcome } from './metadata-store.ts';
 import { completed, type NewEvent, type VolumeRecord } from './records.ts';
-import { dropVolume, takeRecord, takeVolume, type Manager, type Volume } from './state.ts';
+import { dropVolume, takeRecord, takeVolume, wallMs, type Manager, type Volume } from './state.ts';
 
 export type ChangeOutcome = TransactionOutcome['kind'];
 
 /** Runs a transaction; `then` hears its outcome exactly once, unless the manager ends first. */
-function transact(m: Manager, transaction: Transaction, then: (outcome: TransactionOutcome) => void): void {
+export function transactRaw(m: Manager, transaction: Transaction, then: (outcome: TransactionOutcome) => void): void {
   m.token += 1;
   m.transactions.set(m.token, then);
   m.fx.transact(m.token, transaction);
 }
 
+/** Replaces the whole store. */
+export function restoreRaw(m: Manager, revision: number, puts: readonly Put[], events: readonly NewEvent[], then: (outcome: TransactionOutcome) => void): void {
+  m.token += 1;
+  m.transactions.set(m.token, then);
+  m.fx.restore(m.token, revision, puts, events);
+}
+
+/** A decision: `then` hears of it only when it is kept by the servers, so that nobody acts on what a store that is set back would not know any more. */
+function decide(m: Manager, transaction: Transaction, then: (outcome: TransactionOutcome) => void): void {
+  transactRaw(m, transaction, (outcome) => {
+    const found = outcome.kind === 'applied' ? transaction.puts.map((put: Put) => ({ ...put, revision: outcome.revision }) as AnyStored) : outcome.kind === 'conflict' ? outcome.current : [];
+    for (const stored of found) takeStored(m, stored);
+    const revision = Math.max(0, ...found.filter(({ kind }) => kind === 'volume' || kind === 'deleted').map((stored) => stored.revision));
+    if (revision === 0) return then(outcome);
+    whenKept(m, revision, () => then(outcome), () => then({ kind: 'unknown' }));
+  });
+}
+
 /** Appends events, and records that only this manager writes. Nothing waits for it. */
 export function note(m: Manager, events: readonly NewEvent[], puts: Transaction['puts'] = []): void {
-  transact(m, { conditions: [], puts, deletes: [], events }, () => undefined);
+  transactRaw(m, { conditions: [], puts, deletes: [], events }, () => undefined);
 }
 
 /** Puts a record that only this manager writes. `then` hears whether it is known to be durable. */
 export function save(m: Manager, put: Transaction['puts'][number], events: readonly NewEvent[], then: (applied: boolean) => void): void {
-  transact(m, { conditions: [], puts: [put], deletes: [], events }, (outcome) => then(outcome.kind === 'applied'));
+  keepAnyway(m, { conditions: [], puts: [put], deletes: [], events }, then);
+}
+
+/** Of no volume, so that servers keep no more of it than that it was: a store without it is noticed. */
+function keepAnyway(m: Manager, transaction: Transaction, then: (applied: boolean) => void): void {
+  transactRaw(m, transaction, (outcome) => {
+    if (outcome.kind !== 'applied') return then(false);
+    m.keeping.newest = Math.max(m.keeping.newest, outcome.revision);
+    whenKept(m, outcome.revision, () => then(true), () => then(false));
+  });
 }
 
 /**
@@ -32,7 +60,7 @@ export function change(m: Manager, v: Volume, record: VolumeRecord, events: read
   v.pending = true;
   const conditions = [{ kind: 'volume', id: v.volumeId, revision: v.revision }] as const;
   const transaction: Transaction = { conditions, puts: [{ kind: 'volume', id: v.volumeId, value: record }], deletes: [], events };
-  transact(m, transaction, (outcome) => {
+  decide(m, transaction, (outcome) => {
     if (outcome.kind === 'applied') takeVolume(m, v.volumeId, record, outcome.revision);
     settle(m, v, outcome, then);
   });
@@ -42,7 +70,7 @@ export function change(m: Manager, v: Volume, record: VolumeRecord, events: read
 export function create(m: Manager, record: VolumeRecord, events: readonly NewEvent[], then: (outcome: ChangeOutcome) => void): void {
   const id = record.volumeId;
   const conditions = [{ kind: 'volume', id, revision: 0 }] as const;
-  transact(m, { conditions, puts: [{ kind: 'volume', id, value: record }], deletes: [], events }, (outcome) => {
+  decide(m, { conditions, puts: [{ kind: 'volume', id, value: record }], deletes: [], events }, (outcome) => {
     if (outcome.kind === 'unknown') return readBack(m, () => then('unknown'));
     if (outcome.kind === 'applied') takeVolume(m, id, record, outcome.revision);
     if (outcome.kind === 'conflict') for (const stored of outcome.current) takeRecord(m, stored);
@@ -53,8 +81,14 @@ export function create(m: Manager, record: VolumeRecord, events: readonly NewEve
 export function remove(m: Manager, v: Volume, events: readonly NewEvent[]): void {
   v.pending = true;
   const key = { kind: 'volume', id: v.volumeId } as const;
-  const deletes = [key, { kind: 'usage', id: v.volumeId } as const];
-  transact(m, { conditions: [{ ...key, revision: v.revision }], puts: [], deletes, events }, (outcome) => {
+  const deletes: Key[] = [key, { kind: 'usage', id: v.volumeId }];
+  const [oldest] = m.keeping.deleted.keys();
+  if (oldest !== undefined && m.keeping.deleted.size >= DELETED_MAX) {
+    m.keeping.deleted.delete(oldest);
+    deletes.push({ kind: 'deleted', id: oldest });
+  }
+  const puts: Put[] = [{ kind: 'deleted', id: v.volumeId, value: { volumeId: v.volumeId, atMs: wallMs(m) } }];
+  decide(m, { conditions: [{ ...key, revision: v.revision }], puts, deletes, events }, (outcome) => {
     if (outcome.kind === 'applied') finishWaiters(m, v);
     settle(m, v, outcome, () => undefined);
   });

@@ -73,6 +73,18 @@ export function metadataStoreSuite(name: string, open: (eventsMax: number) => Me
       expect((await create(one)).kind).toBe('applied');
     });
 
+    it('is replaced as a whole, and counts on from there', async () => {
+      const one = store();
+      await create(one);
+      const cluster = { kind: 'cluster', id: 'cluster', value: { clusterId: 'c1', rosterNumber: 7 } } as const;
+      await transact(one, { puts: [cluster], events: [] });
+      const restored = await new Promise((resolve) => one.restore(1000, [{ kind: 'volume', id: OTHER, value: aVolume(OTHER) }], [anEvent('restored')], resolve));
+      expect(restored).toEqual({ kind: 'applied', revision: 1000 });
+      expect(await load(one)).toEqual({ revision: 1000, records: [{ ...cluster, revision: 2 }, { kind: 'volume', id: OTHER, revision: 1000, value: aVolume(OTHER) }] });
+      expect(await create(one)).toEqual({ kind: 'applied', revision: 1001 });
+      expect((await events(one))?.map((event) => event.name)).toEqual(['created', 'restored', 'created']);
+    });
+
     it('tells its listeners of every change, in order', async () => {
       const one = store();
       const heard: StoreChange[] = [];

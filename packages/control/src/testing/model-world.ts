@@ -1,6 +1,6 @@
-import { type Build, FOUNDING_INCARNATION, memberOf, primaryOf, type Configuration, type CopyState, type DiskKind, type HostCommand, type ManagerCommand, type ManagerMessage, type ApiAnswer, type ApiCommand, type EventRecord, type VolumeView } from '@ashlar/protocol';
+import { type Build, FOUNDING_INCARNATION, memberOf, primaryOf, type AttachmentSpec, type Configuration, type CopyReport, type CopyState, type DiskKind, type HostCommand, type ManagerCommand, type ManagerMessage, type ApiAnswer, type ApiCommand, type EventRecord, type VolumeView } from '@ashlar/protocol';
 import { hostId, Prng, serverId, type HostId, type ServerId, type VolumeId } from '@ashlar/words';
-import { MANAGER_DEFAULTS, ManagerCore, MemoryStore, type ManagerEffects, type ManagerInput, type ManagerOptions, type StoreFate, type Transaction, type VolumeRecord } from '../core/index.ts';
+import { MANAGER_DEFAULTS, ManagerCore, MemoryLedger, MemoryStore, type ManagerEffects, type ManagerInput, type ManagerOptions, type NewEvent, type Put, type StoreFate, type Transaction, type VolumeRecord } from '../core/index.ts';
 
 const STEP_MS = 50;
 const STATUS_MS = 500;
@@ -28,8 +28,12 @@ export class ModelServer {
   state: 'up' | 'dead' | 'frozen' = 'up';
   pid = 100;
   instance = '';
+  /** On its disk. */
+  ledger = new MemoryLedger();
+  /** Its disk cannot be written. */
+  full = false;
   downAtMs = 0;
-  /** It says that it is there, and does nothing else. */
+  /** It says that it is there, keeps what it is told to, and does nothing else. */
   busy = false;
   rack = '';
   disk: DiskKind = 'unknown';
@@ -50,6 +54,7 @@ export class ModelWorld implements ManagerEffects {
   readonly host: HostId = hostId('host-1');
   #hostPid = 7;
   readonly attached = new Map<VolumeId, Configuration>();
+  readonly shown = new Map<VolumeId, AttachmentSpec>();
   readonly toHosts: HostCommand[] = [];
   readonly answers = new Map<number, ApiAnswer>();
   fate: StoreFate = 'answered';
@@ -87,9 +92,14 @@ export class ModelWorld implements ManagerEffects {
     this.store.transact(transaction, (outcome) => this.#give({ kind: 'stored', token, outcome }, life));
   }
 
+  restore(token: number, revision: number, puts: readonly Put[], events: readonly NewEvent[]): void {
+    const life = this.#life;
+    this.store.restore(revision, puts, events, (outcome) => this.#give({ kind: 'stored', token, outcome }, life));
+  }
+
   toServer(to: ServerId, command: ManagerCommand): void {
     const server = this.server(to);
-    if (server.state === 'frozen' || (server.busy && server.state === 'up')) server.held.push(command);
+    if (server.state === 'frozen' || (server.busy && server.state === 'up' && command.kind !== 'keep')) server.held.push(command);
     else if (server.state === 'up') this.#queue.push(() => this.#onCommand(server, command));
   }
 
@@ -97,10 +107,12 @@ export class ModelWorld implements ManagerEffects {
     this.toHosts.push(command);
     if (command.kind === 'attach') {
       this.attached.set(command.spec.volumeId, command.configuration);
+      this.shown.set(command.spec.volumeId, command.spec);
       this.#give({ kind: 'from-host', from: this.host, message: { kind: 'attached', spec: command.spec, nbd: 'nbd+unix:///' } });
     }
     if (command.kind === 'detach') {
       this.attached.delete(command.volumeId);
+      this.shown.delete(command.volumeId);
       this.#give({ kind: 'from-host', from: this.host, message: command.copy === null ? { ...command, kind: 'detached' } : { ...command, kind: 'detached' } });
     }
     if (command.kind === 'configuration' && this.attached.has(command.configuration.volumeId)) this.attached.set(command.configuration.volumeId, command.configuration);
@@ -273,7 +285,7 @@ export class ModelWorld implements ManagerEffects {
   #greet(server: ModelServer): void {
     server.greeted = this.#life;
     this.#give({ kind: 'link', node: server.id, up: true });
-    this.#give({ kind: 'from-server', from: server.id, message: { kind: 'server-hello', serverId: server.id, pid: server.pid, instance: server.instance, address: 'here', rack: server.rack, siteId: '', disk: server.disk, build: server.build } });
+    this.#give({ kind: 'from-server', from: server.id, message: { kind: 'server-hello', serverId: server.id, pid: server.pid, instance: server.instance, address: 'here', rack: server.rack, siteId: '', disk: server.disk, build: server.build, keeps: true, mark: server.ledger.mark } });
     this.#tellSpace(server);
     for (const [volumeId, copy] of server.copies) {
       this.#report(server, volumeId, copy);
@@ -283,7 +295,7 @@ export class ModelWorld implements ManagerEffects {
 
   #hostHello(): void {
     this.#give({ kind: 'link', node: this.host, up: true });
-    this.#give({ kind: 'from-host', from: this.host, message: { kind: 'host-hello', hostId: this.host, pid: this.#hostPid, attachments: [], build: null } });
+    this.#give({ kind: 'from-host', from: this.host, message: { kind: 'host-hello', hostId: this.host, pid: this.#hostPid, attachments: [...this.shown.values()], build: null, configurations: [...this.shown.keys()].map((id) => this.attached.get(id) as Configuration) } });
   }
 
   #tellSpace(server: ModelServer): void {
@@ -293,12 +305,14 @@ export class ModelWorld implements ManagerEffects {
   #tell(server: ModelServer, message: ManagerMessage): void { this.#give({ kind: 'from-copy', from: server.id, message }); }
 
   #report(server: ModelServer, volumeId: VolumeId, copy: Copy, asked = 0): void {
-    this.#tell(server, {
-      kind: 'report', copy: {
-        volumeId, lineage: 1, promisedEpoch: copy.promisedEpoch, incarnation: copy.incarnation, lostCache: false, complete: copy.complete, lastEpoch: copy.promisedEpoch, lastSeq: 0,
-        fault: copy.fault, attachNumber: 0, asked,
-      },
-    });
+    this.#tell(server, { kind: 'report', copy: this.#reportOf(volumeId, copy, asked) });
+  }
+
+  #reportOf(volumeId: VolumeId, copy: Copy, asked: number): CopyReport {
+    return {
+      volumeId, lineage: 1, promisedEpoch: copy.promisedEpoch, incarnation: copy.incarnation, lostCache: false, complete: copy.complete, lastEpoch: copy.promisedEpoch, lastSeq: 0,
+      fault: copy.fault, attachNumber: 0, asked,
+    };
   }
 
   #onCommand(server: ModelServer, command: ManagerCommand): void {
@@ -310,9 +324,18 @@ export class ModelWorld implements ManagerEffects {
       server.leading.delete(command.volumeId);
       return this.#tell(server, { kind: 'discarded', volumeId: command.volumeId, epoch: command.epoch });
     }
+    if (command.kind === 'keep') {
+      const answer = server.full ? { mark: server.ledger.mark, taken: false, failed: true } : server.ledger.keep(command.keep);
+      return this.#give({ kind: 'from-server', from: server.id, message: { kind: 'server-kept', serverId: server.id, ...answer, number: command.keep.number } });
+    }
+    if (command.kind === 'ask-ledger') {
+      const copies = [...server.copies].map(([volumeId, copy]) => ({ report: this.#reportOf(volumeId, copy, 0), configuration: copy.configuration }));
+      return this.#give({ kind: 'from-server', from: server.id, message: server.ledger.told(server.id, command.token, copies) });
+    }
     if (command.kind === 'ask-report') {
       const copy = server.copies.get(command.volumeId);
       if (copy) this.#report(server, command.volumeId, copy, command.token);
+      if (copy) this.#tellStatus(server, command.volumeId);
     }
     if (command.kind !== 'configure') return;
     const { configuration, founding } = command;

@@ -1,10 +1,10 @@
 import type { Address, DownReason } from '@ashlar/actor';
 import { DISK_KINDS } from '@ashlar/protocol';
 import type {
-  AttachmentSpec, BeaconMessage, Build, CommitPoint, Configuration, ConfigurationChange, CopyMessage, CopyReport, CopyStatus, DirectoryHealth, DiskKind, EpochStart, HostCommand, HostMessage, LogPosition, ManagerCommand,
-  ManagerMessage, Member, Release, ServerMessage, SessionGeneration, SessionMark, SessionMessage, SessionReply, SupervisorMessage, Usage, VolumeLimits,
+  AttachmentSpec, BeaconMessage, Build, CommitPoint, Configuration, ConfigurationChange, CopyMessage, CopyReport, CopyStatus, DeletedVolume, DirectoryHealth, DiskKind, EpochStart, HeldCopy, HostCommand, HostMessage, Keep, KeptRecord, LogPosition,
+  ManagerCommand, ManagerMessage, Member, Release, ServerMessage, SessionGeneration, SessionMark, SessionMessage, SessionReply, StoreMark, SupervisorMessage, Usage, VolumeLimits,
 } from '@ashlar/protocol';
-import { COLD_BYTES_MAX, LIST_MAX, PARTIES_MAX } from '../limits.ts';
+import { COLD_BYTES_MAX, LIST_MAX, PARTIES_MAX, RECORD_TEXT_MAX } from '../limits.ts';
 import { aHostId, aServerId, aVolumeId, bytes, choice, flag, list, Malformed, nullable, real, record, register, scalars, text, u32, whole, type RecordShape, type Shape } from './shape.ts';
 
 /** Between the kernels of two processes. */
@@ -45,6 +45,12 @@ const copyReport = record<CopyReport>('CopyReport', {
   volumeId: aVolumeId, lineage: whole, promisedEpoch: whole, incarnation: whole, lostCache: flag, complete: flag, lastEpoch: whole, lastSeq: whole,
   fault: nullable(copyFault), attachNumber: whole, asked: whole,
 });
+const storeMark = record<StoreMark>('StoreMark', { cluster: whole, life: whole, revision: whole });
+const keptRecord = record<KeptRecord>('KeptRecord', { volumeId: aVolumeId, revision: whole, text: text(RECORD_TEXT_MAX) });
+const deletedVolume = record<DeletedVolume>('DeletedVolume', { volumeId: aVolumeId, revision: whole });
+const heldCopy = record<HeldCopy>('HeldCopy', { report: copyReport, configuration: nullable(configuration) });
+const serverIds = list(aServerId, LIST_MAX);
+const keep = record<Keep>('Keep', { expected: nullable(storeMark), mark: storeMark, servers: serverIds, records: list(keptRecord, LIST_MAX), deleted: list(deletedVolume, LIST_MAX), number: whole });
 const copyStatus = record<CopyStatus>('CopyStatus', {
   serverId: aServerId, state: choice('in-sync', 'catching-up', 'rebuilding', 'offline', 'faulted'), movedBytes: whole, remainingBytes: whole,
 });
@@ -143,11 +149,13 @@ export const COLD_MESSAGES: { readonly [K in ColdKind]: ColdMessage<K> } = {
   'member-ended': cold(131, 'member-ended', { volumeId: aVolumeId, serverId: aServerId, instance: shortText }),
   'ask-report': cold(132, 'ask-report', { volumeId: aVolumeId, token: whole }),
   'fill-rate': cold(133, 'fill-rate', { volumeId: aVolumeId, bytesPerSecond: whole }, 2),
+  'keep': cold(134, 'keep', { keep }, 2),
+  'ask-ledger': cold(135, 'ask-ledger', { token: whole }, 2),
   'attach': cold(144, 'attach', { spec: attachmentSpec, configuration }),
   'detach': cold(145, 'detach', { volumeId: aVolumeId, readOnly: flag, copy: nullable(aServerId) }),
   'limits': cold(146, 'limits', { volumeId: aVolumeId, limits: volumeLimits }),
   'configuration': cold(147, 'configuration', { configuration }),
-  'host-hello': cold(160, 'host-hello', { hostId: aHostId, pid: whole, attachments: list(attachmentSpec, LIST_MAX), build: nullable(build) }),
+  'host-hello': cold(160, 'host-hello', { hostId: aHostId, pid: whole, attachments: list(attachmentSpec, LIST_MAX), build: nullable(build), configurations: list(configuration, LIST_MAX) }),
   'attached': cold(161, 'attached', { spec: attachmentSpec, nbd: reasonText }),
   'attach-failed': cold(162, 'attach-failed', { spec: attachmentSpec, code: shortText, message: reasonText }),
   'detached': cold(163, 'detached', { volumeId: aVolumeId, readOnly: flag, copy: nullable(aServerId) }),
@@ -155,9 +163,14 @@ export const COLD_MESSAGES: { readonly [K in ColdKind]: ColdMessage<K> } = {
   'primary-silent': cold(165, 'primary-silent', { volumeId: aVolumeId, epoch: whole, serverId: aServerId, silentMs: real }),
   'usage': cold(166, 'usage', { volumeId: aVolumeId, usage }),
   'host-event': cold(167, 'host-event', { volumeId: aVolumeId, name: shortText, detail: scalars }),
-  'server-hello': cold(176, 'server-hello', { serverId: aServerId, pid: whole, instance: shortText, address: reasonText, build: nullable(build), rack: shortText, siteId: shortText, disk: diskKind }),
+  'server-hello': cold(176, 'server-hello', { serverId: aServerId, pid: whole, instance: shortText, address: reasonText, build: nullable(build), rack: shortText, siteId: shortText, disk: diskKind, keeps: flag, mark: nullable(storeMark) }),
   'server-status': cold(177, 'server-status', { serverId: aServerId, capacityBytes: whole, usedBytes: whole, copies: whole, requestsPerSecond: real, directories: list(directoryHealth, LIST_MAX) }),
   'server-leaving': cold(178, 'server-leaving', { serverId: aServerId, reason: reasonText }),
+  'server-kept': cold(179, 'server-kept', { serverId: aServerId, mark: nullable(storeMark), taken: flag, failed: flag, number: whole }, 2),
+  'server-ledger': cold(180, 'server-ledger', {
+    serverId: aServerId, token: whole, part: whole, last: flag, mark: nullable(storeMark), servers: serverIds, records: list(keptRecord, LIST_MAX), deleted: list(deletedVolume, LIST_MAX),
+    copies: list(heldCopy, LIST_MAX),
+  }, 2),
   'process-ended': cold(192, 'process-ended', { name: shortText, pid: whole, signal: nullable(shortText), code: nullable(whole) }),
   'process-started': cold(193, 'process-started', { name: shortText, pid: whole }),
   'monitor': cold(208, 'monitor', {}),

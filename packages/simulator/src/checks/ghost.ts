@@ -296,6 +296,24 @@ export class Ghost {
 
   // ------------------------------------------------------------------------------------------ configurations
 
+  readonly #told = new Map<number, string>();
+  #newestTold: Configuration | null = null;
+
+  /** The manager tells somebody. */
+  told(configuration: Configuration): void {
+    const { epoch, members, learners, attachNumber, sizeBytes } = configuration;
+    const text = JSON.stringify([members.map(({ serverId, incarnation }) => [serverId, incarnation]), learners, attachNumber, sizeBytes]);
+    const known = this.#told.get(epoch);
+    check(known === undefined || known === text, 'decided-once', () => `epoch ${epoch} is told as ${text}, and was told as ${known}`);
+    this.#told.set(epoch, text);
+    if (epoch > (this.#newestTold?.epoch ?? 0)) this.#newestTold = configuration;
+  }
+
+  /** What the store had decided and nobody was told of never was. */
+  storeSetBack(): void {
+    if ((this.configuration?.epoch ?? 0) > (this.#newestTold?.epoch ?? 0)) this.configuration = this.#newestTold;
+  }
+
   configured(next: Configuration): void {
     const former = this.configuration;
     if (former !== null && next.epoch <= former.epoch) return;

@@ -1,6 +1,8 @@
 /** Each is a promise of docs/GUARANTEES.md that the simulator watches; the number is the invariant's. */
 export const INVARIANTS = {
   'one-primary': '1 one primary per (volume, epoch), and no role resumed by a later life',
+  'decided-once': '1 no two configurations of one epoch are ever told to anybody, also by managers over different stores',
+  'recovered': 'a volume that was not deleted is known to every manager that acts',
   'promised-epoch': '2 a mirror never applies a frame below its promised epoch',
   'promise-kept': '2 an epoch that was promised is remembered after a power cut',
   'answered-everywhere': '3 every answered write is in the journal of all current in-sync members',

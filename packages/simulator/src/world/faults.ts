@@ -1,3 +1,4 @@
+import type { StoreSnapshot } from '@ashlar/control/core';
 import { Prng } from '@ashlar/words';
 import { EventKind } from '../engine/scheduler.ts';
 import type { PlannedFault } from '../plan.ts';
@@ -118,6 +119,7 @@ const FAULTS: Readonly<Partial<Record<FaultKind, Fault>>> = {
     if (!expendable(world, server)) return false;
     world.end(server, false);
     server.medium.wipe();
+    server.wipeLedger();
     world.ghost.wiped(server.serverId);
     world.after(prng.pick(DURATIONS_MS), () => world.start(server));
     return true;
@@ -126,6 +128,19 @@ const FAULTS: Readonly<Partial<Record<FaultKind, Fault>>> = {
     world.storeDown = true;
     world.after(prng.pick(DURATIONS_MS), () => { world.storeDown = false; });
     return true;
+  },
+  'store-lost': (world, prng) => setBack(world, prng, { revision: 0, records: [] }),
+  'store-set-back': (world, prng, _operator, later) => {
+    if (world.backups.length === 0) return false;
+    if (prng.chance(0.5)) return setBack(world, prng, prng.pick(world.backups));
+    // To just before the next decision, when it was just made: whoever was told of it is not to find a store without it.
+    world.atDecision = (moment) => {
+      if (moment !== 'decided' || world.healed) return;
+      world.atDecision = null;
+      const before = world.beforeLast;
+      world.after(prng.fraction() * 4, () => { if (setBack(world, prng, before)) later(); });
+    };
+    return false;
   },
   'clock-jump': (world, prng) => {
     world.manager.wallJumpMs = prng.between(-3_600_000, 3_600_000);
@@ -203,6 +218,18 @@ function aServer(world: World, prng: Prng): SimServer {
   const members = world.ghost.configuration?.members ?? [];
   const member = members.length > 0 ? world.server(prng.pick(members).serverId) : any;
   return prng.chance(0.75) ? member : any;
+}
+
+/** The manager ends, and finds another store when it comes back; what it had asked of the former one is over by then. */
+function setBack(world: World, prng: Prng, to: StoreSnapshot): boolean {
+  if (!world.manager.process.up || world.volumeId === '') return false;
+  world.end(world.manager, false);
+  world.after(10, () => {
+    world.store.rollBack(to);
+    world.ghost.storeSetBack();
+  });
+  world.after(20 + prng.pick(DURATIONS_MS) * prng.fraction(), () => world.start(world.manager));
+  return true;
 }
 
 function freeze(world: World, prng: Prng, sim: SimServer | SimHost | SimManager | null): boolean {

@@ -1,4 +1,5 @@
 import type { HostId } from '@ashlar/words';
+import { check } from '../checks/violation.ts';
 import type { World } from './world.ts';
 
 const STEP_MS = 100;
@@ -28,8 +29,15 @@ export class Operator {
   #ask(): boolean {
     const world = this.#world;
     const { plan, volumeId } = world;
+    const standing = world.manager.core?.state.standing.state;
+    if (standing === 'refusing') {
+      world.command({ kind: 'recover', dryRun: false, without: [] });
+      return true;
+    }
+    if (standing !== 'acting') return false;
     const record = volumeId === '' ? undefined : world.store.volume(volumeId);
     if (record === undefined) {
+      check(world.ghost.configuration === null || world.ghost.configuration.epoch === 1, 'recovered', () => `the manager acts, and does not know ${volumeId}`);
       world.command({
         kind: 'volume-create', sizeBytes: world.volumeBytes, mirrors: plan.copies - 1, minCopies: plan.minCopies, durability: plan.strict ? 'strict' : 'normal',
         limits: { ioTimeoutMs: plan.ioTimeoutMs, iops: 0, bandwidthBytes: 0, priority: 5 }, tags: {}, clientToken: 'the-volume',

@@ -1,5 +1,6 @@
+import { MemoryLedger } from '@ashlar/control/core';
 import { Supervisor, type Address, type SupervisorAction, type SupervisorEvent } from '@ashlar/actor';
-import { FOUNDING_INCARNATION, memberOf, type CopyFault, type CopyReport, type ManagerCommand, type SessionMessage, type SessionReply } from '@ashlar/protocol';
+import { FOUNDING_INCARNATION, memberOf, type CopyFault, type CopyReport, type Keep, type ManagerCommand, type SessionMessage, type SessionReply } from '@ashlar/protocol';
 import { BEACON_INTERVAL_MS, BeaconTable, newCopyState, type BeaconEffects, type CopyInput } from '@ashlar/replication';
 import type { CopyStore } from '@ashlar/store';
 import type { Prng, ServerId, VolumeId } from '@ashlar/words';
@@ -27,6 +28,9 @@ export class SimServer implements Receiver {
   readonly serverId: ServerId;
   readonly process: Process;
   readonly medium: Medium;
+  /** On the same disk. */
+  readonly ledger = new MemoryLedger();
+  readonly #stableLedger = new MemoryLedger();
   readonly traceId: number;
   readonly #world: World;
   readonly #prng: Prng;
@@ -81,7 +85,7 @@ export class SimServer implements Receiver {
   #greet(): void {
     this.#greeted = true;
     const address = `${this.serverId}:0`;
-    this.#tellManager({ kind: 'from-server', from: this.serverId, message: { kind: 'server-hello', serverId: this.serverId, pid: this.process.life, instance: this.instance, address, rack: '', siteId: '', disk: 'unknown', build: null } });
+    this.#tellManager({ kind: 'from-server', from: this.serverId, message: { kind: 'server-hello', serverId: this.serverId, pid: this.process.life, instance: this.instance, address, rack: '', siteId: '', disk: 'unknown', build: null, keeps: true, mark: this.ledger.mark } });
     this.#input({ kind: 'manager-up' });
     this.#tellFaulted();
     if (this.#leaving !== null) this.#tellLeaving();
@@ -297,8 +301,35 @@ export class SimServer implements Receiver {
     if (command.kind === 'scrub') return this.driver?.scrub();
     if (command.kind === 'fill-rate') return this.driver?.limitFills(command.bytesPerSecond);
     if (command.kind === 'discard') return this.#discard(command.epoch);
+    if (command.kind === 'keep') return this.#keep(command.keep);
+    if (command.kind === 'ask-ledger') return this.#tellLedger(command.token);
     if (command.kind === 'configure' && this.driver === null && !this.medium.holdsCopy) this.#create(command);
     this.#input({ kind: 'manager', command });
+  }
+
+  /** Answered when it is on its disk; until then the power may take it back. */
+  #keep(keep: Keep): void {
+    const answer = this.ledger.keep(keep);
+    this.#world.scheduler.at(this.process.departsMs + this.syncMs, EventKind.completion, this, {
+      kind: 'run',
+      run: () => {
+        this.#stableLedger.become(this.ledger);
+        this.#tellManager({ kind: 'from-server', from: this.serverId, message: { kind: 'server-kept', serverId: this.serverId, ...answer, number: keep.number } });
+      },
+    });
+  }
+
+  powerCut(): void { this.ledger.become(this.#stableLedger); }
+
+  wipeLedger(): void {
+    this.ledger.become();
+    this.#stableLedger.become();
+  }
+
+  #tellLedger(token: number): void {
+    const report = this.driver?.report() ?? this.#faulted;
+    const copies = report === null ? [] : [{ report, configuration: this.driver?.core.durable.configuration ?? null }];
+    this.#tellManager({ kind: 'from-server', from: this.serverId, message: this.ledger.told(this.serverId, token, copies) });
   }
 
   /** A new copy. Only while the volume is created do members hold nothing and lack nothing. */
@@ -331,6 +362,7 @@ export class SimServer implements Receiver {
     this.#supervisor = null;
     this.#faulted = null;
     this.#lastReport = null;
+    this.ledger.records.delete(volumeId);
     this.#tellManager({ kind: 'from-copy', from: this.serverId, message: { kind: 'discarded', volumeId, epoch } });
   }
 

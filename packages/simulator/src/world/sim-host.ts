@@ -111,7 +111,7 @@ export class SimHost implements Receiver {
       case 'command': return this.#command(mail.command);
       case 'link':
         if (mail.node === 'manager') {
-          if (mail.up) this.tellManager({ kind: 'host-hello', hostId: this.hostId, pid: this.process.life, attachments: [...this.#saved.values()].map((saved) => saved.spec), build: null });
+          if (mail.up) this.tellManager({ kind: 'host-hello', hostId: this.hostId, pid: this.process.life, attachments: [...this.#saved.values()].map((saved) => saved.spec), build: null, configurations: [...this.#saved.values()].map((saved) => saved.configuration) });
           return;
         }
         for (const attachment of this.attachments.values()) attachment.input({ kind: 'link', serverId: mail.node as ServerId, up: mail.up, crashed: mail.crashed });

@@ -1,4 +1,4 @@
-import { ManagerCore, type ManagerEffects, type ManagerInput, type ManagerOptions, type MemoryStore, type Transaction } from '@ashlar/control/core';
+import { ManagerCore, type ManagerEffects, type ManagerInput, type ManagerOptions, type MemoryStore, type NewEvent, type Put, type Transaction } from '@ashlar/control/core';
 import type { ApiAnswer, ApiCommand, HostCommand, ManagerCommand } from '@ashlar/protocol';
 import type { HostId, Prng, ServerId } from '@ashlar/words';
 import type { Process } from '../engine/process.ts';
@@ -102,11 +102,18 @@ export class SimManager implements Receiver, ManagerEffects {
     this.#store.transact(transaction, (outcome) => { if (life === this.life) this.#later({ kind: 'stored', token, outcome }); });
   }
 
+  restore(token: number, revision: number, puts: readonly Put[], events: readonly NewEvent[]): void {
+    const { life } = this;
+    this.#store.restore(revision, puts, events, (outcome) => { if (life === this.life) this.#later({ kind: 'stored', token, outcome }); });
+  }
+
   toServer(to: ServerId, command: ManagerCommand): void {
+    if (command.kind === 'configure') this.#world.ghost.told(command.configuration);
     this.#world.toServer(this.process, this.name, to, { kind: 'command', command });
   }
 
   toHost(to: HostId, command: HostCommand): void {
+    if (command.kind === 'attach' || command.kind === 'configuration') this.#world.ghost.told(command.configuration);
     this.#world.commandHost(this.process, this.name, to, { kind: 'command', command });
   }
 

@@ -1,5 +1,5 @@
 import { nameOf, partyOf, type Address } from '@ashlar/actor';
-import { MANAGER_DEFAULTS, MemoryStore, type StoreFate } from '@ashlar/control/core';
+import { MANAGER_DEFAULTS, MemoryStore, type StoreFate, type StoreSnapshot } from '@ashlar/control/core';
 import { isMutation, Op, primaryOf, Status, type ApiCommand, type Frame, type SessionMessage, type SessionReply } from '@ashlar/protocol';
 import type { CopyStore } from '@ashlar/store';
 import { EXTENT_BLOCKS, EXTENT_BYTES, hostId, Prng, serverId, type HostId, type ServerId, type VolumeId } from '@ashlar/words';
@@ -29,6 +29,10 @@ type AnySim = SimServer | SimHost | SimManager;
 /** Messages of a host kept to be sent again when they are long out of date. */
 const LATE_KEPT = 24;
 
+/** Of the changes of the store, those that somebody keeps a backup of. */
+const BACKUPS = 0.2;
+const BACKUPS_MAX = 12;
+
 /** Begins a line of a log that tells of a change of state; all others begin with the time. */
 export const CHANGE_MARK = '    ';
 
@@ -53,6 +57,11 @@ export class World {
   volumeId: VolumeId = '' as VolumeId;
   clientsMayIssue = true;
   storeDown = false;
+  /** States of the store that may be put back. */
+  readonly backups: StoreSnapshot[] = [];
+  /** The store as it was before its newest change of a volume. */
+  beforeLast: StoreSnapshot = { revision: 0, records: [] };
+  #latest: StoreSnapshot = { revision: 0, records: [] };
   /** Waits for the next decision about the set of copies: asked for, or made. */
   atDecision: ((moment: 'proposed' | 'decided', about: ServerId) => void) | null = null;
   /** Values whose write crashes whatever copy takes it in hand. */
@@ -80,12 +89,16 @@ export class World {
     const storePrng = new Prng(streams.store);
     this.store = new MemoryStore({ eventsMax: 1000, fate: () => this.#fate(storePrng), defer: (run) => this.after(0.1 + storePrng.fraction() * 0.5, run) });
     this.store.watch((change) => {
+      for (const { name } of change.events) if (name === 'store-behind' || name === 'store-recovered') this.eventCounts.set(name, (this.eventCounts.get(name) ?? 0) + 1);
+      if (plan.kinds.has('store-set-back') && this.prng.chance(BACKUPS)) this.#backUp();
       for (const put of change.puts) {
         if (put.kind !== 'volume') continue;
         const { configuration: former } = this.ghost;
         const onOrder = change.events.some((event) => event.name === 'copy-removed' && event.source === 'manager');
         if (onOrder) this.ghost.leftOnOrder(put.value.configuration);
         this.volumeId = put.value.volumeId;
+        this.beforeLast = this.#latest;
+        this.#latest = this.store.snapshot();
         this.ghost.configured(put.value.configuration);
         if (former !== null && put.value.configuration.epoch > former.epoch) this.atDecision?.('decided', subjectOf(former, put.value.configuration));
       }
@@ -95,6 +108,12 @@ export class World {
     this.manager = this.#makeSims(processes);
     const blocks = new Prng(streams.clients);
     for (let k = 0; k < plan.hotBlocks; k++) this.hotBlocks.push(blocks.below(plan.extents) * EXTENT_BLOCKS + blocks.below(EXTENT_BLOCKS));
+  }
+
+  #backUp(): void {
+    const snapshot = this.store.snapshot();
+    if (snapshot.records.some((record) => record.kind === 'volume' && record.value.state !== 'creating')) this.backups.push(snapshot);
+    if (this.backups.length > BACKUPS_MAX) this.backups.splice(this.prng.below(BACKUPS_MAX), 1);
   }
 
   #makeProcesses(): Process[] {
@@ -126,7 +145,7 @@ export class World {
       this.#bySim.set(process, host);
     }
     const process = processes.at(-1) as Process;
-    const options = { ...MANAGER_DEFAULTS, rebuildDelayMs: plan.rebuildDelayMs, learnerPatienceMs: 4_000, commandTimeoutMs: 5_000 };
+    const options = { ...MANAGER_DEFAULTS, rebuildDelayMs: plan.rebuildDelayMs, learnerPatienceMs: 4_000, commandTimeoutMs: 5_000, expected: this.servers.map(({ serverId: id }) => id) };
     const manager = new SimManager(this, process, this.store, options, this.prng.fork());
     this.#bySim.set(process, manager);
     return manager;
@@ -241,7 +260,10 @@ export class World {
     sim.ended();
     if (power) {
       sim.process.machine.restart(this.scheduler.nowMs, this.prng.between(1_000, 1_000_000));
-      if (sim instanceof SimServer) sim.medium.powerCut(this.prng);
+      if (sim instanceof SimServer) {
+        sim.medium.powerCut(this.prng);
+        sim.powerCut();
+      }
     }
     this.links.processEnded(sim.process, power);
     if (sim instanceof SimServer) Object.assign(sim.medium.faults, { endsIn: 0 });

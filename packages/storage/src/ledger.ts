@@ -1,0 +1,174 @@
+import { closeSync, fdatasync, fsyncSync, openSync } from 'node:fs';
+import { join } from 'node:path';
+import { DatabaseSync, type StatementSync } from 'node:sqlite';
+import { markAfter, mayKeep, type DeletedVolume, type Keep, type KeptRecord, type StoreMark } from '@ashlar/protocol';
+import { AshlarError, type ServerId, type VolumeId } from '@ashlar/words';
+
+const FILE = 'ledger.sqlite';
+const FORMAT = 1;
+/** Deleted volumes remembered, the newest. A copy of one that comes to light after so many other deletions is shown as unknown. */
+const DELETED_MAX = 10_000;
+
+export interface KeepAnswer {
+  /** On stable storage now. */
+  readonly mark: StoreMark | null;
+  readonly taken: boolean;
+  readonly failed: boolean;
+}
+
+interface Row { readonly id: string; readonly revision: number; readonly text: string }
+
+/**
+ * What a server keeps for the system manager beside its copies (docs/formats/ledger.md): the records of the volumes that it holds copies of, the
+ * mark of the metadata store, and which volumes were deleted. One file for all copies, so that a decision costs one sync whatever it concerns, and
+ * the opening of copies costs none; and that sync is not waited for by the thread, which serves requests.
+ */
+export class ServerLedger {
+  readonly #path: string;
+  readonly #database: DatabaseSync;
+  readonly #upsert: StatementSync;
+  readonly #forget: StatementSync;
+  readonly #bury: StatementSync;
+  readonly #prune: StatementSync;
+  readonly #set: StatementSync;
+  /** Written, perhaps not stable yet. */
+  #written: StoreMark | null;
+  #stable: StoreMark | null;
+  #wal: number | null = null;
+  /** A failed write is final: what was taken for stable before a second try may be gone. */
+  #failed = false;
+  #closed = false;
+
+  private constructor(path: string, database: DatabaseSync) {
+    this.#path = path;
+    this.#database = database;
+    database.exec(`
+      CREATE TABLE IF NOT EXISTS record (id TEXT PRIMARY KEY, revision INTEGER NOT NULL, text TEXT NOT NULL) WITHOUT ROWID, STRICT;
+      CREATE TABLE IF NOT EXISTS deleted (id TEXT PRIMARY KEY, revision INTEGER NOT NULL) WITHOUT ROWID, STRICT;
+      CREATE TABLE IF NOT EXISTS setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID, STRICT;
+      PRAGMA user_version = ${FORMAT};
+    `);
+    this.#upsert = database.prepare('INSERT INTO record VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE SET revision = excluded.revision, text = excluded.text WHERE excluded.revision >= revision');
+    this.#forget = database.prepare('DELETE FROM record WHERE id = ?');
+    this.#bury = database.prepare('INSERT INTO deleted VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET revision = excluded.revision');
+    this.#prune = database.prepare('DELETE FROM deleted WHERE id IN (SELECT id FROM deleted ORDER BY revision DESC LIMIT -1 OFFSET ?)');
+    this.#set = database.prepare('INSERT INTO setting VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value');
+    this.#written = this.#setting<StoreMark>('mark');
+    this.#stable = this.#written;
+  }
+
+  /** The caller holds the directory's lock. Throws `format-unsupported` (nothing was changed) or `corrupt`. */
+  static open(directory: string): ServerLedger {
+    const path = join(directory, FILE);
+    let database: DatabaseSync | null = null;
+    try {
+      database = new DatabaseSync(path);
+      const { user_version: format } = database.prepare('PRAGMA user_version').get() as { user_version: number };
+      if (format > FORMAT) throw new AshlarError('format-unsupported', `${path} has format ${format}, this version knows ${FORMAT}`, { path });
+      // NORMAL: SQLite syncs its log when it moves it into the database; each commit is synced by us, without the thread waiting.
+      database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL');
+      const ledger = new ServerLedger(path, database);
+      syncDirectory(directory);
+      return ledger;
+    } catch (error) {
+      database?.close();
+      if (error instanceof AshlarError) throw error;
+      throw new AshlarError('corrupt', `${path} cannot be read`, { path, cause: error });
+    }
+  }
+
+  /** What was heard last: a new manager is to know of it even if the power may still take it back. */
+  get mark(): StoreMark | null { return this.#written; }
+  get servers(): readonly ServerId[] { return this.#setting<ServerId[]>('servers') ?? []; }
+
+  records(): KeptRecord[] {
+    const rows = this.#database.prepare('SELECT id, revision, text FROM record ORDER BY id').all() as unknown as Row[];
+    return rows.map(({ id, revision, text }) => ({ volumeId: id as VolumeId, revision, text }));
+  }
+
+  deleted(): DeletedVolume[] {
+    const rows = this.#database.prepare('SELECT id, revision FROM deleted ORDER BY id').all() as unknown as Row[];
+    return rows.map(({ id, revision }) => ({ volumeId: id as VolumeId, revision }));
+  }
+
+  /** `done` is called when it is on stable storage, or refused, or cannot be written. */
+  keep(keep: Keep, done: (answer: KeepAnswer) => void): void {
+    if (this.#failed || this.#closed) return done({ mark: this.#stable, taken: false, failed: true });
+    if (!mayKeep(this.#written, keep)) return done({ mark: this.#written, taken: false, failed: false });
+    const mark = markAfter(this.#written, keep);
+    try {
+      this.#write(keep, mark);
+    } catch {
+      // A full disk, mostly: nothing was changed, and the next may find room.
+      return done({ mark: this.#stable, taken: false, failed: true });
+    }
+    this.#written = mark;
+    fdatasync(this.#log(), (error) => {
+      if (error !== null) this.#failed = true;
+      else this.#stable = newerOf(this.#stable, mark);
+      done({ mark: this.#stable, taken: error === null, failed: error !== null });
+    });
+  }
+
+  /** Its copy was removed. Not synced: a record without a copy means nothing. */
+  forget(volumeId: VolumeId): void {
+    if (this.#failed || this.#closed) return;
+    try {
+      this.#forget.run(volumeId);
+    } catch {
+      // Stays until the next one is kept or forgotten; see above.
+    }
+  }
+
+  close(): void {
+    this.#closed = true;
+    if (this.#wal !== null) closeSync(this.#wal);
+    this.#database.close();
+  }
+
+  #write({ servers, records, deleted }: Keep, mark: StoreMark): void {
+    this.#database.exec('BEGIN');
+    try {
+      // Of another life or cluster than what is here: its revisions say nothing about those.
+      for (const { volumeId, revision, text } of records) {
+        if (this.#written?.cluster !== mark.cluster) this.#forget.run(volumeId);
+        this.#upsert.run(volumeId, revision, text);
+      }
+      for (const { volumeId, revision } of deleted) this.#bury.run(volumeId, revision);
+      if (deleted.length > 0) this.#prune.run(DELETED_MAX);
+      this.#set.run('mark', JSON.stringify(mark));
+      const known = JSON.stringify(servers);
+      if (JSON.stringify(this.servers) !== known) this.#set.run('servers', known);
+      this.#database.exec('COMMIT');
+    } catch (error) {
+      // SQLite has ended the transaction by itself after some errors (a full disk).
+      if (this.#database.isTransaction) this.#database.exec('ROLLBACK');
+      throw error;
+    }
+  }
+
+  /** SQLite's log: there since the first commit, until the database is closed. */
+  #log(): number {
+    this.#wal ??= openSync(`${this.#path}-wal`, 'r');
+    return this.#wal;
+  }
+
+  #setting<T>(name: string): T | null {
+    const row = this.#database.prepare('SELECT value FROM setting WHERE name = ?').get(name) as { value: string } | undefined;
+    return row === undefined ? null : (JSON.parse(row.value) as T);
+  }
+}
+
+/** Syncs may end in another order than they began. */
+function newerOf(before: StoreMark | null, after: StoreMark): StoreMark {
+  return before !== null && before.life === after.life && before.revision > after.revision ? before : after;
+}
+
+function syncDirectory(path: string): void {
+  const fd = openSync(path, 'r');
+  try {
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+}

@@ -35,6 +35,7 @@ function build(tree: string, commit: string): void {
   copyFileSync(realpathSync(join(ROOT, `node_modules/node-linux-${process.arch}/bin/node`)), join(tree, NODE));
   chmodSync(join(tree, NODE), 0o755);
   write(join(tree, 'usr/bin/ashlar'), launcher('main.ts'), 0o755);
+  write(join(tree, 'usr/bin/ashlard'), launcher('ashlard-main.ts'), 0o755);
   write(join(tree, 'lib/systemd/system/ashlard.service'), read('packaging/ashlard.service'));
   write(join(tree, 'usr/lib/sysusers.d/ashlar.conf'), read('packaging/sysusers.conf'));
   const program = (...args: string[]): string => execFileSync(process.execPath, [join(ROOT, 'apps/ashlar/src/main.ts'), ...args], { encoding: 'utf8' });

@@ -16,7 +16,7 @@ const LAYERS: Readonly<Record<string, number>> = {
   words: 0, protocol: 0, figures: 0,
   replication: 1, attachment: 1, nbd: 1, store: 1,
   actor: 2,
-  runtime: 3, client: 3, 'nbd-client': 3,
+  runtime: 3, client: 3, 'nbd-client': 3, identity: 3,
   storage: 4, host: 4, control: 4,
   load: 5, 'node-manager': 5, site: 6, bench: 7,
 };

@@ -36,7 +36,7 @@ async function run(file: string, args: readonly string[], folder: string, env: R
 const example = (name: string, args: readonly string[], folder = app, env: Readonly<Record<string, string>> = {}): Promise<string> => run(process.execPath, [join(folder, name), ...args], directory, env);
 
 beforeAll(async () => {
-  await run(process.execPath, ['scripts/packages.ts', '--out', tarballs], ROOT);
+  await run(process.execPath, ['scripts/packing/packages-main.ts', '--out', tarballs], ROOT);
   mkdirSync(app);
   writeFileSync(join(app, 'package.json'), '{"name": "app", "private": true, "type": "module"}');
   const types = `@types/node@${manifestOf(ROOT).devDependencies['@types/node']}`;
@@ -57,6 +57,16 @@ describe('the packages, installed by npm in an empty folder', () => {
       expect(files).toEqual(expect.arrayContaining(['README.md', 'LICENSE', 'CHANGELOG.md']));
       expect(files.filter((file) => /(?<!\.d)\.ts$|\.test\.|testing/.test(file))).toEqual([]);
     }
+  });
+
+  it('bring the text of their API', () => {
+    const text = (name: string): string => readFileSync(join(app, 'node_modules/@ashlar', name, 'API.md'), 'utf8');
+    expect(text('node-manager')).toMatch(/## Volume\n\n\*class\*\n\nA volume that is attached in this process\.[^]*writeZeroes\(offsetBytes: number/);
+    expect(text('client')).toMatch(/## ApiCall[^]*## ApiCommand[^]*volume-create[^]*## VolumeView/);
+    expect(text('site')).toMatch(/## Site\n[^]*static start\(options: SiteOptions\): Promise<Site>/);
+    expect(text('nbd-client')).toMatch(/## NbdClient\n/);
+    // What is only for us is in no declaration.
+    expect(text('node-manager')).not.toMatch(/#private|quiesce|embed\(/);
   });
 
   it('have declarations that hold, down to those of their dependencies', async () => {

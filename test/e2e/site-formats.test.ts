@@ -77,7 +77,7 @@ describe('a site that version 0.1 left', () => {
     } finally {
       await site.end();
     }
-  });
+  }, 300_000);
 });
 
 /** Every file with its bytes; but for the locks, which every start takes, and the logs. */

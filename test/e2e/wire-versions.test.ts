@@ -75,7 +75,7 @@ describe.each([
       await load?.finish();
       await site.stop();
     }
-  });
+  }, 300_000);
 });
 
 it('a system manager of version 0.1 has servers and a host of this build, and hears of their orderly ends', async () => {
@@ -106,4 +106,4 @@ it('a system manager of version 0.1 has servers and a host of this build, and he
     await load?.finish();
     await site.stop();
   }
-});
+}, 300_000);

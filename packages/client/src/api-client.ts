@@ -1,4 +1,4 @@
-import type { ApiCall, ApiError, ApiRequest, ApiResponse, ApiResults, EventRecord } from '@ashlar/protocol';
+import type { ApiCall, ApiError, ApiRequest, ApiResponse, ApiResult, EventRecord } from '@ashlar/protocol';
 import { AshlarError, ERROR_CODES } from '@ashlar/words';
 import { WebSocket } from 'ws';
 
@@ -41,27 +41,27 @@ export class ApiClient {
     socket.on('error', () => {});
   }
 
-  /** `endpoint`: `ws://host:port`. Rejects with `unauthorized`, `unavailable` or `invalid-argument`. */
-  static connect(endpoint: string, token: string): Promise<ApiClient> {
+  /** `endpoint`: `ws://host:port`; of a cluster `wss://host:port`, with its authority in PEM as `ca`. Rejects with `unauthorized`, `untrusted` (another authority), `unavailable` or `invalid-argument`. */
+  static connect(endpoint: string, token: string, ca?: string): Promise<ApiClient> {
     return new Promise((resolve, reject) => {
       let socket: WebSocket;
       try {
-        socket = new WebSocket(endpoint, { headers: { authorization: `Bearer ${token}` }, handshakeTimeout: 10_000, perMessageDeflate: false });
+        socket = new WebSocket(endpoint, { headers: { authorization: `Bearer ${token}` }, handshakeTimeout: 10_000, perMessageDeflate: false, ...(ca === undefined ? {} : { ca }) });
       } catch (cause) {
-        return reject(new AshlarError('invalid-argument', `"${endpoint}" is not an endpoint (ws://host:port)`, { cause }));
+        return reject(new AshlarError('invalid-argument', `"${endpoint}" is not an endpoint (ws://host:port, or wss://host:port of a cluster)`, { cause }));
       }
       socket.once('open', () => resolve(new ApiClient(socket)));
       socket.once('unexpected-response', (_request, response) => {
         socket.terminate();
         reject(response.statusCode === 401 ? new AshlarError('unauthorized', 'the site does not know this token') : new AshlarError('unavailable', `${endpoint} answered ${response.statusCode ?? 'nothing'}`));
       });
-      socket.once('error', (cause) => reject(new AshlarError('unavailable', `no site answers at ${endpoint}`, { retry: 'later', cause })));
+      socket.once('error', (cause) => reject(connectError(endpoint, cause)));
     });
   }
 
   /** Carries out one command. Rejects with the code that the system manager gave, or `unavailable` when the connection is lost: the outcome is then not known. */
-  call<C extends ApiCall>(command: C, { signal }: CallOptions = {}): Promise<ApiResults[C['kind']]> {
-    return this.#request((id) => ({ id, command }), null, signal) as Promise<ApiResults[C['kind']]>;
+  call<C extends ApiCall>(command: C, { signal }: CallOptions = {}): Promise<ApiResult<C>> {
+    return this.#request((id) => ({ id, command }), null, signal) as Promise<ApiResult<C>>;
   }
 
   /** Resolves when all were delivered; never, with `follow`: it ends by the signal, or with the connection. */
@@ -104,6 +104,13 @@ export class ApiClient {
     for (const waiting of this.#waiting.values()) waiting.reject(new AshlarError('unavailable', 'the connection to the site is closed', { retry: 'later' }));
     this.#waiting.clear();
   }
+}
+
+function connectError(endpoint: string, cause: Error): AshlarError {
+  const { code } = cause as { code?: unknown };
+  const untrusted = typeof code === 'string' && /CERT|SIGNATURE|ISSUER|ALTNAME/.test(code);
+  if (!untrusted) return new AshlarError('unavailable', `no site answers at ${endpoint}`, { retry: 'later', cause });
+  return new AshlarError('untrusted', `what answers at ${endpoint} is not the cluster of this authority (${code})`, { cause });
 }
 
 function errorOf(error: ApiError): AshlarError {

@@ -1,8 +1,10 @@
 import { randomUUID, timingSafeEqual } from 'node:crypto';
-import { createServer, type IncomingMessage, type Server } from 'node:http';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer as createHttpsServer } from 'node:https';
 import type { Duplex } from 'node:stream';
 import type { ActorLog } from '@ashlar/actor';
 import type { ApiAnswer, ApiCommand, ApiRequest, ApiResponse, EventRecord } from '@ashlar/protocol';
+import { RefusalLog, type PeerTrust } from '@ashlar/runtime';
 import { AshlarError, ERROR_CODES, errorCode, type ErrorCode } from '@ashlar/words';
 import { WebSocketServer, type WebSocket } from 'ws';
 import { authorize, type MetadataStore, type Principal } from './core/index.ts';
@@ -13,6 +15,8 @@ export interface ApiServerOptions {
   readonly token: string;
   readonly store: MetadataStore;
   readonly log: ActorLog;
+  /** For a cluster: not on loopback only, over TLS, and what is answered besides the WebSocket. */
+  readonly network?: { readonly host: string; readonly trust: PeerTrust; readonly answer: (request: IncomingMessage, response: ServerResponse) => void };
   readonly carryOut: (principal: Principal, command: ApiCommand, answer: (answer: ApiAnswer) => void) => void;
   /** Figures for Prometheus, as text. */
   readonly figures: () => Promise<string>;
@@ -22,20 +26,35 @@ const MESSAGE_BYTES_MAX = 1024 * 1024;
 const CONNECTIONS_MAX = 1000;
 const EVENTS_AT_ONCE_MAX = 10_000;
 
-/** The system manager's API on loopback. */
+/** The system manager's API: on loopback, or for a cluster over TLS. */
 export class ApiServer {
   readonly #options: ApiServerOptions;
   readonly #http: Server;
+  readonly #refusals: RefusalLog;
   readonly #refused = new Map<string, number>();
   readonly #acceptor = new WebSocketServer({ noServer: true, maxPayload: MESSAGE_BYTES_MAX, perMessageDeflate: false });
 
   constructor(options: ApiServerOptions) {
     this.#options = options;
-    this.#http = createServer((request, response) => {
+    this.#refusals = new RefusalLog(options.log);
+    const otherwise = options.network?.answer ?? ((_request, response) => void response.writeHead(426).end('this is a WebSocket\n'));
+    const answer = (request: IncomingMessage, response: ServerResponse): void => {
       if (request.url === '/metrics') return void answerMetrics(this.metrics, request, response);
-      response.writeHead(426).end('this is a WebSocket\n');
-    });
+      otherwise(request, response);
+    };
+    this.#http = options.network === undefined ? createServer(answer) : this.#overTls(options.network.trust, answer);
     this.#http.on('upgrade', (request, socket, head) => this.#accept(request, socket, head));
+  }
+
+  /** Operators show no certificate but their token; machines show theirs. */
+  #overTls(trust: PeerTrust, answer: (request: IncomingMessage, response: ServerResponse) => void): Server {
+    const options = (): object => ({ ...trust.credentials(), minVersion: 'TLSv1.3', requestCert: true, rejectUnauthorized: false });
+    const server = createHttpsServer(options(), answer);
+    trust.onChange(() => server.setSecureContext(options()));
+    server.on('tlsClientError', (error, socket) => {
+      if (!('code' in error) || error.code !== 'ECONNRESET') this.#refusals.refuse(socket.remoteAddress ?? 'unknown', `the TLS handshake failed: ${error.message.trim()}`);
+    });
+    return server;
   }
 
   /** For another listener of figures, with the same credentials. */
@@ -47,24 +66,26 @@ export class ApiServer {
   /** Requests that were refused, by code. */
   get refused(): ReadonlyMap<string, number> { return this.#refused; }
 
-  /** Resolves with the endpoint: `ws://127.0.0.1:port`. */
+  /** Resolves with the endpoint: `ws://127.0.0.1:port`, or `wss://…` of a cluster. */
   async listen(port: number): Promise<string> {
     try {
       await this.#listen(port);
     } catch (error) {
       // Somebody else has the port that was ours before: clients must be told of another one anyway.
-      if (port === 0 || (error as { code?: unknown }).code !== 'EADDRINUSE') throw new AshlarError('io-error', `cannot listen on port ${port}`, { cause: error });
+      if (port === 0 || this.#options.network !== undefined || (error as { code?: unknown }).code !== 'EADDRINUSE') throw new AshlarError('io-error', `cannot listen on port ${port}: ${(error as Error).message}`, { cause: error });
       this.#options.log.warn({ port }, 'the port of the API is taken; another one is used');
       await this.#listen(0);
     }
     const address = this.#http.address();
-    return `ws://127.0.0.1:${typeof address === 'object' && address !== null ? address.port : port}`;
+    const used = typeof address === 'object' && address !== null ? address.port : port;
+    const { network } = this.#options;
+    return network === undefined ? `ws://127.0.0.1:${used}` : `wss://${network.host.includes(':') ? `[${network.host}]` : network.host}:${used}`;
   }
 
   #listen(port: number): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#http.once('error', reject);
-      this.#http.listen({ host: '127.0.0.1', port }, () => {
+      this.#http.listen({ host: this.#options.network?.host ?? '127.0.0.1', port }, () => {
         this.#http.off('error', reject);
         resolve();
       });
@@ -84,11 +105,13 @@ export class ApiServer {
     const busy = this.#acceptor.clients.size >= CONNECTIONS_MAX;
     if (busy || !this.#knows(request.headers.authorization)) {
       this.#count(busy ? 'busy' : 'unauthorized');
+      this.#refusals.refuse(request.socket.remoteAddress ?? 'unknown', busy ? 'a connection to the API: there are too many' : 'a request to the API without the token');
       return refuse(socket, busy ? '503 Service Unavailable' : '401 Unauthorized');
     }
     // A browser sends an origin; pages of other sites may not drive this API with a user's rights.
     const { origin } = request.headers;
-    if (origin !== undefined && origin !== `http://${request.headers.host ?? ''}`) {
+    const scheme = this.#options.network === undefined ? 'http' : 'https';
+    if (origin !== undefined && origin !== `${scheme}://${request.headers.host ?? ''}`) {
       this.#count('unauthorized');
       return refuse(socket, '403 Forbidden');
     }

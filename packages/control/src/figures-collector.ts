@@ -110,10 +110,15 @@ export class FiguresCollector {
 }
 
 function collectParties(samples: Samples, servers: readonly ServerView[], hosts: readonly HostView[]): void {
-  for (const { serverId, state, capacityBytes, usedBytes } of servers) {
+  for (const { serverId, state, capacityBytes, usedBytes, directories } of servers) {
     samples.add('ashlar_server_up', state === 'up' || state === 'draining' ? 1 : 0, serverId);
     samples.add('ashlar_server_capacity_bytes', capacityBytes, serverId);
     samples.add('ashlar_server_used_bytes', usedBytes, serverId);
+    for (const { path, health, ioErrors, syncMs } of directories) {
+      samples.add('ashlar_disk_healthy', health === 'ok' ? 1 : 0, serverId, path);
+      samples.add('ashlar_disk_io_errors_total', ioErrors, serverId, path);
+      samples.add('ashlar_disk_sync_seconds', syncMs / 1000, serverId, path);
+    }
   }
   for (const { hostId, state } of hosts) samples.add('ashlar_host_up', state === 'up' ? 1 : 0, hostId);
 }

@@ -1,12 +1,16 @@
 import { randomInt } from 'node:crypto';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import type { Authority, ClusterTrust, Roster } from '@ashlar/identity';
 import type { ApiAnswer, ApiCommand, DiskKind, ServerView, SupervisorMessage } from '@ashlar/protocol';
 import { BUILD, thisBuild, type Runtime } from '@ashlar/runtime';
-import { AshlarError, errorCode, type ServerId } from '@ashlar/words';
+import { AshlarError, errorCode, serverId, type ServerId } from '@ashlar/words';
 import { ApiServer } from './api-server.ts';
+import { ClusterActor, CLUSTER_ADDRESS } from './cluster-actor.ts';
+import { Cluster } from './cluster.ts';
 import { FiguresCollector } from './figures-collector.ts';
 import { authorize, MANAGER_DEFAULTS, type ManagerOptions, type Principal } from './core/index.ts';
+import { JoinServer } from './join-server.ts';
 import { MANAGER_ADDRESS, MANAGER_PARTY, ManagerActor, type CommandMessage } from './manager-actor.ts';
 import { MetricsServer } from './metrics.ts';
 import { METADATA_FORMAT, SqliteStore } from './sqlite-store.ts';
@@ -47,6 +51,19 @@ export interface ManagerNodeOptions {
   readonly timings?: Partial<ManagerOptions>;
   readonly processes?: ProcessControl;
   readonly machine?: Machine;
+  /** Many machines; without it the API is on loopback, and there is nobody to join. */
+  readonly cluster?: ManagerClusterOptions;
+}
+
+export interface ManagerClusterOptions {
+  readonly authority: Authority;
+  readonly trust: ClusterTrust;
+  /** Of certificates. */
+  readonly lifetimeMs: number;
+  /** Where the API listens. */
+  readonly host: string;
+  /** A new roster, which is durable in the store: this machine's own processes go by it from now on. */
+  readonly learn: (roster: Roster) => void;
 }
 
 const SHUTDOWN_MS = 5000;
@@ -82,17 +99,23 @@ export class ManagerNode {
     const self = { name: MANAGER_PARTY, pid: process.pid, build: thisBuild({ metadata: METADATA_FORMAT }) };
     const outcome = runtime.start({
       kind: 'actor', id: 'manager', address: MANAGER_ADDRESS, restart: 'permanent', shutdownMs: SHUTDOWN_MS,
-      start: (context) => new ManagerActor(context, store, { ...MANAGER_DEFAULTS, ...options.timings, self }, randomInt(2 ** 47)),
+      start: (context) => new ManagerActor(context, store, { ...MANAGER_DEFAULTS, expected: serversOf(options.cluster), ...options.timings, self }, randomInt(2 ** 47)),
     });
     if (outcome !== 'started') throw new AshlarError('internal', 'the system manager could not be started');
+    const cluster = options.cluster && (await startCluster(runtime, store, options.cluster));
     const figures: FiguresCollector = new FiguresCollector({
       runtime, store, version: BUILD, refused: () => api.refused,
       ask: (command) => askOwn(runtime, command),
     });
     const api: ApiServer = new ApiServer({
-      token: options.token, store, log: runtime.log, figures: () => figures.text(),
+      token: options.token, store, log: runtime.log, figures: () => figures.text(), ...(options.cluster && cluster ? { network: networkOf(runtime, options.cluster, cluster) } : {}),
       carryOut: (principal, command, answer) => {
         const { processes, machine } = options;
+        if (cluster && isOfCluster(command)) {
+          if (authorize(principal, command.kind, undefined)) void carryOutOfCluster(runtime, cluster, command, answer);
+          else answer({ ok: false, code: 'unauthorized', message: 'this needs the token of the cluster' });
+          return;
+        }
         if (machine !== undefined && (command.kind === 'server-add' || (command.kind === 'server-remove' && machine.has(command.serverId))) && authorize(principal, command.kind, undefined)) {
           return void changeServers(runtime, machine, principal, command, answer);
         }
@@ -114,7 +137,7 @@ export class ManagerNode {
 
   /** The daemon says what became of a process. */
   tell(message: SupervisorMessage): void {
-    this.#runtime.send(MANAGER_ADDRESS, message, `${MANAGER_PARTY}/supervisor`);
+    toManager(this.#runtime, message);
   }
 
   /** A command of the daemon's own. Null: refused. */
@@ -125,10 +148,73 @@ export class ManagerNode {
   async stop(): Promise<void> {
     await this.#metrics?.close();
     await this.#api.close();
+    await this.#runtime.stop('cluster');
     await this.#figures.close();
     await this.#runtime.stop('manager');
     this.#store.close();
   }
+}
+
+const toManager = (runtime: Runtime, message: SupervisorMessage): void => { runtime.send(MANAGER_ADDRESS, message, `${MANAGER_PARTY}/supervisor`); };
+
+/** An empty store of a cluster that has these servers is one that was lost. */
+function serversOf(cluster: ManagerClusterOptions | undefined): ServerId[] {
+  return (cluster?.trust.roster.members ?? []).flatMap(({ parties }) => parties.filter(({ role }) => role === 'storage').map(({ party }) => serverId(party)));
+}
+
+async function startCluster(runtime: Runtime, store: SqliteStore, { authority, trust, lifetimeMs, learn }: ManagerClusterOptions): Promise<Cluster> {
+  let actor: ClusterActor | null = null;
+  const cluster = await Cluster.start({
+    authority, store, lifetimeMs, roster: trust.roster,
+    publish: (roster) => {
+      // To the others while the links to those who leave are still there: they hear why.
+      actor?.push();
+      learn(roster);
+    },
+    isLinked: ({ parties }) => parties.some(({ party }) => runtime.hosts(party) || runtime.links.up().includes(party)),
+  });
+  const outcome = runtime.start({
+    kind: 'actor', id: 'cluster', address: CLUSTER_ADDRESS, restart: 'permanent', shutdownMs: SHUTDOWN_MS,
+    start: (context) => (actor = new ClusterActor(context, cluster, (message) => toManager(runtime, message))),
+  });
+  if (outcome !== 'started') throw new AshlarError('internal', 'the actor of the cluster could not be started');
+  return cluster;
+}
+
+function networkOf(runtime: Runtime, { trust, host }: ManagerClusterOptions, cluster: Cluster): ConstructorParameters<typeof ApiServer>[0]['network'] {
+  const joins = new JoinServer(cluster, trust, runtime.log);
+  return { host, trust, answer: (request, response) => joins.answer(request, response) };
+}
+
+type ClusterCommand = Extract<ApiCommand, { readonly kind: 'cluster-invite' | 'machine-list' | 'machine-remove' }>;
+
+function isOfCluster(command: ApiCommand): command is ClusterCommand {
+  return command.kind === 'cluster-invite' || command.kind === 'machine-list' || command.kind === 'machine-remove';
+}
+
+async function carryOutOfCluster(runtime: Runtime, cluster: Cluster, command: ClusterCommand, answer: (answer: ApiAnswer) => void): Promise<void> {
+  try {
+    switch (command.kind) {
+      case 'cluster-invite': return answer({ ok: true, value: await cluster.invite(command) });
+      case 'machine-list': return answer({ ok: true, value: cluster.list() });
+      case 'machine-remove': return answer({ ok: true, value: await removeMachine(runtime, cluster, command) });
+    }
+  } catch (error) {
+    answer({ ok: false, code: errorCode(error), message: error instanceof AshlarError ? error.message : String(error) });
+  }
+}
+
+/** Copies on it are lost with it: they are built anew elsewhere at once, if the operator has said that this is meant. */
+async function removeMachine(runtime: Runtime, cluster: Cluster, { machine, force }: Extract<ClusterCommand, { readonly kind: 'machine-remove' }>): Promise<unknown> {
+  const ask = (command: ApiCommand): Promise<ApiAnswer> => new Promise((resolve) => toActor(runtime, { kind: 'operator' }, command, resolve));
+  const listed = await ask({ kind: 'server-list' });
+  if (!listed.ok) throw new AshlarError(listed.code, listed.message);
+  const servers = (listed.value as readonly ServerView[]).filter(({ serverId }) => cluster.partiesOf(machine).some(({ party }) => party === serverId));
+  const holding = servers.find(({ copies }) => copies > 0);
+  if (holding && !force) throw new AshlarError('in-use', `${holding.serverId} on ${machine} has copies of ${holding.copies} volumes; drain it first, or say --force: they are then built anew elsewhere`);
+  const parties = await cluster.remove(machine);
+  for (const { serverId } of servers) await ask({ kind: 'server-lost', serverId });
+  return { machine, parties: parties.map(({ party }) => party) };
 }
 
 function askOwn<T>(runtime: Runtime, command: ApiCommand): Promise<T | null> {

@@ -57,6 +57,12 @@ export function parseCommand(raw: unknown): ApiCommand {
     case 'server-start':
       return { kind: c['kind'], serverId: serverId(text(c, 'serverId')) };
     case 'server-stop': return { kind: 'server-stop', serverId: serverId(text(c, 'serverId')), kill: flag(c, 'kill') };
+    case 'cluster-invite': {
+      const machine = optional(c, 'machine', text);
+      return { kind: 'cluster-invite', roles: texts(c, 'roles'), ttlMs: number(c, 'ttlMs'), uses: number(c, 'uses'), ...(machine === undefined ? {} : { machine }) };
+    }
+    case 'machine-list': return { kind: 'machine-list' };
+    case 'machine-remove': return { kind: 'machine-remove', machine: text(c, 'machine'), force: flag(c, 'force') };
     case 'server-restart': return { kind: 'server-restart', serverId: serverId(text(c, 'serverId')), anyway: flag(c, 'anyway') };
     default: throw new AshlarError('invalid-argument', 'there is no such command');
   }
@@ -68,10 +74,10 @@ function text(raw: Raw, name: string): string {
   return value;
 }
 
-function texts(raw: Raw, name: string): string[] {
+function texts(raw: Raw, name: string): readonly string[] {
   const value = raw[name];
   if (!Array.isArray(value) || value.length > 1000 || value.some((one) => typeof one !== 'string')) throw new AshlarError('invalid-argument', `${name} must be a list of texts`);
-  return value as string[];
+  return value as readonly string[];
 }
 
 function number(raw: Raw, name: string): number {

@@ -35,6 +35,10 @@ export const FIGURES = {
   ashlar_server_copies: gauge('Copies on the server, by what they do.', 'server', 'role'),
   ashlar_server_faulted_copies: gauge('Copies that stay down or accept nothing new: a disk error, corruption, or too many restarts.', 'server'),
 
+  ashlar_disk_healthy: gauge('1 while nothing speaks against the directory, 0 when it made errors, was slow, or has failed.', 'server', 'directory'),
+  ashlar_disk_io_errors_total: counter('Reads, writes and syncs that failed there.', 'server', 'directory'),
+  ashlar_disk_sync_seconds: gauge('Of a sync there, averaged over the last few.', 'server', 'directory'),
+
   ashlar_journal_bytes: gauge('Journals of all copies of the server, history kept for catch-up included.', 'server'),
   ashlar_journal_backlog_bytes: gauge('Of that, what is not destaged yet.', 'server'),
   ashlar_journal_fullest_ratio: gauge('Backlog of the copy whose journal is fullest, as a part of what a journal may hold; writes of that volume wait at 1.', 'server'),

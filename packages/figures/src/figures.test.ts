@@ -43,6 +43,8 @@ describe('Samples', () => {
     expect(() => samples.add('ashlar_host_attachments', { counts: [1], sum: 1 }, 'host-1')).toThrow();
     expect(() => samples.add('ashlar_host_request_duration_seconds', 1, 'host-1', 'read')).toThrow();
     expect(samples.all).toEqual([]);
+    samples.add('ashlar_host_attachments', 1, 'x'.repeat(1000));
+    expect(acceptSamples(samples.all)).toMatchObject([{ labels: ['x'.repeat(128)] }]);
   });
 
   it('takes from elsewhere what it knows, and nothing else', () => {

@@ -19,7 +19,8 @@ export class Samples {
   readonly #all: Sample[] = [];
 
   add(name: FigureName, value: number | HistogramValue, ...labels: readonly string[]): void {
-    const sample = { name, labels, value };
+    // Some are words of other parties.
+    const sample = { name, labels: labels.map((label) => label.slice(0, LABEL_LENGTH_MAX)), value };
     assert(isSample(sample), `${name}{${labels.join()}} is a figure as defined`);
     this.#all.push(sample);
   }

@@ -1,11 +1,11 @@
-import { ApiClient, type ApiCall, type ApiResults } from '@ashlar/client';
+import { ApiClient, type ApiCall, type ApiResult } from '@ashlar/client';
 
-/** What a node manager asks of the system manager. */
+/** @hidden What a node manager asks of the system manager. */
 export interface Control {
-  call<C extends ApiCall>(command: C): Promise<ApiResults[C['kind']]>;
+  call<C extends ApiCall>(command: C): Promise<ApiResult<C>>;
 }
 
-/** A connection for each command: they are few, and one that is kept would have to be made again after every restart of the system manager. */
+/** @hidden A connection for each command: they are few, and one that is kept would have to be made again after every restart of the system manager. */
 export function controlAt(door: () => { readonly endpoint: string; readonly token: string }): Control {
   return {
     async call(command) {

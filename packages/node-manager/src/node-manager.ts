@@ -25,7 +25,7 @@ export interface AttachOptions {
   readonly readOnly?: boolean;
 }
 
-/** For a program that has a runtime already: the site that runs in this process. */
+/** @hidden For a program that has a runtime already: the site that runs in this process. */
 export interface EmbeddedOptions {
   readonly hostId: HostId;
   /** Its lock is held by the caller. */
@@ -89,7 +89,7 @@ export class NodeManager {
     }
   }
 
-  /** In a runtime that is there already and outlives it. Resolves when the system manager knows this host. */
+  /** @internal In a runtime that is there already and outlives it. Resolves when the system manager knows this host. */
   static async embed(options: EmbeddedOptions, release: () => Promise<void> = () => Promise.resolve()): Promise<NodeManager> {
     const { hostId: id, directory, runtime, managerAddress } = options;
     const nodeManager = new NodeManager(options, release);

@@ -4,7 +4,7 @@ import type { Address, Party } from '@ashlar/actor';
 import { sealJson, unsealJson } from '@ashlar/runtime';
 import { AshlarError } from '@ashlar/words';
 
-/** `links.json` in a site's directory: how other processes of this user link to the site (docs/formats/directories.md). */
+/** @hidden `links.json` in a site's directory: how other processes of this user link to the site (docs/formats/directories.md). */
 export interface SiteFiles {
   readonly format: 1;
   /** Both ends of a link have it. */
@@ -42,7 +42,7 @@ function noSite(directory: string, cause: unknown): AshlarError {
   return new AshlarError('unavailable', `${directory} is not the directory of a site that this user has started`, { path: directory, cause });
 }
 
-/** Null: there is no such file. Throws `corrupt` or `format-unsupported`. */
+/** @hidden Null: there is no such file. Throws `corrupt` or `format-unsupported`. */
 export function siteLinks(directory: string): SiteFiles | null {
   const path = join(directory, FILE);
   if (!existsSync(path)) return null;
@@ -52,5 +52,5 @@ export function siteLinks(directory: string): SiteFiles | null {
   return links;
 }
 
-/** The file's contents, for who starts a site. */
+/** @hidden The file's contents, for who starts a site. */
 export function siteLinksFile(files: SiteFiles): string { return sealJson(files); }

@@ -48,7 +48,7 @@ export class Volume {
   #sizeBytes: number;
   #closing: Promise<void> | null = null;
 
-  /** Made by `NodeManager.attach`. */
+  /** @internal Made by `NodeManager.attach`. */
   constructor(volumeId: VolumeId, readOnly: boolean, port: VolumePort) {
     this.volumeId = volumeId;
     this.readOnly = readOnly;
@@ -62,6 +62,9 @@ export class Volume {
     this.#sizeBytes = this.#port.attachment()?.device().sizeBytes ?? this.#sizeBytes;
     return this.#sizeBytes;
   }
+
+  /** @internal What requests go to: for measurements. */
+  get port(): RequestQueuePort { return this.#port; }
 
   /** Requests that are under way or waiting. */
   get unanswered(): number { return this.#queue.unanswered; }
@@ -114,13 +117,13 @@ export class Volume {
     return this.#closing;
   }
 
-  /** Of the node manager: takes no more requests; resolves when those asked for are answered. */
+  /** @internal Of the node manager: takes no more requests; resolves when those asked for are answered. */
   quiesce(): Promise<void> {
     this.#closing ??= Promise.resolve();
     return this.#queue.drained();
   }
 
-  /** Of the node manager: what is under way will not be answered. */
+  /** @internal Of the node manager: what is under way will not be answered. */
   lifeEnded(): void { this.#queue.lifeEnded(); }
 
   #change(offsetBytes: number, lengthBytes: number, pieceBytes: number, options: RequestOptions, make: (at: number, length: number) => Asked): Promise<void> {

@@ -62,7 +62,12 @@ export type ApiCommand =
   | { readonly kind: 'server-drain'; readonly serverId: ServerId; readonly cancel?: boolean }
   /** Forgets a server that was drained. `check`: says only whether that may be. */
   | { readonly kind: 'server-remove'; readonly serverId: ServerId; readonly check?: boolean }
-  | { readonly kind: 'cluster-modify'; readonly rebuildBudgetBytes?: number; readonly rebuildsAtOnce?: number };
+  | { readonly kind: 'cluster-modify'; readonly rebuildBudgetBytes?: number; readonly rebuildsAtOnce?: number }
+  /** A join secret for so many machines with these roles; `machine`: for that member, to join again under its name. */
+  | { readonly kind: 'cluster-invite'; readonly roles: readonly string[]; readonly ttlMs: number; readonly uses: number; readonly machine?: string }
+  | { readonly kind: 'machine-list' }
+  /** Its certificate counts nowhere from then on. `force`: although its server has copies, which are then lost. */
+  | { readonly kind: 'machine-remove'; readonly machine: string; readonly force: boolean };
 
 /** What the API fills in where a call leaves it out. */
 type Defaulted = 'mirrors' | 'minCopies' | 'durability' | 'limits' | 'tags' | 'readOnly' | 'tcp' | 'anyway';
@@ -73,6 +78,9 @@ type Given<C> = C extends unknown
 
 /** A command as it is sent: ids are text, and what has a default may be left out. The system manager checks every field. */
 export type ApiCall = Given<ApiCommand>;
+
+/** What a command answers; a creation that is only tried out says where the copies would lie. */
+export type ApiResult<C extends { readonly kind: ApiCommand['kind'] }> = C extends { readonly kind: 'volume-create'; readonly dryRun: true } ? PlacementView : ApiResults[C['kind']];
 
 /** What each command answers. */
 export interface ApiResults extends Record<ApiCommand['kind'], unknown> {
@@ -101,6 +109,9 @@ export interface ApiResults extends Record<ApiCommand['kind'], unknown> {
   'server-add': { readonly serverId: ServerId };
   'server-drain': ServerView;
   'server-remove': { readonly serverId: ServerId };
+  'cluster-invite': InviteView;
+  'machine-list': readonly MachineView[];
+  'machine-remove': { readonly machine: string; readonly parties: readonly string[] };
 }
 
 export type ApiAnswer = { readonly ok: true; readonly value: unknown } | { readonly ok: false; readonly code: ErrorCode; readonly message: string };
@@ -224,6 +235,24 @@ export interface ServerView {
   readonly capacityBytes: number;
   readonly usedBytes: number;
   readonly copies: number;
+}
+
+export interface MachineView {
+  readonly machine: string;
+  /** Which joining of that name. */
+  readonly joining: number;
+  readonly roles: readonly string[];
+  readonly parties: readonly string[];
+  readonly addresses: readonly string[];
+  readonly state: 'linked' | 'unlinked' | 'removed';
+  readonly joinedAt: string;
+}
+
+export interface InviteView {
+  readonly secret: string;
+  readonly roles: readonly string[];
+  readonly expiresAt: string;
+  readonly uses: number;
 }
 
 export interface HostView {

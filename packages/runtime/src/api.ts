@@ -1,3 +1,4 @@
+import type { X509Certificate } from 'node:crypto';
 import type { ActorLog, Address, ChildSpec, Message, Party, SendOutcome, SpawnOutcome, TurnStage } from '@ashlar/actor';
 import type { Samples } from '@ashlar/figures';
 import type { LogOptions } from './log.ts';
@@ -47,6 +48,27 @@ export interface LinkNotice {
 /** Where a link server listens: a unix socket in a directory that only the owner can enter, or TCP. */
 export type LinkAddress = { readonly path: string } | { readonly host: string; readonly port: number };
 
+/** What TLS shows and checks, in PEM. */
+export interface Credentials {
+  readonly key: string;
+  readonly cert: string;
+  /** The only authority that is believed. */
+  readonly ca: string;
+}
+
+/** Parties for which the other end may speak, or why it may have no link. */
+export type Judgement = { readonly parties: ReadonlySet<Party> } | { readonly refused: string };
+
+/** Who this process is to other machines, and whom of them it believes. Links over TCP are mutual TLS with it. */
+export interface PeerTrust {
+  /** Asked for each new connection, so that a renewed certificate counts from then on; links that are open go on. */
+  credentials(): Credentials;
+  /** `fault`: what TLS finds wrong with the certificate, or null. Asked at each new link, and again for open ones after a change. */
+  judge(certificate: X509Certificate | undefined, fault: string | null): Judgement;
+  /** Calls back when credentials or judgements may be different. */
+  onChange(listener: () => void): void;
+}
+
 /** WebSocket links of one thread to the parties in other processes. One link carries all parties of both ends. */
 export interface Links {
   /** Accepts links. Resolves with the address in use (the port that was given out, for port 0). */
@@ -54,6 +76,8 @@ export interface Links {
   /** Keeps a link to the process that hosts this party: reconnects after 50 ms … 1 s until `disconnect`. Calling again with another address moves it. */
   connect(party: Party, address: LinkAddress): void;
   disconnect(party: Party): void;
+  /** Parties that `connect` was called for. */
+  dialled(): readonly Party[];
   /** Parties whose link is up. */
   up(): readonly Party[];
   /** Resolves when the link to this party is up. Rejects with `timeout`. */
@@ -104,8 +128,10 @@ export interface RuntimeOptions {
   /** For logs and errors: `server-1` or `server-1/block-0`. */
   readonly name: string;
   readonly log: ActorLog;
-  /** Shared secret of the site: both ends of a link must have the same. */
+  /** Shared secret of the site: both ends of a link must have the same. Where there is `trust`, it is for links within the machine alone. */
   readonly token: string;
+  /** For links over TCP. */
+  readonly trust?: PeerTrust;
   readonly parties?: readonly Party[];
   /** Monotonic milliseconds; default: the machine's monotonic clock, the same in all threads. */
   readonly clock?: () => number;

@@ -51,6 +51,10 @@ export const CLOSE_MS = 1000;
 /** A link from which nothing came for so long, although it was asked, is taken to be cut. Not for failover, which is the beacons' business. */
 export const LINK_SILENT_MS = 10_000;
 
+/** A stranger that keeps trying is told of once in so long, and of so many strangers at a time. */
+export const REFUSAL_LOG_MS = 60_000;
+export const REFUSALS_MAX = 1024;
+
 /** A ring between two threads, in each direction: two of the largest batches that are not sent through the port. A power of two. */
 export const RING_BYTES = 4 * 2 ** 20;
 /** Bytes that wait for room in a ring before senders get `busy`. As a link's. */

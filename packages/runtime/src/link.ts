@@ -1,3 +1,4 @@
+import type { X509Certificate } from 'node:crypto';
 import { partyOf, type Address, type Message, type Party, type SendOutcome } from '@ashlar/actor';
 import type { Slab } from '@ashlar/protocol';
 import type { LinkView } from './api.ts';
@@ -13,6 +14,8 @@ import { commonVersion, WIRE_VERSIONS, type WireRange } from './wire/versions.ts
 interface LinkOwner {
   parties(former: readonly Party[], now: readonly Party[]): void;
   closed(reason: string): void;
+  /** Why the other end may not host these, or null. */
+  refusal(parties: readonly Party[]): string | null;
 }
 
 /** The first message of each side, as text, and again whenever its parties change. */
@@ -69,6 +72,9 @@ export class Link implements LinkSocketEvents {
   /** Settled when its socket is gone. */
   get gone(): Promise<void> { return this.#socket.gone; }
   get up(): boolean { return this.#introduced; }
+  get remote(): string { return this.#socket.remote; }
+  get certificate(): X509Certificate | undefined { return this.#socket.certificate; }
+  get parties(): ReadonlySet<Party> { return this.#parties; }
 
   introduce(parties: readonly Party[]): void {
     if (!this.#socket.open) return;
@@ -166,6 +172,8 @@ export class Link implements LinkSocketEvents {
     const ours = new Set(this.#end.parties());
     const clash = hello.parties.find((party) => ours.has(party));
     if (clash !== undefined) throw new Malformed(`it claims to host ${clash}, which is hosted here`);
+    const refused = this.#owner.refusal(hello.parties);
+    if (refused !== null) return this.close(refused);
     const former = [...this.#parties];
     this.#parties = new Set(hello.parties);
     if (!this.#introduced) {

@@ -1,13 +1,15 @@
 import { randomBytes, timingSafeEqual } from 'node:crypto';
 import { chmodSync, rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
+import { createServer as createTlsServer, type TLSSocket } from 'node:tls';
 import type { ActorLog, Address, DownReason, Message, Party, SendOutcome } from '@ashlar/actor';
 import { SlabPool } from '@ashlar/protocol';
 import { AshlarError } from '@ashlar/words';
-import type { LinkAddress, LinkNotice, Links, LinkView } from './api.ts';
-import { ARRIVALS_MAX, HANDSHAKES_MAX, RECONNECT_MS_MAX, RECONNECT_MS_MIN, VERSION_RETRY_MS } from './limits.ts';
+import type { LinkAddress, LinkNotice, Links, LinkView, PeerTrust } from './api.ts';
+import { ARRIVALS_MAX, CLOSE_MS, HANDSHAKE_MS, HANDSHAKES_MAX, RECONNECT_MS_MAX, RECONNECT_MS_MIN, VERSION_RETRY_MS } from './limits.ts';
 import { Link, NO_COMMON_VERSION } from './link.ts';
-import { LinkSocket } from './websocket/link-socket.ts';
+import { RefusalLog } from './refusal-log.ts';
+import { faultOf, LinkSocket, TLS, type DialAs } from './websocket/link-socket.ts';
 
 /** What the links need of the runtime that they belong to. */
 export interface LinkEnd {
@@ -42,11 +44,18 @@ export class WebSocketLinks implements Links {
   /** Accepted, but not asked for a link yet; oldest first. */
   readonly #arrivals = new Set<LinkSocket>();
   readonly #pool = new SlabPool();
+  /** Accepted, but not through with TLS yet; by address and port of the other end, oldest first. */
+  readonly #handshakes = new Map<string, Socket>();
+  readonly #trust: PeerTrust | null;
+  readonly #refusals: RefusalLog;
   #closed = false;
 
-  constructor(token: string, end: LinkEnd) {
+  constructor(token: string, end: LinkEnd, trust: PeerTrust | null) {
     this.#token = token;
     this.#end = end;
+    this.#trust = trust;
+    this.#refusals = new RefusalLog(end.log);
+    trust?.onChange(() => this.#judgeAgain());
   }
 
   send(party: Party, to: Address, from: Address, message: Message): SendOutcome {
@@ -64,9 +73,7 @@ export class WebSocketLinks implements Links {
   }
 
   async listen(address: LinkAddress): Promise<LinkAddress> {
-    // Accepted sockets are left unread, so that their first read already goes into our memory.
-    const server = createServer({ pauseOnConnect: true });
-    server.on('connection', (socket) => this.#accept(socket));
+    const server = this.#trust === null || 'path' in address ? this.#plainServer() : this.#tlsServer(this.#trust);
     const path = 'path' in address ? address.path : null;
     // Whoever holds the directory's lock owns the socket; one that is left over is of a process that has ended.
     if (path !== null) rmSync(path, { force: true });
@@ -80,23 +87,67 @@ export class WebSocketLinks implements Links {
     return typeof bound === 'object' && bound !== null ? { host: bound.address, port: bound.port } : address;
   }
 
-  #accept(socket: Socket): void {
+  #plainServer(): Server {
+    // Accepted sockets are left unread, so that their first read already goes into our memory.
+    const server = createServer({ pauseOnConnect: true });
+    server.on('connection', (socket) => this.#accept(socket, false));
+    return server;
+  }
+
+  #tlsServer(trust: PeerTrust): Server {
+    const server = createTlsServer({ ...trust.credentials(), ...TLS, requestCert: true, rejectUnauthorized: false, handshakeTimeout: HANDSHAKE_MS });
+    trust.onChange(() => server.setSecureContext({ ...trust.credentials(), ...TLS }));
+    server.on('connection', (socket: Socket) => this.#shakeHands(socket));
+    server.on('tlsClientError', (error, socket) => {
+      // One that goes away is no stranger yet: it may have been a look whether somebody listens.
+      if (!('code' in error) || error.code !== 'ECONNRESET') this.#refusals.refuse(socket.remoteAddress ?? 'unknown', `the TLS handshake failed: ${error.message.trim()}`);
+    });
+    server.on('secureConnection', (socket) => {
+      this.#handshakes.delete(endOf(socket));
+      const judged = trust.judge(socket.getPeerX509Certificate(), faultOf(socket));
+      if ('refused' in judged) this.#sendAway(socket, judged.refused);
+      else this.#accept(socket, true);
+    });
+    return server;
+  }
+
+  /** A flood of connections that never finish their handshake shuts nobody out who does. */
+  #shakeHands(socket: Socket): void {
+    for (const [end, oldest] of this.#handshakes) {
+      if (this.#handshakes.size < ARRIVALS_MAX) break;
+      this.#handshakes.delete(end);
+      oldest.destroy();
+    }
+    const end = endOf(socket);
+    this.#handshakes.set(end, socket);
+    socket.once('close', () => this.#handshakes.delete(end));
+  }
+
+  /** It is told why: a machine that was removed finds it in its own log. */
+  #sendAway(socket: TLSSocket, reason: string): void {
+    this.#refusals.refuse(socket.remoteAddress ?? 'unknown', reason);
+    socket.on('error', () => undefined);
+    socket.setTimeout(CLOSE_MS, () => socket.destroy());
+    socket.end(`HTTP/1.1 403 ${reason}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
+  }
+
+  #accept(socket: Socket, certified: boolean): void {
     for (const oldest of this.#arrivals) {
       if (this.#arrivals.size < ARRIVALS_MAX) break;
       this.#arrivals.delete(oldest);
       oldest.terminate();
     }
-    const arrival = LinkSocket.accept(socket, this.#pool, (head) => this.#refusal(arrival, head.headers.get('authorization')), (link) => {
+    const arrival = LinkSocket.accept(socket, this.#pool, (head) => this.#refusal(arrival, certified, head.headers.get('authorization')), (link) => {
       this.#arrivals.delete(link);
       this.#begin(link, null);
     }, (gone) => this.#arrivals.delete(gone));
     this.#arrivals.add(arrival);
   }
 
-  #refusal(arrival: LinkSocket, authorization: string | undefined): string | null {
+  #refusal(arrival: LinkSocket, certified: boolean, authorization: string | undefined): string | null {
     const waiting = [...this.#open].filter((link) => !link.up).length;
-    const refused = this.#closed || waiting >= HANDSHAKES_MAX ? '503 Service Unavailable' : this.#knows(authorization) ? null : '401 Unauthorized';
-    if (refused !== null) this.#end.log.warn({ remote: arrival.remote, refused }, 'a link was refused');
+    const refused = this.#closed || waiting >= HANDSHAKES_MAX ? '503 Service Unavailable' : certified || this.#knows(authorization) ? null : '401 Unauthorized';
+    if (refused !== null) this.#refusals.refuse(arrival.remote, `a link without the token of this machine, or one too many (${refused})`);
     return refused;
   }
 
@@ -137,13 +188,50 @@ export class WebSocketLinks implements Links {
 
   #dial(dialled: Dialled): void {
     dialled.retry = null;
-    dialled.link = this.#begin(LinkSocket.dial(dialled.address, this.#token, this.#pool), dialled);
+    dialled.link = this.#begin(LinkSocket.dial(dialled.address, this.#dialAs(dialled), this.#pool), dialled);
+  }
+
+  #dialAs({ party, address }: Dialled): DialAs {
+    const trust = this.#trust;
+    if (trust === null || 'path' in address) return { token: this.#token };
+    const there = `${address.host}:${address.port}`;
+    return {
+      credentials: trust.credentials(),
+      refusal: (certificate, fault) => {
+        const judged = trust.judge(certificate, fault);
+        const refused = 'refused' in judged ? judged.refused : judged.parties.has(party) ? null : `its certificate is of ${[...judged.parties].join(', ')}`;
+        if (refused !== null) this.#refusals.refuse(there, `what answers there for ${party}: ${refused}`);
+        return refused;
+      },
+      refused: (reason) => this.#refusals.refuse(there, `this machine, by ${party}: it ${reason}`),
+    };
+  }
+
+  /** Somebody was removed, or has joined. What is open is held against it as well. */
+  #judgeAgain(): void {
+    for (const link of this.#open) {
+      const refused = this.#mayHost(link, [...link.parties]);
+      if (refused !== null) link.close(refused);
+    }
+  }
+
+  /** Why the other end of a link may not speak for these, or null. A certificate that has run out since the link was made ends no link. */
+  #mayHost(link: Link, parties: readonly Party[]): string | null {
+    const { certificate } = link;
+    if (this.#trust === null || certificate === undefined) return null;
+    const judged = this.#trust.judge(certificate, null);
+    const foreign = 'refused' in judged ? undefined : parties.find((party) => !judged.parties.has(party));
+    if (!('refused' in judged) && foreign === undefined) return null;
+    const refused = 'refused' in judged ? judged.refused : `it says that it is ${foreign ?? ''}, its certificate is of ${[...judged.parties].join(', ')}`;
+    this.#refusals.refuse(link.remote, refused);
+    return refused;
   }
 
   #begin(socket: LinkSocket, dialled: Dialled | null): Link {
     const link: Link = new Link(socket, this.#end.nextIncarnation(), this.#end, {
       parties: (former, now) => this.#onParties(link, former, now, dialled),
       closed: (reason) => this.#onClosed(link, dialled, reason),
+      refusal: (parties) => this.#mayHost(link, parties),
     });
     this.#open.add(link);
     return link;
@@ -184,6 +272,7 @@ export class WebSocketLinks implements Links {
     dialled.waitMs = Math.min(dialled.waitMs * 2, RECONNECT_MS_MAX);
   }
 
+  dialled(): readonly Party[] { return [...this.#dialled.keys()]; }
   up(): readonly Party[] { return [...this.#byParty.keys()]; }
 
   waitUntilUp(party: Party, timeoutMs: number): Promise<void> {
@@ -206,6 +295,7 @@ export class WebSocketLinks implements Links {
     const links = [...this.#open];
     for (const link of links) link.close('shutdown');
     for (const arrival of this.#arrivals) arrival.terminate();
+    for (const socket of this.#handshakes.values()) socket.destroy();
     for (const { server, path } of this.#servers.splice(0)) {
       await new Promise<void>((resolve) => server.close(() => resolve()));
       if (path !== null) rmSync(path, { force: true });
@@ -213,6 +303,10 @@ export class WebSocketLinks implements Links {
     // What was sent last is on its way until then.
     await Promise.all(links.map((link) => link.gone));
   }
+}
+
+function endOf(socket: Socket): string {
+  return `${socket.remoteAddress ?? ''} ${socket.remotePort ?? 0}`;
 }
 
 /** A secret for the links of a new site. */

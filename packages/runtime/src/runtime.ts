@@ -65,7 +65,7 @@ export class ThreadRuntime implements Runtime, CellHost, TreeHost {
       log: options.log,
     };
     this.threads = new ThreadLinks(end);
-    this.links = new WebSocketLinks(options.token, end);
+    this.links = new WebSocketLinks(options.token, end, options.trust ?? null);
   }
 
   nowMs(): number { return this.#clock(); }

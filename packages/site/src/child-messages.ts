@@ -1,3 +1,4 @@
+import type { Credentials, Roster } from '@ashlar/identity';
 import type { ErrorCode } from '@ashlar/words';
 import type { PartiesArgument } from './parties.ts';
 
@@ -10,12 +11,24 @@ export interface ChildArgument extends PartiesArgument {
   readonly logFile: string;
   /** Both ends of every link of the site must have it. */
   readonly linkToken: string;
+  /** Where the machine is one of a cluster: who it is, and who belongs to it. */
+  readonly cluster?: ClusterArgument;
+}
+
+export interface ClusterArgument {
+  readonly machine: string;
+  readonly credentials: Credentials;
+  readonly roster: Roster;
+  /** Paths of the unix sockets of this machine's own parties. */
+  readonly local: Readonly<Record<string, string>>;
 }
 
 /** Parent → child. */
 export type ToChild =
   | { readonly kind: 'start'; readonly argument: ChildArgument }
   | { readonly kind: 'ping' }
+  /** The certificate was renewed, or the roster has changed. */
+  | { readonly kind: 'cluster'; readonly cluster: ClusterArgument }
   /** Close everything in order, then exit. */
   | { readonly kind: 'stop' };
 

@@ -1,7 +1,7 @@
 import { fork, type ChildProcess } from 'node:child_process';
 import type { ActorLog } from '@ashlar/actor';
 import { AshlarError } from '@ashlar/words';
-import type { ChildArgument, ToChild, ToParent } from './child-messages.ts';
+import type { ChildArgument, ClusterArgument, ToChild, ToParent } from './child-messages.ts';
 import type { Workers } from './workers.ts';
 
 export interface ChildProcessesOptions {
@@ -35,7 +35,7 @@ const FAILURES_MAX = 5;
 
 interface Child {
   /** Its name is that under which its end is reported: `server-1`, `host-1`. */
-  readonly spec: ChildArgument;
+  spec: ChildArgument;
   process: ChildProcess | null;
   startedMs: number;
   backoffMs: number;
@@ -72,6 +72,14 @@ export class ChildProcesses implements Workers {
     this.#children.set(spec.name, child);
     this.#spawn(child);
     return child.ready.promise;
+  }
+
+  /** A newer roster or certificate: for those that run, and for those that are started from now on. */
+  tellCluster(cluster: ClusterArgument): void {
+    for (const child of this.#children.values()) {
+      child.spec = { ...child.spec, cluster };
+      this.#send(child, { kind: 'cluster', cluster });
+    }
   }
 
   pid(name: string): number | null {

@@ -1,2 +1,4 @@
 export { defaultRoot, defaultSite, siteLayout, socketDirectoryOf } from './layout.ts';
+export { readConfig, type MachineConfig } from './machine/config.ts';
+export { Machine } from './machine/machine.ts';
 export { Site, type SiteOptions } from './site.ts';

@@ -4,7 +4,7 @@ import { homedir, tmpdir, userInfo } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { AshlarError } from '@ashlar/words';
 
-/** Where everything of a site on one machine lies. docs/formats/directories.md */
+/** @hidden Where everything of a site on one machine lies. docs/formats/directories.md */
 export interface SiteLayout {
   readonly root: string;
   /** Metadata store of the system manager. */

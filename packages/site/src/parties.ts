@@ -12,6 +12,8 @@ export interface PartiesArgument {
   readonly managerAddress: Address;
   /** Where links to these parties are accepted; null: nobody links to them. */
   readonly listen: LinkAddress | null;
+  /** And there too. Children of another version know only the field before: it stays as it was. */
+  readonly alsoListen?: readonly LinkAddress[];
   readonly connect: readonly { readonly party: Party; readonly address: LinkAddress }[];
   readonly servers: readonly ({ readonly serverId: string; readonly directories: readonly string[]; readonly address: string } & ServerPlace)[];
   readonly hosts: readonly { readonly hostId: string; readonly directory: string; readonly socketDirectory: string }[];
@@ -21,11 +23,12 @@ export interface PartiesArgument {
  * Starts storage servers and hosts in this thread. Throws what their directories refuse; nothing runs then. They end with the runtime.
  * `bootId`: null for the kernel's.
  */
-export async function place(runtime: Runtime, { managerAddress, listen, connect, servers, hosts }: PartiesArgument, bootId: string | null = null): Promise<void> {
+export async function place(runtime: Runtime, { managerAddress, listen, alsoListen = [], connect, servers, hosts }: PartiesArgument, bootId: string | null = null): Promise<void> {
   // Held until the process ends: the kernel releases them, whatever ends it.
   for (const { directories } of servers) for (const directory of directories) await lock(directory);
   for (const { directory } of hosts) await lock(directory);
   if (listen) await runtime.links.listen(listen);
+  for (const address of alsoListen) await runtime.links.listen(address);
   for (const server of servers) {
     const { directories, address, rack, disk } = server;
     StorageNode.start({

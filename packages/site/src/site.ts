@@ -144,6 +144,10 @@ export class Site {
   async attach(volumeId: string, options?: AttachOptions): Promise<Volume> {
     this.#nodeManager ??= NodeManager.embed({
       hostId: PROGRAM, directory: this.#layout.hostDirectory(PROGRAM), runtime: this.#runtime, managerAddress: MANAGER_ADDRESS, control: controlAt(() => this),
+    }).catch((error: unknown) => {
+      // The next attach tries again.
+      this.#nodeManager = null;
+      throw error;
     });
     return (await this.#nodeManager).attach(volumeId, options);
   }
@@ -153,8 +157,9 @@ export class Site {
    * end; then the servers, whose copies are closed cleanly.
    */
   async stop(): Promise<void> {
-    await (await this.#nodeManager)?.close();
-    (await this.#client)?.close();
+    // One that could not begin was told to whoever asked for it.
+    await this.#nodeManager?.then((nodeManager) => nodeManager.close(), () => undefined);
+    await this.#client?.then((client) => client.close(), () => undefined);
     await this.#workers.hold(HOST);
     await this.#manager.stop();
     await this.#workers.stop();

@@ -159,7 +159,10 @@ export class StorageNode implements CopyHouse {
   patrol(): void {
     const nowMs = Date.now();
     for (let pieces = 0; pieces < PATROL_PIECES; pieces++) {
+      const known = this.#turns.record.size;
       this.#patrolled ??= this.#turns.next(nowMs, this.#running);
+      // A turn that was drawn stays, or a server that is restarted often would never come to it.
+      if (this.#turns.record.size !== known) this.#keepTurns();
       if (this.#patrolled === null) return;
       const actor = this.#running.has(this.#patrolled) ? this.#actors.get(this.#patrolled) : undefined;
       if (actor !== undefined && !actor.driver.patrol()) continue;

@@ -9,6 +9,7 @@ export const ERROR_CODES = {
   'in-use': { effect: 'Nothing was changed.', action: 'Detach it first, then call again.' },
   'not-attached': { effect: 'Nothing was changed.', action: 'Attach it first.' },
   'unauthorized': { effect: 'Nothing was changed.', action: 'Set ASHLAR_TOKEN to the token that `ashlar up` printed.' },
+  'untrusted': { effect: 'Nothing was changed.', action: 'A command: set ASHLAR_CA to the authority.pem of the cluster. A machine: `ashlar cluster invite` prints a new secret.' },
   'directory-locked': { effect: 'Nothing was changed.', action: 'Another process holds this directory; stop it or choose another directory.' },
   'directory-foreign': { effect: 'Nothing was changed.', action: 'This directory belongs to another server; give the right one.' },
   'format-unsupported': { effect: 'The files were not touched.', action: 'Open them with the version that wrote them.' },

@@ -4,7 +4,8 @@
 #
 #   machine.sh boot FOLDER SHARED NAME   boots in the foreground; ends when this is killed. SHARED is its /mnt; NAME of its control group
 #   machine.sh run PID COMMAND...        runs a command inside; PID: of `boot`
-#   machine.sh clean NAME                afterwards
+#   machine.sh connect SWITCH PID ADDRESS  gives it a network card at that switch (a namespace, made when it is not there)
+#   machine.sh clean NAME                afterwards; `clean-switch SWITCH` likewise
 set -euo pipefail
 
 # Hybrid machines have the unified hierarchy in a folder of its own.
@@ -75,6 +76,20 @@ case $1 in
     shift 2
     exec nsenter --target "$pid" --mount --pid --uts --ipc --net --cgroup --root --wd env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=dumb "$@"
     ;;
+  connect)
+    if ! ip netns list | grep -q "^$2\>"; then
+      ip netns add "$2"
+      ip -n "$2" link add switch type bridge
+      ip -n "$2" link set switch up
+    fi
+    pid=$(cat "/proc/$3/task/$3/children")
+    pid=${pid% }
+    ip -n "$2" link add "p${4##*.}" type veth peer name eth0 netns "$pid"
+    ip -n "$2" link set "p${4##*.}" master switch up
+    nsenter --target "$pid" --net ip address add "$4/24" dev eth0
+    nsenter --target "$pid" --net ip link set eth0 up
+    ;;
+  clean-switch) ip netns del "$2" ;;
   clean)
     # Fails while something of it still ends.
     find "$cgroups/$2" -depth -type d -exec rmdir {} +

@@ -9,6 +9,10 @@ const execute = promisify(execFile);
 const BOOT_MS = 60_000;
 const RUN_MS = 240_000;
 
+export async function removeSwitch(network: string): Promise<void> {
+  await execute('bash', [SCRIPT, 'clean-switch', network]);
+}
+
 /** A machine of namespaces under a real systemd: test/e2e/machine/machine.sh. */
 export class SystemdMachine {
   /** A folder of ours that is the machine's /mnt. */
@@ -49,6 +53,11 @@ export class SystemdMachine {
 
   /** Lines of a shell of root, ended by the first that fails. */
   shell(script: string): Promise<string> { return this.run('bash', '--norc', '-euo', 'pipefail', '-c', script); }
+
+  /** A network card of this address, at a switch of all who name it. */
+  async connect(network: string, address: string): Promise<void> {
+    await execute('bash', [SCRIPT, 'connect', network, String(this.#process.pid), address]);
+  }
 
   /** As by its power switch. */
   async end(): Promise<void> {

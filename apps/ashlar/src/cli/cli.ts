@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { ApiClient, type ApiCommand } from '@ashlar/client';
 import { AshlarError, ERROR_CODES, errorCode } from '@ashlar/words';
 import type { Command } from 'commander';
@@ -7,6 +8,17 @@ export interface GlobalOptions {
   readonly json?: boolean;
   readonly endpoint?: string;
   readonly token?: string;
+  readonly ca?: string;
+}
+
+/** A file in PEM. */
+function authorityOf(path: string | undefined): string | undefined {
+  if (path === undefined || path === '') return undefined;
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (cause) {
+    throw new AshlarError('invalid-argument', `the authority ${path} (ASHLAR_CA) cannot be read: ${(cause as Error).message}`, { path, cause });
+  }
 }
 
 /** Where a command's output goes, and which site it is about. */
@@ -27,17 +39,17 @@ export class Cli {
   get options(): GlobalOptions { return this.#program.opts<GlobalOptions>(); }
 
   /** Which site commands go to. An endpoint of '' is none. */
-  get site(): { readonly endpoint: string; readonly token: string } {
+  get site(): { readonly endpoint: string; readonly token: string; readonly ca: string | undefined } {
     const known = defaultSite(this.#env);
     const endpoint = this.options.endpoint ?? this.#env['ASHLAR_ENDPOINT'] ?? known?.endpoint;
     const token = this.options.token ?? this.#env['ASHLAR_TOKEN'] ?? (endpoint === known?.endpoint ? known?.token : undefined);
-    return { endpoint: endpoint ?? '', token: token ?? '' };
+    return { endpoint: endpoint ?? '', token: token ?? '', ca: authorityOf(this.options.ca ?? this.#env['ASHLAR_CA']) };
   }
 
   async connect(): Promise<ApiClient> {
-    const { endpoint, token } = this.site;
+    const { endpoint, token, ca } = this.site;
     if (endpoint === '') throw new AshlarError('invalid-argument', 'say which site: ASHLAR_ENDPOINT and ASHLAR_TOKEN as `ashlar up` prints them, or --endpoint and --token');
-    return ApiClient.connect(endpoint, token);
+    return ApiClient.connect(endpoint, token, ca);
   }
 
   /** Calls the API and prints its answer: JSON, or what `show` makes of it. */

@@ -139,7 +139,7 @@ export function addCompletion(program: Command, cli: Cli): void {
   program.command('completion').description('prints what makes a shell complete commands, options and ids').addArgument(program.createArgument('<shell>', 'which one').choices(['bash', 'zsh', 'fish']))
     .action((shell: Shell) => { process.stdout.write(SCRIPTS[shell]); });
   program.command('__complete', { hidden: true }).argument('[words...]').action(async (words: string[]) => {
-    for (const name of ['endpoint', 'token']) {
+    for (const name of ['endpoint', 'token', 'ca']) {
       const at = words.indexOf(`--${name}`);
       if (at >= 0 && at + 2 < words.length) program.setOptionValue(name, words[at + 1]);
     }

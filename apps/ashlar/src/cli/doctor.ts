@@ -1,7 +1,10 @@
+import { existsSync } from 'node:fs';
+import { get, type IncomingMessage } from 'node:http';
+import { get as getOverTls } from 'node:https';
 import { resolve } from 'node:path';
 import type { ApiClient, HostView, ManagerView, ServerView, VolumeView } from '@ashlar/client';
 import { BUILD } from '@ashlar/runtime';
-import { defaultRoot } from '@ashlar/site';
+import { defaultRoot, readConfig } from '@ashlar/site';
 import { ERROR_CODES, errorCode, type AshlarError } from '@ashlar/words';
 import type { Command } from 'commander';
 import { isSick, worstFirst, type Finding } from '../doctor/finding.ts';
@@ -11,6 +14,7 @@ import { judgeSite, type LagFacts } from '../doctor/site.ts';
 import type { Cli } from './cli.ts';
 
 interface DoctorOptions {
+  readonly config?: string;
   readonly dir?: string;
   readonly machine?: boolean;
 }
@@ -22,22 +26,31 @@ interface Report {
   readonly findings: readonly Finding[];
 }
 
+const CONFIG = '/etc/ashlar/ashlard.yaml';
 const FIGURES_MS = 15_000;
 
 export function addDoctor(program: Command, cli: Cli): void {
   program.command('doctor').description('checks this machine and the site: what is wrong, what it means for the data, what to do; exit code 1 if anything is')
-    .option('--dir <directory>', 'of the site on this machine (default: $XDG_DATA_HOME/ashlar)')
+    .option('--config <file>', `of this machine's daemon (default: ${CONFIG}, if it is there)`)
+    .option('--dir <directory>', 'of a site on this machine, or any to be looked at (default: $XDG_DATA_HOME/ashlar)')
     .option('--machine', 'this machine only')
     .action((options: DoctorOptions) => doctor(cli, options));
 }
 
 async function doctor(cli: Cli, options: DoctorOptions): Promise<void> {
-  const directory = resolve(options.dir ?? defaultRoot());
-  const facts = await lookAtMachine(directory, process.env);
+  const { directory, disks } = placesOf(options);
+  const facts = await lookAtMachine(directory, disks, process.env);
   const looked = options.machine === true ? { site: null, findings: [] } : await lookAtSite(cli);
   const report: Report = { machine: { directory, node: facts.node, kernel: facts.kernel }, site: looked.site, findings: worstFirst([...judgeMachine(facts), ...looked.findings]) };
   cli.print(report, show);
   if (isSick(report.findings)) cli.exitCode = 1;
+}
+
+function placesOf({ config, dir }: DoctorOptions): { readonly directory: string; readonly disks: readonly string[] } {
+  const file = config ?? (dir === undefined && existsSync(CONFIG) ? CONFIG : undefined);
+  if (file === undefined) return { directory: resolve(dir ?? defaultRoot()), disks: [] };
+  const { directory, storage } = readConfig(file);
+  return { directory, disks: storage?.directories ?? [] };
 }
 
 async function lookAtSite(cli: Cli): Promise<Pick<Report, 'site' | 'findings'>> {
@@ -52,8 +65,8 @@ async function lookAtSite(cli: Cli): Promise<Pick<Report, 'site' | 'findings'>> 
     const [servers, hosts] = await Promise.all([client.call({ kind: 'server-list' }), client.call({ kind: 'host-list' })]) as [ServerView[], HostView[]];
     // It says nothing of volumes while it does not act.
     const volumes = manager.state === 'acting' ? await client.call({ kind: 'volume-list' }) as VolumeView[] : [];
-    const { endpoint, token } = cli.site;
-    const { lags, version, findings } = await figures(endpoint, token);
+    const { endpoint } = cli.site;
+    const { lags, version, findings } = await figures(cli.site);
     return { site: { endpoint, servers: servers.length, hosts: hosts.length, volumes: volumes.length }, findings: [...judgeManager(manager), ...judgeSite({ servers, hosts, volumes, lags, version, ownVersion: BUILD }), ...findings] };
   } finally {
     client.close();
@@ -76,17 +89,31 @@ function unreachable(error: AshlarError): Finding {
   };
 }
 
-async function figures(endpoint: string, token: string): Promise<{ readonly lags: readonly LagFacts[]; readonly version: string | null; readonly findings: readonly Finding[] }> {
+async function figures(site: Cli['site']): Promise<{ readonly lags: readonly LagFacts[]; readonly version: string | null; readonly findings: readonly Finding[] }> {
   try {
-    const answer = await fetch(new URL('/metrics', endpoint.replace(/^ws/, 'http')), { headers: { authorization: `Bearer ${token}` }, signal: AbortSignal.timeout(FIGURES_MS) });
-    if (!answer.ok) throw new Error(`it answered ${answer.status}`);
-    const text = await answer.text();
+    const text = await figuresText(site);
     const lags = [...text.matchAll(/^ashlar_mirror_lag_seconds\{server="(.*?)",mirror="(.*?)"\} (\S+)$/gm)].map(([, server = '', mirror = '', seconds = '']) => ({ server, mirror, seconds: Number(seconds) }));
     return { lags, version: /^ashlar_build_info\{version="(.*?)"\} 1$/m.exec(text)?.[1] ?? null, findings: [] };
   } catch (error) {
     const message = `its figures could not be read: ${error instanceof Error ? error.message : String(error)}`;
     return { lags: [], version: null, findings: [{ severity: 'note', check: 'figures', subject: 'system manager', message, effect: 'How far mirrors are behind, and which version it is, was not looked at.', action: 'docs/metrics.md' }] };
   }
+}
+
+/** Not by fetch, which takes no authority of its own. */
+function figuresText({ endpoint, token, ca }: Cli['site']): Promise<string> {
+  const url = new URL('/metrics', endpoint.replace(/^ws/, 'http'));
+  const options = { headers: { authorization: `Bearer ${token}` }, signal: AbortSignal.timeout(FIGURES_MS), agent: false as const };
+  return new Promise((resolve, reject) => {
+    const take = (answer: IncomingMessage): void => {
+      let text = '';
+      answer.setEncoding('utf8').on('data', (part: string) => { text += part; });
+      answer.on('error', reject);
+      answer.on('end', () => (answer.statusCode === 200 ? resolve(text) : reject(new Error(`it answered ${answer.statusCode ?? 'nothing'}`))));
+    };
+    const asked = url.protocol === 'https:' ? getOverTls(url, { ...options, ...(ca === undefined ? {} : { ca }) }, take) : get(url, options, take);
+    asked.on('error', reject);
+  });
 }
 
 function show({ machine, site, findings }: Report): string {

@@ -1,5 +1,5 @@
 import Table from 'cli-table3';
-import type { ClusterStatus, EventRecord, HostView, PlacementView, Report, ServerView, VolumeView } from '@ashlar/client';
+import type { ClusterStatus, EventRecord, HostView, MachineView, PlacementView, Report, ServerView, VolumeView } from '@ashlar/client';
 import { showSize } from './sizes.ts';
 
 const BORDERLESS = {
@@ -50,6 +50,12 @@ export function showReport({ at, rebuilds, volumes, servers, owners }: Report): 
 export function showHosts(hosts: readonly HostView[]): string {
   if (hosts.length === 0) return 'no hosts';
   return table(['HOST', 'STATE', 'PID', 'ATTACHMENTS'], hosts.map((host) => [host.hostId, host.state, String(host.pid), String(host.attachments)]));
+}
+
+export function showMachines(machines: readonly MachineView[]): string {
+  return table(['MACHINE', 'STATE', 'ROLES', 'PARTIES', 'ADDRESSES', 'JOINED'], machines.map((machine) => [
+    machine.machine, machine.state, machine.roles.join(' '), machine.parties.join(' '), machine.addresses.join(' '), machine.joinedAt,
+  ]));
 }
 
 export function showCluster({ processes, upgradeUnfinished, volumes, healthyVolumes }: ClusterStatus): string {

@@ -8,6 +8,7 @@ import { addDoctor } from './doctor.ts';
 import { addLoad } from './load.ts';
 import { addManual } from './manual.ts';
 import { showEvent } from './output.ts';
+import { addMachineCommands } from './machine-commands.ts';
 import { addRecover } from './recover.ts';
 import { addServerCommands } from './server-commands.ts';
 import { parseCount } from './sizes.ts';
@@ -24,12 +25,14 @@ export function programOf(env: Readonly<Record<string, string | undefined>>): { 
     .option('--json', 'one JSON document instead of text; one a line for up and events --follow')
     .option('--endpoint <url>', 'which site (default: ASHLAR_ENDPOINT, else the one in the default directory)')
     .option('--token <token>', 'its token (default: ASHLAR_TOKEN)')
+    .option('--ca <file>', "the authority of a cluster, its authority.pem (default: ASHLAR_CA)")
     .exitOverride();
   const cli = new Cli(program, env);
   addUp(program, cli);
   addVolumeCommands(program, cli);
   addLoad(program, cli);
   addServerCommands(program, cli);
+  addMachineCommands(program, cli);
   addRecover(program, cli);
   program.command('events').description('what happened to whom, when, why')
     .option('--follow', 'go on as things happen')
@@ -64,9 +67,10 @@ function acceptEverywhere(program: Command): void {
   const visit = (command: Command): void => {
     for (const child of command.commands) {
       child.exitOverride();
-      child.option('--json', 'one JSON document instead of text').option('--endpoint <url>', 'which site').option('--token <token>', 'its token');
+      child.option('--json', 'one JSON document instead of text').option('--endpoint <url>', 'which site').option('--token <token>', 'its token').option('--ca <file>', 'the authority of a cluster');
       child.on('option:json', () => program.setOptionValue('json', true));
       child.on('option:endpoint', (value: string) => program.setOptionValue('endpoint', value));
+      child.on('option:ca', (value: string) => program.setOptionValue('ca', value));
       child.on('option:token', (value: string) => program.setOptionValue('token', value));
       visit(child);
     }

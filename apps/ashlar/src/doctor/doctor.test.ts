@@ -81,6 +81,8 @@ describe('a site', () => {
     expect(site({ servers: [{ ...SERVER, usedBytes: 86 * GIB }] })).toEqual(['warning space server-1']);
     expect(site({ servers: [{ ...SERVER, usedBytes: 96 * GIB }] })).toEqual(['error space server-1']);
     expect(site({ servers: [{ ...SERVER, capacityBytes: 0, usedBytes: 0 }] })).toEqual([]);
+    const disk = { path: '/srv/ashlar/disk-1', health: 'ok', ioErrors: 0, mismatches: 0, syncMs: 1 } as const;
+    expect(site({ servers: [{ ...SERVER, directories: [disk, { ...disk, health: 'suspect' }, { ...disk, health: 'failed' }] }] })).toEqual(['warning disks server-1: /srv/ashlar/disk-1', 'error disks server-1: /srv/ashlar/disk-1']);
     expect(site({ hosts: [{ ...HOST, state: 'down' }] })).toEqual(['warning hosts host-1']);
     expect(site({ hosts: [{ ...HOST, state: 'down', attachments: 0 }] })).toEqual(['note hosts host-1']);
   });

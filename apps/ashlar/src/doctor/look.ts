@@ -14,12 +14,12 @@ const COMMAND_MS = 3000;
 const CONNECT_MS = 1000;
 /** statfs(2). */
 const MEMORY_FILE_SYSTEMS: ReadonlySet<number> = new Set([0x01021994, 0x858458f6]);
-const BEGIN_CERTIFICATE = '-----BEGIN CERTIFICATE-----';
+const CERTIFICATE = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/;
 const CERTIFICATE_DEPTH = 3;
 const CERTIFICATE_BYTES_MAX = 1024 * 1024;
 
-/** Looks at this machine; `root`: of the site. Writes one file of 4 KiB into each directory, and removes it. */
-export async function lookAtMachine(root: string, env: Readonly<Record<string, string | undefined>>): Promise<MachineFacts> {
+/** Looks at this machine; `root`: of the site, or of the machine's daemon, with its disks. Writes one file of 4 KiB into each directory, and removes it. */
+export async function lookAtMachine(root: string, disks: readonly string[], env: Readonly<Record<string, string | undefined>>): Promise<MachineFacts> {
   const memory = readFileSync('/proc/meminfo', 'utf8');
   const kib = (name: string): number => Number(new RegExp(`^${name}:\\s+(\\d+)`, 'm').exec(memory)?.[1] ?? 0) * 1024;
   const limits = /^Max open files\s+\S+\s+(\S+)/m.exec(readFileSync('/proc/self/limits', 'utf8'))?.[1] ?? '0';
@@ -28,7 +28,7 @@ export async function lookAtMachine(root: string, env: Readonly<Record<string, s
     openFilesMax: limits === 'unlimited' ? Infinity : Number(limits), memoryBytes: kib('MemTotal'), memoryAvailableBytes: kib('MemAvailable'),
     // Its names of servers and hosts may be 63 long; those of this site's own processes are not.
     socketPath: join(socketDirectoryOf(root), 'server-64.link'),
-    directories: directoriesOf(root).map(lookAtDirectory),
+    directories: [...new Set([...directoriesOf(root), ...disks])].map(lookAtDirectory),
     certificates: [...certificateFiles(root), ...['ASHLAR_NBD_TLS_CERT', 'ASHLAR_NBD_TLS_CA'].flatMap((name) => env[name] ?? [])].flatMap(lookAtCertificate),
     apiPort: await apiPort(root),
   };
@@ -96,9 +96,10 @@ function certificateFiles(root: string, depth = 0): string[] {
 
 function lookAtCertificate(path: string): CertificateFacts[] {
   try {
-    const text = statSync(path).size <= CERTIFICATE_BYTES_MAX ? readFileSync(path, 'utf8') : '';
-    if (!text.includes(BEGIN_CERTIFICATE)) return [];
-    const { validFromDate, validToDate } = new X509Certificate(text);
+    // The first is the file's own; others are those that it is signed by.
+    const [certificate] = CERTIFICATE.exec(statSync(path).size <= CERTIFICATE_BYTES_MAX ? readFileSync(path, 'utf8') : '') ?? [];
+    if (certificate === undefined) return [];
+    const { validFromDate, validToDate } = new X509Certificate(certificate);
     return [{ path, fromMs: validFromDate.getTime(), untilMs: validToDate.getTime() }];
   } catch {
     // Somebody else's, or a key in a file of such a name: not a certificate that can be judged.
@@ -110,12 +111,10 @@ function lookAtCertificate(path: string): CertificateFacts[] {
 async function apiPort(root: string): Promise<MachineFacts['apiPort']> {
   const file = join(root, 'endpoint');
   if (!existsSync(file)) return null;
-  let port: number;
-  try {
-    port = Number(new URL(readFileSync(file, 'utf8').trim()).port);
-  } catch {
-    return null;
-  }
+  const endpoint = readFileSync(file, 'utf8').trim();
+  // That of a cluster is on its own address, and proves itself by its certificate.
+  if (!endpoint.startsWith('ws:') || !URL.canParse(endpoint)) return null;
+  const port = Number(new URL(endpoint).port);
   if (!(await accepts(port))) return { port, taken: false };
   const status = await fetch(`http://127.0.0.1:${port}/`, { signal: AbortSignal.timeout(CONNECT_MS) }).then((answer) => answer.status, () => 0);
   return { port, taken: status !== 426 };

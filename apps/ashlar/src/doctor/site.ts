@@ -37,8 +37,8 @@ export function judgeSite(facts: SiteFacts): readonly Finding[] {
   ];
 }
 
-function judgeServer({ serverId, state, capacityBytes, usedBytes, copies }: ServerView): Finding[] {
-  const found: Finding[] = [];
+function judgeServer({ serverId, state, capacityBytes, usedBytes, copies, directories }: ServerView): Finding[] {
+  const found = directories.flatMap((directory) => judgeDisk(serverId, directory));
   if (state !== 'up' && state !== 'draining') {
     found.push({
       severity: copies > 0 ? 'error' : 'warning', check: 'servers', subject: serverId, message: `it is ${state}`,
@@ -54,6 +54,14 @@ function judgeServer({ serverId, state, capacityBytes, usedBytes, copies }: Serv
     });
   }
   return found;
+}
+
+function judgeDisk(serverId: string, { path, health, ioErrors, mismatches, syncMs }: ServerView['directories'][number]): Finding[] {
+  if (health === 'ok') return [];
+  return [{
+    severity: health === 'suspect' ? 'warning' : 'error', check: 'disks', subject: `${serverId}: ${path}`, message: `it is ${health}: ${ioErrors} errors, ${mismatches} blocks with wrong bytes, ${Math.round(syncMs)} ms a sync`,
+    effect: health === 'suspect' ? 'Nothing is lost: bad blocks were repaired from other copies, or refused. Writes may wait for it.' : 'Copies on it leave the set in sync, and are built anew elsewhere.', action: 'docs/runbooks/disk-lost.md',
+  }];
 }
 
 function judgeHost({ hostId, state, attachments }: HostView): Finding[] {

@@ -12,6 +12,12 @@ describe('the order of rebuilds, as the events tell it', () => {
     expect(orderOf(events, loss, 10)).toEqual({ movedBytes: 7, overtakings: 0, begun: 3 });
   });
 
+  it('is right when a volume without a primary waits for one', () => {
+    const events = [event(11, 'promoted', 'vol-1'), event(12, 'learner-added', 'vol-3'), event(13, 'learner-added', 'vol-2'), event(14, 'serving', 'vol-1'), event(15, 'learner-added', 'vol-1')];
+    expect(orderOf(events, loss, 10).overtakings).toBe(0);
+    expect(orderOf([events[0]!, events[3]!, events[1]!, events[2]!, events[4]!].map((one, i) => ({ ...one, sequence: 20 + i })), loss, 10).overtakings).toBe(1);
+  });
+
   it('shows who was overtaken', () => {
     const events = [event(11, 'learner-added', 'vol-3'), event(12, 'learner-added', 'vol-2'), event(13, 'learner-added', 'vol-1')];
     expect(orderOf(events, loss, 10).overtakings).toBe(1);

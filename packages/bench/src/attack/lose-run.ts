@@ -125,16 +125,20 @@ export interface Order {
 /** What the events say of the order in which rebuilds began, and of what they moved. */
 export function orderOf(events: readonly EventRecord[], loss: Loss, fromSequence: number): Order {
   const since = events.filter((event) => event.sequence > fromSequence);
-  const begun = since.filter((event) => event.name === 'learner-added' && (loss.left.get(event.subject) ?? 0) > 0).map((event) => event.subject);
   const movedBytes = since.filter((event) => event.name === 'copy-filled').reduce((sum, event) => sum + Number(event.detail['filledBytes']), 0);
+  const begun = since.filter((event) => event.name === 'learner-added' && (loss.left.get(event.subject) ?? 0) > 0);
+  const begins = new Set(begun.map((event) => event.subject));
+  // One whose primary was lost can be filled from nowhere until another serves.
+  const unready = new Set(since.filter((event) => event.name === 'promoted').map((event) => event.subject));
   const copies = new Map(loss.left);
-  const firstOf = (left: number): readonly string[] => [...loss.left].filter(([, n]) => n === left).map(([id]) => id);
-  const waiting = new Set(firstOf(1).filter((id) => begun.includes(id)));
+  const waiting = new Set([...loss.left].filter(([id, left]) => left === 1 && begins.has(id) && !unready.has(id)).map(([id]) => id));
   let overtakings = 0;
-  for (const id of begun) {
-    if ((copies.get(id) ?? 0) > 1 && waiting.size > 0) overtakings++;
-    waiting.delete(id);
-    copies.set(id, (copies.get(id) ?? 0) + 1);
+  for (const { name, subject } of since) {
+    if (name === 'serving' && unready.delete(subject) && copies.get(subject) === 1 && begins.has(subject)) waiting.add(subject);
+    if (name !== 'learner-added' || !copies.has(subject) || copies.get(subject) === 0) continue;
+    if ((copies.get(subject) ?? 0) > 1 && waiting.size > 0) overtakings++;
+    waiting.delete(subject);
+    copies.set(subject, (copies.get(subject) ?? 0) + 1);
   }
   return { movedBytes, overtakings, begun: begun.length };
 }

@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { VolumeView } from '@ashlar/client';
 import { Load, type LoadOptions, type LoadResult } from '@ashlar/load';
 import { compareCopies } from '../site/compare.ts';
-import { Site } from '../site/site.ts';
+import { Site, type DrivenSite } from '../site/site.ts';
 
 /** What is read often enough to act between two events of a failover, and seldom enough not to be load itself. */
 const POLL_MS = 25;
@@ -18,22 +18,28 @@ export interface RigOptions {
   readonly env?: Readonly<Record<string, string>>;
 }
 
-/** A site in processes, one mirrored volume, and a verified load on it through NBD that goes on until it is told to stop. */
-export class Rig {
-  readonly site: Site;
+type Loaded = Pick<RigOptions, 'mirrors' | 'sizeBytes' | 'load'>;
+
+/** A site, one mirrored volume, and a verified load on it through NBD that goes on until it is told to stop. */
+export class Rig<S extends DrivenSite = Site> {
+  readonly site: S;
   readonly volumeId: string;
   readonly load: Load;
   readonly #copies: number;
 
-  private constructor(site: Site, volumeId: string, load: Load, copies: number) {
+  private constructor(site: S, volumeId: string, load: Load, copies: number) {
     this.site = site;
     this.volumeId = volumeId;
     this.load = load;
     this.#copies = copies;
   }
 
+  /** On a site in processes. */
   static async start(options: RigOptions): Promise<Rig> {
-    const site = await Site.up({ directory: options.directory, servers: options.servers, processes: true, more: options.up, env: options.env ?? {} });
+    return Rig.on(await Site.up({ directory: options.directory, servers: options.servers, processes: true, more: options.up, env: options.env ?? {} }), options);
+  }
+
+  static async on<S extends DrivenSite>(site: S, options: Loaded): Promise<Rig<S>> {
     try {
       const volumeId = await site.createVolume(options.sizeBytes, '--mirrors', String(options.mirrors), '--io-timeout', '5m');
       const uri = await site.attach(volumeId);

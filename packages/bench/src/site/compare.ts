@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import type { VolumeView } from '@ashlar/client';
-import type { Site } from './site.ts';
+import type { DrivenSite } from './site.ts';
 
 /** Compares two NBD devices byte by byte, through nbdcopy and cmp: tools that are not ours. Null if they are equal. */
 async function compareDevices(first: string, second: string): Promise<string | null> {
@@ -16,7 +16,7 @@ async function compareDevices(first: string, second: string): Promise<string | n
 }
 
 /** Compares every in-sync copy of a volume with the first: each shown alone, without repair from the others. Null if all are equal. */
-export async function compareCopies(site: Site, volume: VolumeView): Promise<string | null> {
+export async function compareCopies(site: DrivenSite, volume: VolumeView): Promise<string | null> {
   const servers = volume.copies.filter((copy) => copy.state === 'in-sync').map((copy) => copy.serverId);
   const shown: string[] = [];
   for (const serverId of servers) shown.push(await site.attach(volume.volumeId, '--copy', serverId, '--read-only'));

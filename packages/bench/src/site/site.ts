@@ -1,14 +1,11 @@
 import { spawn, type ChildProcess } from 'node:child_process';
-import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { setTimeout as delay } from 'node:timers/promises';
 import { ApiClient, type ApiCommand, type EventRecord, type HostView, type ServerView, type VolumeView } from '@ashlar/client';
 import { volumeId as volumeIdOf } from '@ashlar/words';
+import { MAIN, runAshlar } from './command.ts';
 import { endProcess } from './process.ts';
 
-/** The tree this file is part of. */
-export const ROOT = join(import.meta.dirname, '../../../..');
-const MAIN = join(ROOT, 'apps/ashlar/src/main.ts');
+export { ROOT } from './command.ts';
 
 export interface SiteOptions {
   readonly directory: string;
@@ -26,9 +23,6 @@ interface Ready {
 }
 
 const READY_TIMEOUT_MS = 60_000;
-const BUSY_TIMEOUT_MS = 60_000;
-const BUSY_PAUSE_MS = 200;
-const COMMAND_TIMEOUT_MS = 120_000;
 const SIGNALS = ['SIGINT', 'SIGTERM'] as const;
 
 /** A site started with `ashlar up`. Changed through the command line, as a user's script would; watched through its API, which costs the machine less. */
@@ -85,28 +79,9 @@ export class Site {
     return this.#child.exitCode === null && this.#child.signalCode === null;
   }
 
-  /** Runs `ashlar …args --json` and gives its one JSON document; again after a while as long as it says `busy`, as the error asks for. */
-  async run<T>(...args: readonly string[]): Promise<T> {
-    const giveUpMs = performance.now() + BUSY_TIMEOUT_MS;
-    for (;;) {
-      const { code, output, errors } = await this.#command(args);
-      if (code === 0) return (output.trim() === '' ? null : JSON.parse(output)) as T;
-      if (!`${output}${errors}`.includes('"code":"busy"') || performance.now() > giveUpMs) throw new Error(`ashlar ${args.join(' ')} ended with ${code ?? 'a signal'}: ${errors.trim() || output.trim()}`);
-      await delay(BUSY_PAUSE_MS);
-    }
-  }
-
-  async #command(args: readonly string[]): Promise<{ readonly code: number | null; readonly output: string; readonly errors: string }> {
-    const child = spawn(process.execPath, [MAIN, ...args, '--json'], { stdio: ['ignore', 'pipe', 'pipe'], env: this.#env, timeout: COMMAND_TIMEOUT_MS });
-    let output = '';
-    let errors = '';
-    child.stdout.setEncoding('utf8').on('data', (text: string) => { output += text; });
-    child.stderr.setEncoding('utf8').on('data', (text: string) => { errors += text; });
-    const code = await new Promise<number | null>((resolve, reject) => {
-      child.once('error', reject);
-      child.once('close', resolve);
-    });
-    return { code, output, errors };
+  /** Runs `ashlar …args --json` and gives its one JSON document. */
+  run<T>(...args: readonly string[]): Promise<T> {
+    return runAshlar<T>(this.#env, args);
   }
 
   async describe(volumeId: string): Promise<VolumeView> {
@@ -153,6 +128,9 @@ export class Site {
     return endProcess(this.#child);
   }
 }
+
+/** What an attack needs of a site, however it runs. */
+export type DrivenSite = Pick<Site, 'run' | 'describe' | 'servers' | 'hosts' | 'events' | 'createVolume' | 'attach' | 'stop'>;
 
 const running = new Set<ChildProcess>();
 

@@ -104,6 +104,26 @@ describe('a copy that is moved', () => {
     expect(membersOf(world, id)).toContain(to);
   });
 
+  it('goes where it was told to, though an older copy comes back meanwhile', () => {
+    const world = new ModelWorld(4, { ...FAST, rebuildsMax: 1 });
+    const id = world.create(1);
+    const away = world.server(membersOf(world, id)[1]!);
+    world.kill(away);
+    expect(world.until(() => membersOf(world, id).length === 2 && !membersOf(world, id).includes(away.id), 30_000)).toBe(true);
+    const to = world.servers.find((server) => server !== away && !membersOf(world, id).includes(server.id))!.id;
+    const from = membersOf(world, id)[1]!;
+    // It has to wait for another move, and what only catches up waits for nobody.
+    const other = world.create(0);
+    world.ask({ kind: 'volume-move', volumeId: other, from: membersOf(world, other)[0]!, to: world.servers.find((server) => server !== away && !membersOf(world, other).includes(server.id))!.id });
+    world.ask({ kind: 'volume-move', volumeId: id, from, to });
+    expect(world.volume(id).configuration.learners).toEqual([]);
+    world.revive(away);
+    settles(world, id, 2);
+    expect(membersOf(world, id)).toContain(to);
+    expect(membersOf(world, id)).not.toContain(from);
+    expect(away.copies.has(id)).toBe(false);
+  });
+
   it('is taken back on the operator’s word while it is being built', () => {
     const world = new ModelWorld(3, FAST);
     const id = world.create(1);
@@ -145,7 +165,14 @@ describe('a server that is drained', () => {
     world.create(2);
     expect(drained.copies.size).toBe(0);
     expect(world.ask(removal)).toMatchObject({ ok: true });
-    expect((world.ask({ kind: 'server-list' }) as { value: ServerView[] }).value.map((server) => server.serverId)).not.toContain(drained.id);
+    const names = (): readonly string[] => (world.ask({ kind: 'server-list' }) as { value: ServerView[] }).value.map((server) => server.serverId);
+    expect(names()).not.toContain(drained.id);
+    // Its process still runs, and greets the next life of the manager.
+    world.endManager();
+    world.run(500).restartManager();
+    world.run(1000);
+    expect(names()).toHaveLength(3);
+    expect(names()).not.toContain(drained.id);
   });
 
   it('is still being drained after it and the manager were restarted', () => {
@@ -169,6 +196,27 @@ describe('a server that is drained', () => {
     world.run(10_000);
     expect(membersOf(world, id)).toHaveLength(2);
     expect(world.names(id)).toContain('no-server-for-copy');
+  });
+});
+
+describe('records of the version before', () => {
+  it('are read with the defaults of what it did not know, and can be moved and drained', () => {
+    const world = new ModelWorld(3, FAST);
+    const id = world.create(1);
+    world.endManager();
+    const older = world.store.snapshot().records.map((stored) => {
+      const { disk: _disk, move: _move, draining: _draining, removed: _removed, ...value } = stored.value as unknown as Record<string, unknown>;
+      return { ...stored, value } as unknown as typeof stored;
+    });
+    world.store.rollBack({ revision: world.store.snapshot().revision, records: older });
+    world.restartManager();
+    expect(world.until(() => world.view(id).health === 'healthy', 10_000)).toBe(true);
+    expect(world.view(id)).toMatchObject({ disk: null, move: null });
+    const from = membersOf(world, id)[1]!;
+    const to = idle(world, id);
+    world.ask({ kind: 'volume-move', volumeId: id, from, to });
+    settles(world, id, 2);
+    expect(membersOf(world, id)).toContain(to);
   });
 });
 

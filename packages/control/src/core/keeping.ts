@@ -79,7 +79,7 @@ export function takeStored(m: Manager, stored: AnyStored): void {
     keeping.deleted.set(volumeId, stored.revision);
     keeping.latest.delete(volumeId);
     for (const server of m.servers.values()) server.keeper?.deleted.add(volumeId);
-  } else if (stored.kind !== 'cluster') return;
+  } else if (stored.kind !== 'lives') return;
   keeping.newest = Math.max(keeping.newest, stored.revision);
 }
 

@@ -71,13 +71,19 @@ export interface MetadataStore {
   transact(transaction: Transaction, done: (outcome: TransactionOutcome) => void): void;
   /** Everything, as of one revision. Null: no reply. */
   load(done: (snapshot: StoreSnapshot | null) => void): void;
-  /** All records are replaced by these, of this revision; a conflict if it is not above every one before. What `ashlar recover` does, and nothing else. */
+  /**
+   * All records of the kinds REBUILT are replaced by these, of this revision; a conflict if it is not above every one before. What `ashlar recover`
+   * does, and nothing else.
+   */
   restore(revision: number, puts: readonly Put[], events: readonly NewEvent[], done: (outcome: TransactionOutcome) => void): void;
   events(query: EventQuery, done: (events: readonly EventRecord[] | null) => void): void;
   /** Returns what ends it. */
   watch(listener: (change: StoreChange) => void): () => void;
   close(): void;
 }
+
+/** What a recovery makes anew. Not who belongs to the cluster: that is no secret of the store's (packages/control/src/cluster.ts). */
+export const REBUILT: ReadonlySet<RecordKind> = new Set<RecordKind>(['volume', 'server', 'host', 'usage', 'deleted', 'lives']);
 
 /** Events kept; the oldest go first. 100,000 take about 30 MiB in SQLite. */
 export const EVENTS_MAX = 100_000;

@@ -40,6 +40,7 @@ function begin(m: Manager, v: Volume, wish: RebuildWish, servers: PlacementServe
   const server = servers[at];
   if (server !== undefined) servers[at] = { ...server, copies: server.copies + 1 };
   v.beginsRebuild = true;
+  v.built.add(id);
   addLearner(m, v, id, wish.why, () => { v.beginsRebuild = false; });
   return true;
 }
@@ -102,9 +103,13 @@ export function rebuildsRunning(m: Manager): number {
 
 function filling(m: Manager, v: Volume): number {
   const { learners } = v.record.configuration;
-  if (learners.length === 0) return Number(v.beginsRebuild);
-  const catchesUp = (id: ServerId): boolean => v.status?.copies.find((copy) => copy.serverId === id)?.state === 'catching-up';
-  return learners.filter((id) => !catchesUp(id) && !isDown(m, serverOf(m, id)) && !isFaulted(m, v, id)).length + Number(v.beginsRebuild);
+  if (learners.length === 0) {
+    if (!v.beginsRebuild) v.built.clear();
+    return Number(v.beginsRebuild);
+  }
+  // A new copy says that it catches up before it is filled, and when it is.
+  const isFilled = (id: ServerId): boolean => v.built.has(id) || v.status?.copies.find((copy) => copy.serverId === id)?.state === 'rebuilding';
+  return learners.filter((id) => isFilled(id) && !isDown(m, serverOf(m, id)) && !isFaulted(m, v, id)).length + Number(v.beginsRebuild);
 }
 
 /** Every copy that is filled gets the same share of the budget; its primary is told when that changes. `beginning`: this one has one more in a moment. */

@@ -22,6 +22,8 @@ export interface ServerRecord {
   readonly disk: DiskKind;
   /** Wanted: it takes no new copies, and those that it has go elsewhere. */
   readonly draining: boolean;
+  /** Forgotten on the operator's word. The record stays, so that a process of it that still runs is not taken for a new server. */
+  readonly removed: boolean;
   readonly capacityBytes: number;
   readonly usedBytes: number;
 }
@@ -87,7 +89,7 @@ export interface UsageRecord {
 }
 
 /** Whose store this is, and who has written it: by that a store that was set back is told from one that was not (docs/adr/0019). */
-export interface ClusterRecord {
+export interface LivesRecord {
   /** Drawn when the first system manager began. */
   readonly cluster: number;
   /** The lives of the system manager, oldest first: each wrote the revisions from its first up to the next one's. */
@@ -105,9 +107,43 @@ export interface DeletedRecord {
   readonly atMs: number;
 }
 
+/** One joining of a machine to the cluster. A name that joins again is another record. */
+export interface MachineRecord {
+  readonly machine: string;
+  readonly joining: number;
+  readonly roles: readonly string[];
+  readonly parties: readonly { readonly party: string; readonly role: string; readonly address: { readonly host: string; readonly port: number } | null }[];
+  /** Of the key with which it joined: whoever asks again with the same key and secret lost our answer. */
+  readonly keyId: string;
+  readonly inviteId: string;
+  readonly joinedAtMs: number;
+  /** Null: a member. */
+  readonly removedAtMs: number | null;
+}
+
+/** An invitation that a join secret is of. The secret itself is not kept. */
+export interface InviteRecord {
+  readonly inviteId: string;
+  readonly secretHash: string;
+  readonly roles: readonly string[];
+  /** The member that it lets join again under its name; null: for new ones. */
+  readonly machine: string | null;
+  readonly expiresAtMs: number;
+  readonly usesLeft: number;
+}
+
+/** The number of the roster, which rises with every change of a machine's record. */
+export interface ClusterRecord {
+  readonly clusterId: string;
+  readonly rosterNumber: number;
+}
+
 export interface RecordTypes {
-  readonly site: SiteRecord;
   readonly cluster: ClusterRecord;
+  readonly machine: MachineRecord;
+  readonly invite: InviteRecord;
+  readonly site: SiteRecord;
+  readonly lives: LivesRecord;
   readonly deleted: DeletedRecord;
   readonly server: ServerRecord;
   readonly host: HostRecord;
@@ -123,7 +159,7 @@ type Older<T, K extends keyof T> = Omit<T, K> & Partial<Pick<T, K>>;
 export function completed<K extends RecordKind>(kind: K, value: RecordTypes[K]): RecordTypes[K];
 export function completed(kind: RecordKind, value: RecordTypes[RecordKind]): RecordTypes[RecordKind] {
   if (kind === 'volume') return { disk: null, move: null, ...(value as Older<VolumeRecord, 'disk' | 'move'>) };
-  if (kind === 'server') return { disk: 'unknown', draining: false, ...(value as Older<ServerRecord, 'disk' | 'draining'>) };
+  if (kind === 'server') return { disk: 'unknown', draining: false, removed: false, ...(value as Older<ServerRecord, 'disk' | 'draining' | 'removed'>) };
   return value;
 }
 

@@ -31,11 +31,12 @@ export function repair(m: Manager, v: Volume, handOver: (to: ServerId, reason: s
   // A volume without a primary at work has nothing to be filled from. One that waits for a member which the minimum does not let go can fill another.
   if (v.status?.epoch !== configuration.epoch || (!v.status.serving && configuration.members.length > configuration.minCopies)) return;
   if (dropUnreachable(m, v)) return;
-  const returned = configuration.learners.length <= deficit ? returnedHolder(m, v) : null;
+  const missing = usable.length < configuration.copiesWanted;
+  // Where a copy only leaves, an older one elsewhere is no reason to go there instead of where it was told to.
+  const returned = configuration.learners.length <= deficit && (missing || moveTarget(v) === null) ? returnedHolder(m, v) : null;
   if (returned !== null) return addLearner(m, v, returned, 'it is back, and catches up');
   const learning = configuration.learners.filter((id) => !isDown(m, serverOf(m, id)) && !isFaulted(m, v, id)).length;
   // Nobody is waited for where copies leave on order only.
-  const missing = usable.length < configuration.copiesWanted;
   if (learning >= deficit || (missing && m.nowMs - v.deficitSinceMs < delayMs(m, v))) return;
   const why = usable.length + learning < configuration.copiesWanted ? 'a copy is missing; a new one is built' : 'a copy is moved';
   m.rebuildsWanted.set(v.volumeId, { copies: usable.length + learning, sinceMs: v.deficitSinceMs, to: moveTarget(v), why });

@@ -3,7 +3,7 @@ import { AshlarError, type ServerId } from '@ashlar/words';
 import { onlyCopies } from './cluster-views.ts';
 import { rebuildBudget } from './rebuilds.ts';
 import type { ServerRecord } from './records.ts';
-import { erase, note, save } from './store-access.ts';
+import { note, save } from './store-access.ts';
 import { eventOf, unsettle, wallMs, type Manager, type Server } from './state.ts';
 import { serverViews } from './views.ts';
 
@@ -56,9 +56,10 @@ export function removeServer(m: Manager, requestId: number, { serverId, check }:
   const others = [...m.servers.values()].filter((other) => other !== server && other.record !== null).length;
   if (others === 0) throw new AshlarError('invalid-argument', `${serverId} is the last server`);
   if (check === true) return m.fx.answer(requestId, { ok: true, value: { serverId } });
-  erase(m, { kind: 'server', id: serverId }, [eventOf(m, 'server-removed', serverId, 'asked for', {}, 'operator')], (applied) => {
+  save(m, { kind: 'server', id: serverId, value: { ...server.record, removed: true, state: 'down' } }, [eventOf(m, 'server-removed', serverId, 'asked for', {}, 'operator')], (applied) => {
     if (!applied) return m.fx.answer(requestId, { ok: false, code: 'unavailable', message: 'the metadata store did not answer; try again' });
     m.servers.delete(serverId);
+    m.removedServers.add(serverId);
     m.fx.answer(requestId, { ok: true, value: { serverId } });
   });
 }

@@ -51,6 +51,10 @@ export function onServerMessage(m: Manager, from: ServerId, message: ServerMessa
     note(m, [eventOf(m, 'message-refused', from, `it claims to be ${message.serverId}`)]);
     return;
   }
+  if (m.removedServers.has(from)) {
+    if (message.kind === 'server-hello') note(m, [eventOf(m, 'server-refused', from, 'it was removed; a server that is to join needs another name', { pid: message.pid })]);
+    return;
+  }
   const server = serverOf(m, from);
   switch (message.kind) {
     case 'server-hello': return onHello(m, server, message);
@@ -69,7 +73,7 @@ function onHello(m: Manager, server: Server, hello: ServerMessage & { readonly k
   const another = before?.instance !== hello.instance;
   server.record = {
     serverId: server.serverId, state: 'up', address: hello.address, pid: hello.pid, instance: hello.instance,
-    siteId: hello.siteId === '' ? m.options.siteId : hello.siteId, rack: hello.rack, disk: hello.disk, draining: before?.draining ?? false,
+    siteId: hello.siteId === '' ? m.options.siteId : hello.siteId, rack: hello.rack, disk: hello.disk, draining: before?.draining ?? false, removed: false,
     capacityBytes: before?.capacityBytes ?? 0, usedBytes: before?.usedBytes ?? 0,
   };
   if (another || !server.heard) {

@@ -2,7 +2,7 @@ import { showCluster, type Configuration, type CopyReport, type StoreMark } from
 import type { HostId, ServerId, VolumeId } from '@ashlar/words';
 import { keepOn, newKeeper, owe, takeStored } from './keeping.ts';
 import type { StoreSnapshot } from './metadata-store.ts';
-import type { ClusterRecord } from './records.ts';
+import type { LivesRecord } from './records.ts';
 import { eventOf, hostOf, serverOf, type Manager, type Server } from './state.ts';
 import { note, transactRaw } from './store-access.ts';
 
@@ -20,8 +20,8 @@ export function acts(m: Manager): boolean { return m.standing.state === 'acting'
 
 /** The store was read and this life of the manager is not in it yet. */
 export function takeCluster(m: Manager, snapshot: StoreSnapshot): void {
-  const stored = snapshot.records.find((record) => record.kind === 'cluster');
-  m.cluster = stored?.kind === 'cluster' ? stored.value : null;
+  const stored = snapshot.records.find((record) => record.kind === 'lives');
+  m.cluster = stored?.kind === 'lives' ? stored.value : null;
   m.clusterRevision = stored?.revision ?? 0;
   m.begun = m.cluster?.lives.at(-1)?.life === m.life;
   if (!m.begun) m.loadedRevision = snapshot.revision;
@@ -38,18 +38,18 @@ export function takeCluster(m: Manager, snapshot: StoreSnapshot): void {
   for (const { hostId, shown } of m.hosts.values()) if (shown !== null) judgeHost(m, hostId, shown.configurations);
 }
 
-function begin(m: Manager, before: ClusterRecord): void {
+function begin(m: Manager, before: LivesRecord): void {
   if (m.nowMs - m.beganMs < m.options.repeatMs) return;
   m.beganMs = m.nowMs;
   const value = { cluster: before.cluster, lives: [...before.lives, { life: m.life, first: m.loadedRevision + 1 }].slice(-LIVES_MAX) };
-  const key = { kind: 'cluster', id: 'cluster' } as const;
+  const key = { kind: 'lives', id: 'lives' } as const;
   transactRaw(m, { conditions: [{ ...key, revision: m.clusterRevision }], puts: [{ ...key, value }], deletes: [], events: [] }, (outcome) => {
     // The tick reads the store again: it may have been made.
     if (outcome.kind !== 'applied') return;
     m.begun = true;
     m.cluster = value;
     m.clusterRevision = outcome.revision;
-    takeStored(m, { kind: 'cluster', id: 'cluster', revision: outcome.revision, value });
+    takeStored(m, { kind: 'lives', id: 'lives', revision: outcome.revision, value });
     mayBeginToAct(m);
   });
 }

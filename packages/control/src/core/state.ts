@@ -4,7 +4,7 @@ import type { Keeper, Keeping } from './keeping.ts';
 import type { ManagerEffects, ManagerOptions } from './manager-messages.ts';
 import type { AnyStored, StoreSnapshot, TransactionOutcome } from './metadata-store.ts';
 import type { Unsettled } from './unsettled.ts';
-import { completed, type ClusterRecord, type HostRecord, type NewEvent, type ServerRecord, type UsageRecord, type VolumeRecord } from './records.ts';
+import { completed, type LivesRecord, type HostRecord, type NewEvent, type ServerRecord, type UsageRecord, type VolumeRecord } from './records.ts';
 import type { Standing } from './standing.ts';
 import type { Gathering } from './store-recovery.ts';
 
@@ -117,6 +117,8 @@ export interface Volume {
   waiters: Waiter[];
   /** A learner of it is just being written to the store. */
   beginsRebuild: boolean;
+  /** Learners that were given nothing but their name: they are filled from the beginning. */
+  readonly built: Set<ServerId>;
   /** What its primary was told of the budget for rebuilds, and when. */
   fillRate: { readonly epoch: number; readonly bytesPerSecond: number; readonly toldMs: number } | null;
 }
@@ -162,7 +164,7 @@ export interface Manager {
   beganMs: number;
   /** It has refused to act, and not remembered what it was told then of volumes that its store did not know. */
   refused: boolean;
-  cluster: ClusterRecord | null;
+  cluster: LivesRecord | null;
   clusterRevision: number;
   /** The store's revision when this life found it. */
   loadedRevision: number;
@@ -191,6 +193,8 @@ export interface Manager {
   readonly unsettled: Unsettled;
   /** Null: as the options say. */
   rebuildBudget: RebuildBudget | null;
+  /** Not spoken to any more. */
+  readonly removedServers: Set<ServerId>;
   readonly rebuildsWanted: Map<VolumeId, RebuildWish>;
 }
 
@@ -218,7 +222,7 @@ export function hostOf(m: Manager, id: HostId): Host {
 function newVolume(id: VolumeId, record: VolumeRecord, revision: number): Volume {
   return {
     volumeId: id, record, revision, gone: false, pending: false, retryAtMs: -Infinity, status: null, served: false, reportedMs: null, complaint: null, pushedMs: -Infinity,
-    firstPushedMs: -Infinity, unconfirmed: 0, deficitSinceMs: null, unreachableSinceMs: new Map(), slow: new Map(), discardedMs: -Infinity, nudgedMs: -Infinity, hostToldMs: -Infinity, stuckTold: false, recovery: null, waiters: [], beginsRebuild: false, fillRate: null,
+    firstPushedMs: -Infinity, unconfirmed: 0, deficitSinceMs: null, unreachableSinceMs: new Map(), slow: new Map(), discardedMs: -Infinity, nudgedMs: -Infinity, hostToldMs: -Infinity, stuckTold: false, recovery: null, waiters: [], beginsRebuild: false, built: new Set(), fillRate: null,
   };
 }
 
@@ -237,6 +241,10 @@ export function takeRecord(m: Manager, stored: AnyStored): void {
   switch (stored.kind) {
     case 'volume': return takeVolume(m, volumeId(stored.id), completed('volume', stored.value), stored.revision);
     case 'server': {
+      if (stored.value.removed === true) {
+        m.removedServers.add(serverId(stored.id));
+        return;
+      }
       const server = serverOf(m, serverId(stored.id));
       // What is observed now is newer than what was saved.
       if (server.record === null) server.record = { ...completed('server', stored.value), state: 'down' };
@@ -250,10 +258,15 @@ export function takeRecord(m: Manager, stored: AnyStored): void {
     case 'usage':
       m.usage.set(volumeId(stored.id), m.usage.get(volumeId(stored.id)) ?? stored.value);
       return;
+    // The cluster's own, which decide nothing about volumes.
+    case 'cluster':
+    case 'machine':
+    case 'invite':
+      return;
     case 'site':
       if (stored.id === m.options.siteId) m.rebuildBudget = stored.value.rebuilds;
       return;
-    case 'cluster':
+    case 'lives':
     case 'deleted':
       return;
   }

@@ -42,11 +42,6 @@ export function save(m: Manager, put: Transaction['puts'][number], events: reado
   keepAnyway(m, { conditions: [], puts: [put], deletes: [], events }, then);
 }
 
-/** Deletes one. */
-export function erase(m: Manager, key: Transaction['deletes'][number], events: readonly NewEvent[], then: (applied: boolean) => void): void {
-  keepAnyway(m, { conditions: [], puts: [], deletes: [key], events }, then);
-}
-
 /** Of no volume, so that servers keep no more of it than that it was: a store without it is noticed. */
 function keepAnyway(m: Manager, transaction: Transaction, then: (applied: boolean) => void): void {
   transactRaw(m, transaction, (outcome) => {

@@ -110,7 +110,7 @@ function restore(m: Manager, gathering: Gathering, plan: RecoveryPlan, done: Rec
   gathering.applying = true;
   const life = m.prng.between(1, LIFE_MAX);
   const cluster = { cluster: plan.cluster ?? m.prng.between(1, LIFE_MAX), lives: [{ life, first: plan.revision }] };
-  const puts: Put[] = [{ kind: 'cluster', id: 'cluster', value: cluster }];
+  const puts: Put[] = [{ kind: 'lives', id: 'lives', value: cluster }];
   for (const { record } of plan.volumes) if (record !== null) puts.push({ kind: 'volume', id: record.volumeId, value: record });
   for (const volumeId of plan.deleted.slice(-DELETED_MAX)) puts.push({ kind: 'deleted', id: volumeId, value: { volumeId, atMs: wallMs(m) } });
   for (const server of m.servers.values()) if (server.record !== null && !server.foreign && !gathering.command.without.includes(server.serverId)) puts.push({ kind: 'server', id: server.serverId, value: server.record });
@@ -154,7 +154,7 @@ function restored(m: Manager, outcome: TransactionOutcome, puts: readonly Put[],
 }
 
 function take(m: Manager, stored: AnyStored): void {
-  if (stored.kind === 'cluster') m.cluster = stored.value;
+  if (stored.kind === 'lives') m.cluster = stored.value;
   if (stored.kind === 'server') m.knownServers.add(stored.value.serverId);
   if (stored.kind === 'volume') takeVolume(m, stored.value.volumeId, stored.value, stored.revision);
   takeStored(m, stored);

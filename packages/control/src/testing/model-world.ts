@@ -1,4 +1,4 @@
-import { FOUNDING_INCARNATION, memberOf, primaryOf, type AttachmentSpec, type Configuration, type CopyReport, type CopyState, type DiskKind, type HostCommand, type ManagerCommand, type ManagerMessage, type ApiAnswer, type ApiCommand, type EventRecord, type VolumeView } from '@ashlar/protocol';
+import { type Build, FOUNDING_INCARNATION, memberOf, primaryOf, type AttachmentSpec, type Configuration, type CopyReport, type CopyState, type DiskKind, type HostCommand, type ManagerCommand, type ManagerMessage, type ApiAnswer, type ApiCommand, type EventRecord, type VolumeView } from '@ashlar/protocol';
 import { hostId, Prng, serverId, type HostId, type ServerId, type VolumeId } from '@ashlar/words';
 import { MANAGER_DEFAULTS, ManagerCore, MemoryLedger, MemoryStore, type ManagerEffects, type ManagerInput, type ManagerOptions, type NewEvent, type Put, type StoreFate, type Transaction, type VolumeRecord } from '../core/index.ts';
 
@@ -37,6 +37,7 @@ export class ModelServer {
   busy = false;
   rack = '';
   disk: DiskKind = 'unknown';
+  build: Build | null = null;
   /** Frozen or busy: what waits in its sockets. */
   readonly held: ManagerCommand[] = [];
   /** The life of the manager that it has greeted. */
@@ -284,7 +285,7 @@ export class ModelWorld implements ManagerEffects {
   #greet(server: ModelServer): void {
     server.greeted = this.#life;
     this.#give({ kind: 'link', node: server.id, up: true });
-    this.#give({ kind: 'from-server', from: server.id, message: { kind: 'server-hello', serverId: server.id, pid: server.pid, instance: server.instance, address: 'here', rack: server.rack, siteId: '', disk: server.disk, build: null, keeps: true, mark: server.ledger.mark } });
+    this.#give({ kind: 'from-server', from: server.id, message: { kind: 'server-hello', serverId: server.id, pid: server.pid, instance: server.instance, address: 'here', rack: server.rack, siteId: '', disk: server.disk, build: server.build, keeps: true, mark: server.ledger.mark } });
     this.#tellSpace(server);
     for (const [volumeId, copy] of server.copies) {
       this.#report(server, volumeId, copy);

@@ -115,7 +115,7 @@ describe('messages of a link\'s WebSocket', () => {
   });
 
   it('arrive at its like, both ways', async () => {
-    const client = LinkSocket.dial({ path }, 'secret', pool);
+    const client = LinkSocket.dial({ path }, { token: 'secret' }, pool);
     const answers = new Heard();
     client.events = answers;
     closers.push(() => client.terminate());

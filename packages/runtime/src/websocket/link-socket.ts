@@ -1,9 +1,10 @@
-import { randomBytes } from 'node:crypto';
+import { randomBytes, type X509Certificate } from 'node:crypto';
 import { connect, type Socket } from 'node:net';
+import { connect as connectTls, TLSSocket } from 'node:tls';
 import { ReceiveWindow, type Slab, type SlabPool } from '@ashlar/protocol';
 import { adopt } from '../adopt.ts';
 import { writeAtOnce } from '../write-at-once.ts';
-import type { LinkAddress } from '../api.ts';
+import type { Credentials, LinkAddress } from '../api.ts';
 import { CLOSE_MS, HANDSHAKE_MS, LINK_MESSAGE_BYTES_MAX, LINK_SLAB_BYTES_FIRST, LINK_SLAB_BYTES_MAX, LINK_SLAB_BYTES_MIN } from '../limits.ts';
 import { Opcode, readHeader, unmask, writeHeader, WS_HEADER_BYTES_MAX } from './framing.ts';
 import { answerFault, HEAD_BYTES_MAX, headEnd, parseHead, upgradeAnswer, upgradeKey, upgradeRequest, type HttpHead } from './upgrade.ts';
@@ -23,6 +24,11 @@ export interface LinkSocketEvents {
 
 /** Somebody asks for a WebSocket: the status with which he is refused, or null. */
 export type Decide = (head: HttpHead) => string | null;
+
+/** How a link that is dialled says who it is: by the token of its machine, or by certificates, each end of which is looked at. */
+export type DialAs =
+  | { readonly token: string }
+  | { readonly credentials: Credentials; /** Why that end is not the one that is wanted, or null. */ readonly refusal: (certificate: X509Certificate | undefined, fault: string | null) => string | null; /** It does not want this end. */ readonly refused: (reason: string) => void };
 
 /** `open` after the handshake; `closing` when nothing more is sent, or wanted. */
 type Phase = 'upgrade' | 'open' | 'closing' | 'closed';
@@ -55,19 +61,35 @@ export class LinkSocket {
     this.#listen(this.#socket);
   }
 
-  static dial(address: LinkAddress, token: string, pool: SlabPool): LinkSocket {
+  static dial(address: LinkAddress, as: DialAs, pool: SlabPool): LinkSocket {
     const key = randomBytes(16).toString('base64');
     const host = 'path' in address ? 'localhost' : address.host.includes(':') ? `[${address.host}]:${address.port}` : `${address.host}:${address.port}`;
     const link = new LinkSocket('client', pool, (made) => {
       const onread = { buffer: () => made.#window.target(), callback: (bytes: number) => made.#received(bytes) };
-      return connect({ ...('path' in address ? { path: address.path } : { host: address.host, port: address.port }), onread });
+      if ('path' in address) return connect({ path: address.path, onread });
+      const { host: name, port } = address;
+      if ('token' in as) return connect({ host: name, port, onread });
+      // Whose certificate it is, is looked at by `refusal`, so that every kind of stranger gets its own words.
+      return connectTls({ host: name, port, ...as.credentials, ...TLS, rejectUnauthorized: false, checkServerIdentity: () => undefined, ...{ onread } });
     }, (opened, head) => {
       const fault = answerFault(head, key);
-      if (fault !== null) return opened.#refused(fault);
+      if (fault !== null) {
+        if ('refused' in as) as.refused(fault);
+        return opened.#refused(fault);
+      }
       opened.#phase = 'open';
       opened.events.opened();
     });
-    link.#socket.write(upgradeRequest(host, key, token));
+    const socket = link.#socket;
+    if ('token' in as || !(socket instanceof TLSSocket)) {
+      socket.write(upgradeRequest(host, key, 'token' in as ? as.token : null));
+      return link;
+    }
+    socket.once('secureConnect', () => {
+      const refused = as.refusal(socket.getPeerX509Certificate(), faultOf(socket));
+      if (refused !== null) return link.#refused(refused);
+      socket.write(upgradeRequest(host, key, null));
+    });
     return link;
   }
 
@@ -75,7 +97,7 @@ export class LinkSocket {
   static accept(accepted: Socket, pool: SlabPool, decide: Decide, begin: (link: LinkSocket) => void, gone: (link: LinkSocket) => void): LinkSocket {
     let begun = false;
     const link = new LinkSocket('server', pool, (made) => {
-      const adopted = adopt(accepted, { buffer: () => made.#window.target(), callback: (bytes) => made.#received(bytes) });
+      const adopted = accepted instanceof TLSSocket ? null : adopt(accepted, { buffer: () => made.#window.target(), callback: (bytes) => made.#received(bytes) });
       // The server counts what it has accepted; what is left of it is empty now.
       if (adopted) accepted.destroy();
       else accepted.on('data', (chunk: Buffer) => made.#copied(chunk)).resume();
@@ -102,11 +124,15 @@ export class LinkSocket {
   /** Bytes that wait for the other side to read. */
   get bufferedBytes(): number { return this.#socket.writableLength; }
   get remote(): string { return this.#socket.remoteAddress ?? 'unix'; }
+  /** Of the other end, where the link is TLS. */
+  get certificate(): X509Certificate | undefined { return this.#socket instanceof TLSSocket ? this.#socket.getPeerX509Certificate() : undefined; }
 
   /** A binary message: bytes[WS_HEADER_BYTES_MAX, end). They may change again when `sent` is called, which it also is if they are lost. */
   sendBinary(bytes: Uint8Array, view: DataView, end: number, sent: () => void): void {
     const start = writeHeader(view, WS_HEADER_BYTES_MAX, Opcode.binary, end - WS_HEADER_BYTES_MAX, this.side === 'client');
-    writeAtOnce(this.#socket, bytes.subarray(start, end), sent);
+    // TLS completes no write in its own call.
+    if (this.#socket instanceof TLSSocket) this.#socket.write(bytes.subarray(start, end), sent);
+    else writeAtOnce(this.#socket, bytes.subarray(start, end), sent);
   }
 
   sendText(text: string): void { this.#send(Opcode.text, Buffer.from(text)); }
@@ -237,6 +263,19 @@ export class LinkSocket {
     this.events.malformed(reason);
     return false;
   }
+}
+
+/** Both ends are ours: no older version is spoken. */
+export const TLS = { minVersion: 'TLSv1.3' } as const;
+
+/** What TLS found wrong with the other end's certificate, or null. */
+export function faultOf(socket: TLSSocket): string | null {
+  // A resumed session is as old as its ticket: its certificate was looked at then. None of ours asks for it.
+  if (socket.isSessionReused()) return 'a resumed session';
+  if (socket.authorized) return null;
+  // Typed as an error; it is the name of OpenSSL's code.
+  const fault: unknown = socket.authorizationError;
+  return typeof fault === 'string' ? fault : fault instanceof Error ? fault.message : 'not authorized';
 }
 
 const NOBODY: LinkSocketEvents = { opened: () => undefined, text: () => undefined, binary: () => undefined, pong: () => undefined, malformed: () => undefined, closed: () => undefined };

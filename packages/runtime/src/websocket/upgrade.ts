@@ -32,8 +32,10 @@ export function parseHead(text: string): HttpHead {
   return { line, headers };
 }
 
-export function upgradeRequest(host: string, key: string, token: string): string {
-  return `GET /link HTTP/1.1\r\nHost: ${host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ${key}\r\nAuthorization: Bearer ${token}\r\n\r\n`;
+/** `token`: null where a certificate says who asks. */
+export function upgradeRequest(host: string, key: string, token: string | null): string {
+  const authorization = token === null ? '' : `Authorization: Bearer ${token}\r\n`;
+  return `GET /link HTTP/1.1\r\nHost: ${host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ${key}\r\n${authorization}\r\n`;
 }
 
 /** The client's key, or the status with which a request that opens no WebSocket is refused. */

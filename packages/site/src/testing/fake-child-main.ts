@@ -7,6 +7,7 @@ let silent = false;
 
 process.on('message', (message: ToChild) => {
   switch (message.kind) {
+    case 'cluster': return;
     case 'ping': return silent ? undefined : tell({ kind: 'pong' });
     case 'stop': return process.exit(0);
     case 'start': {

@@ -1,0 +1,23 @@
+import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { AshlarError } from '@ashlar/words';
+
+/** Whole or not at all, also if the machine stops in the middle; readable by its owner alone. */
+export function replaceFile(path: string, text: string): void {
+  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  writeFileSync(`${path}.new`, text, { mode: 0o600, flush: true });
+  renameSync(`${path}.new`, path);
+}
+
+export function readIfThere(path: string): string | null {
+  return existsSync(path) ? readFileSync(path, 'utf8') : null;
+}
+
+/** The blocks of a PEM file with this label, in their order. */
+export function pemBlocks(text: string, label: string): readonly string[] {
+  return [...text.matchAll(new RegExp(`-----BEGIN ${label}-----[^-]+-----END ${label}-----`, 'g'))].map(([block]) => `${block}\n`);
+}
+
+export function damaged(path: string, what: string): AshlarError {
+  return new AshlarError('corrupt', `${path} is damaged: ${what}`, { path });
+}

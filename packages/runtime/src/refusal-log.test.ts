@@ -1,0 +1,23 @@
+import { expect, test } from 'vitest';
+import type { ActorLog } from '@ashlar/actor';
+import { REFUSAL_LOG_MS, REFUSALS_MAX } from './limits.ts';
+import { RefusalLog } from './refusal-log.ts';
+
+test('each stranger gets a line, and another one after a while with how often it came', () => {
+  const lines: string[] = [];
+  const log = { warn: (fields: object, text: string) => { lines.push(`${JSON.stringify(fields)} ${text}`); } } as unknown as ActorLog;
+  let nowMs = 0;
+  const refusals = new RefusalLog(log, () => nowMs);
+  for (let i = 0; i < 5; i++) refusals.refuse('10.0.0.9', 'it showed no certificate');
+  refusals.refuse('10.0.0.8', 'it showed no certificate');
+  refusals.refuse('10.0.0.9', 'machine s1 was removed from the cluster');
+  expect(lines).toEqual(['{"remote":"10.0.0.9"} refused: it showed no certificate', '{"remote":"10.0.0.8"} refused: it showed no certificate', '{"remote":"10.0.0.9"} refused: machine s1 was removed from the cluster']);
+  nowMs = REFUSAL_LOG_MS;
+  refusals.refuse('10.0.0.9', 'it showed no certificate');
+  expect(lines.at(-1)).toBe('{"remote":"10.0.0.9","alsoRefused":4} refused: it showed no certificate');
+  // However many there are, what is remembered of them is bounded: the oldest is told of again.
+  for (let i = 0; i < REFUSALS_MAX; i++) refusals.refuse(`10.1.0.${i}`, 'x');
+  const before = lines.length;
+  refusals.refuse('10.0.0.9', 'it showed no certificate');
+  expect(lines.length).toBe(before + 1);
+});

@@ -1,0 +1,67 @@
+import { readFileSync } from 'node:fs';
+import { join as joinPath } from 'node:path';
+import { Authority, join, MachineIdentity, newRequest, parseJoinSecret, readIfThere, renew, replaceFile, type Credentials, type Roster } from '@ashlar/identity';
+import { AshlarError } from '@ashlar/words';
+import { partiesOf, rolesOf, type MachineConfig } from './config.ts';
+
+export interface Membership {
+  readonly identity: MachineIdentity;
+  /** On the machine that founded the cluster. */
+  readonly authority: Authority | null;
+  /** Of the same name, for a new key. */
+  readonly renewed: () => Promise<Credentials>;
+}
+
+/** This machine's place in its cluster: as its directory has it, else founded (with the manager) or joined. Throws what the cluster refuses. */
+export async function membershipOf(config: MachineConfig): Promise<Membership> {
+  const directory = joinPath(config.directory, 'identity');
+  const known = MachineIdentity.open(directory);
+  if (known !== null && known.name.machine !== config.name) throw new AshlarError('directory-foreign', `${directory} is of machine ${known.name.machine}, not of ${config.name}`, { path: directory });
+  if (config.manager === null) {
+    const identity = known ?? (await joined(config, directory));
+    return { identity, authority: null, renewed: () => renew(config.join?.url ?? '', identity.credentials, config.name) };
+  }
+  const authority = await Authority.open(directory);
+  const { certificateLifetimeMs } = config.manager;
+  // Its own certificate needs nobody else: a cluster whose manager was away for long begins with it.
+  const renewed = (): Promise<Credentials> => ownCertificate(config, certificateLifetimeMs, authority, known?.name.joining ?? 1);
+  known?.renew(await renewed());
+  return { identity: known ?? founded(config, await renewed(), authority, directory), authority, renewed };
+}
+
+async function ownCertificate(config: MachineConfig, lifetimeMs: number, authority: Authority, joining: number): Promise<Credentials> {
+  const { key, request } = await newRequest(config.name);
+  return { key, cert: await authority.issue(request, { machine: config.name, joining, hosts: [config.listen], lifetimeMs }), ca: authority.pem };
+}
+
+function founded(config: MachineConfig, credentials: Credentials, authority: Authority, directory: string): MachineIdentity {
+  const member = { machine: config.name, joining: 1, roles: rolesOf(config), parties: partiesOf(config) };
+  const roster: Roster = { clusterId: authority.clusterId, number: Date.now(), members: [member], removed: [] };
+  return MachineIdentity.create(directory, credentials, roster);
+}
+
+async function joined(config: MachineConfig, directory: string): Promise<MachineIdentity> {
+  const { url, secret, secretFile } = config.join ?? { url: '', secret: null, secretFile: null };
+  const text = secret ?? (secretFile === null ? null : readSecret(secretFile));
+  if (text === null) throw new AshlarError('invalid-argument', `this machine has not joined yet: ask for a secret by \`ashlar cluster invite --roles ${rolesOf(config).join(',')}\` and put it into join.secretFile`);
+  const { credentials, roster } = await join(url, parseJoinSecret(text), { machine: config.name, roles: rolesOf(config), parties: partiesOf(config) }, await requestOf(config.name, directory));
+  return MachineIdentity.create(directory, credentials, roster);
+}
+
+/** Kept until it has been answered: the same request, asked again, is given the same answer although the secret is used by then. */
+async function requestOf(machine: string, directory: string): Promise<{ readonly key: string; readonly request: string }> {
+  const path = joinPath(directory, 'joining.json');
+  const known = readIfThere(path);
+  if (known !== null) return JSON.parse(known) as { key: string; request: string };
+  const made = await newRequest(machine);
+  replaceFile(path, JSON.stringify(made));
+  return made;
+}
+
+function readSecret(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (cause) {
+    throw new AshlarError('invalid-argument', `the join secret ${path} cannot be read: ${(cause as Error).message}`, { path, cause });
+  }
+}

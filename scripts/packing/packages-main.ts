@@ -4,11 +4,12 @@
  *
  *     pnpm packages [--out DIRECTORY]     default: dist/packages
  */
+import { execFileSync } from 'node:child_process';
 import { cpSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { parseArgs } from 'node:util';
 import { apiText } from './api-text.ts';
-import { closure, command, EMBEDDED, emit, folderOf, manifestOf, ROOT, type Manifest } from './emit.ts';
+import { closure, command, COMMIT, EMBEDDED, emit, folderOf, manifestOf, ROOT, type Manifest } from './emit.ts';
 
 /** 22.16 is the first whose node:sqlite has all that is used. Tried by hand with 22.16.0, 22.23.3, 24.21.0; the tests run on 26. */
 const NODE = '>=22.16';
@@ -37,6 +38,7 @@ function stage(name: string): void {
   const readme = readFileSync(join(folderOf(name), 'README.md'), 'utf8');
   // Links that lead out of the package lead nowhere in it.
   writeFileSync(join(folder, 'README.md'), readme.replace(/\[([^\]]+)\]\(\.\.\/[^)]*\)/g, '$1'));
+  writeFileSync(join(folder, COMMIT), execFileSync('git', ['-C', ROOT, 'rev-parse', '--short=12', 'HEAD']));
   const api = texts.get(name);
   if (api !== undefined) writeFileSync(join(folder, 'API.md'), api);
   writeFileSync(join(folder, 'package.json'), `${JSON.stringify(published(name, manifestOf(folderOf(name))), null, 2)}\n`);
@@ -46,7 +48,7 @@ function published(name: string, manifest: Manifest): object {
   const dependencies = Object.fromEntries(Object.entries(manifest.dependencies ?? {}).map(([of, asked]) => [of, asked.startsWith('workspace:') ? version : asked]));
   return {
     name: manifest.name, version, description: EMBEDDED[name] ?? 'A part of Ashlar that its other packages use; not made to be used by itself', license: manifest.license, type: 'module',
-    engines: { node: NODE }, os: ['linux'], files: ['dist', 'API.md', 'CHANGELOG.md'],
+    engines: { node: NODE }, os: ['linux'], files: ['dist', 'API.md', 'CHANGELOG.md', COMMIT],
     // The other entries of the workspace are for the simulator.
     exports: { '.': { types: './dist/index.d.ts', default: './dist/index.js' } },
     dependencies,

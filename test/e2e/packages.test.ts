@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { TestCluster } from './support/cluster.ts';
 import { Site } from './support/site.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
@@ -116,5 +117,30 @@ describe('programs beside a running site of processes', () => {
     const { nbd } = await site.ask<{ nbd: string }>('volume', 'attach', volumeId, '--host', 'host-1');
     expect(await example('nbd.ts', [nbd])).toBe('67108864 bytes; block 1 begins with "over NBD."\n');
     await site.ask('volume', 'detach', volumeId);
+  });
+});
+
+describe('a program beside a cluster of machines', () => {
+  const cluster = new TestCluster(join(directory, 'cluster'));
+  beforeAll(async () => {
+    await cluster.found();
+    await Promise.all(['s1', 's2'].map((machine) => cluster.add(machine, 'storage')));
+    await cluster.until(() => cluster.servers(), (servers) => servers.filter(({ state }) => state === 'up').length === 2, 'two servers up');
+  }, 240_000);
+  afterAll(() => cluster.endAll());
+
+  it('joins as a host with a certificate of its own, attaches a volume, and goes on with it in later runs', async () => {
+    const { volumeId } = await cluster.ask<{ volumeId: string }>('volume', 'create', '--size', '64MiB', '--mirrors', '1');
+    const { secret } = await cluster.ask<{ secret: string }>('cluster', 'invite', '--roles', 'host');
+    const { ASHLAR_TOKEN } = cluster.env as { readonly ASHLAR_TOKEN: string };
+    const run = (...more: readonly string[]): Promise<string> => example('attach-cluster.ts', [cluster.url, volumeId, ...more], app, { ASHLAR_TOKEN });
+    await expect(run(`${secret.slice(0, -1)}${secret.endsWith('0') ? '1' : '0'}`)).rejects.toMatchObject({ stderr: expect.stringContaining('untrusted') as unknown });
+    expect(await run(secret)).toBe('run number 1 of this program\n');
+    const primary = (await cluster.volume(volumeId)).copies.find(({ role }) => role === 'primary')?.serverId as string;
+    await cluster.end(primary, 'SIGKILL');
+    expect(await run()).toBe('run number 2 of this program\n');
+    expect((await cluster.machines()).map(({ machine }) => machine)).toContain('counting-program');
+    await cluster.ask('machine', 'remove', 'counting-program');
+    await expect(run()).rejects.toMatchObject({ code: 1 });
   });
 });

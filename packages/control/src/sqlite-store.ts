@@ -5,7 +5,7 @@ import type { ActorLog } from '@ashlar/actor';
 import type { EventRecord } from '@ashlar/protocol';
 import { AshlarError, type VolumeId } from '@ashlar/words';
 import {
-  assertTransaction, EVENTS_MAX, REBUILT, type AnyStored, type EventQuery, type Key, type MetadataStore, type Put, type StoreChange, type StoreSnapshot, type Transaction, type TransactionOutcome,
+  assertTransaction, EVENTS_MAX, isOfTheRoster, type AnyStored, type EventQuery, type Key, type MetadataStore, type Put, type StoreChange, type StoreSnapshot, type Transaction, type TransactionOutcome,
 } from './core/metadata-store.ts';
 import type { NewEvent, RecordKind, VolumeRecord } from './core/records.ts';
 
@@ -180,7 +180,7 @@ export class SqliteStore implements MetadataStore {
     if (revision <= this.#statements.revision()) return { outcome: { kind: 'conflict', current: [] }, change: null };
     this.#statements.setRevision(revision);
     const kept = new Set(puts.map(({ kind, id }) => `${kind}/${id}`));
-    const deletes = this.#statements.records().map(({ kind, id }) => ({ kind, id })).filter(({ kind, id }) => REBUILT.has(kind) && !kept.has(`${kind}/${id}`));
+    const deletes = this.#statements.records().map(({ kind, id }) => ({ kind, id })).filter((key) => !kept.has(`${key.kind}/${key.id}`) && !isOfTheRoster(key));
     return this.#write(revision, puts, deletes, events);
   }
 

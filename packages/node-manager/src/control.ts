@@ -6,11 +6,11 @@ export interface Control {
 }
 
 /** @hidden A connection for each command: they are few, and one that is kept would have to be made again after every restart of the system manager. */
-export function controlAt(door: () => { readonly endpoint: string; readonly token: string }): Control {
+export function controlAt(door: () => { readonly endpoint: string; readonly token: string; /** Of a cluster: its authority. */ readonly ca?: string }): Control {
   return {
     async call(command) {
-      const { endpoint, token } = door();
-      const client = await ApiClient.connect(endpoint, token);
+      const { endpoint, token, ca } = door();
+      const client = await ApiClient.connect(endpoint, token, ca);
       try {
         return await client.call(command);
       } finally {

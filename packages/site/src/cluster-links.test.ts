@@ -113,9 +113,9 @@ describe('links between machines', () => {
   test('are not made by who says that it is somebody else', async () => {
     const roster = rosterOf(1, ['s1', 's2', 's3']);
     const s1 = await start('s1', roster);
-    const liar = await start('s2', roster, 's3');
+    await start('s2', roster, 's3');
     await until(() => s1.lines.includes('refused: it says that it is s2, its certificate is of s3'));
-    expect([s1.runtime.links.up(), liar.runtime.links.up()]).toEqual([[], []]);
+    expect(s1.runtime.links.up()).toEqual([]);
   });
 
   test('are not made to who is not the one that was dialled', async () => {

@@ -79,7 +79,7 @@ export function takeStored(m: Manager, stored: AnyStored): void {
     keeping.deleted.set(volumeId, stored.revision);
     keeping.latest.delete(volumeId);
     for (const server of m.servers.values()) server.keeper?.deleted.add(volumeId);
-  } else if (stored.kind !== 'lives') return;
+  } else if (stored.kind !== 'origin') return;
   keeping.newest = Math.max(keeping.newest, stored.revision);
 }
 
@@ -87,7 +87,7 @@ export function takeStored(m: Manager, stored: AnyStored): void {
 export function owe(m: Manager, server: Server, keeper: Keeper): void {
   const { mark } = keeper;
   // Of this cluster, and judged: it has all that was decided up to its mark.
-  const through = mark?.cluster === m.cluster?.cluster ? (mark?.revision ?? 0) : 0;
+  const through = mark?.cluster === m.origin?.cluster ? (mark?.revision ?? 0) : 0;
   for (const [id, { revision, record }] of m.keeping.latest) if (revision > through && record.holders.includes(server.serverId)) keeper.records.add(id);
   for (const [id, revision] of m.keeping.deleted) if (revision > through) keeper.deleted.add(id);
 }
@@ -149,8 +149,8 @@ function isUp({ greeted, linked, ended, leaving, lost, wasUp }: Server): boolean
 }
 
 function send(m: Manager, server: Server, keeper: Keeper): void {
-  const { cluster, life, keeping, options } = m;
-  if (!keeper.keeps || !server.greeted || cluster === null) return;
+  const { origin, life, keeping, options } = m;
+  if (!keeper.keeps || !server.greeted || origin === null) return;
   if ((keeper.underWay !== null || keeper.failing) && m.nowMs - keeper.sentMs < options.repeatMs) return;
   if (keeper.underWay !== null) {
     // The same again: the answer to the first may still be on its way from a slow disk.
@@ -174,7 +174,7 @@ function send(m: Manager, server: Server, keeper: Keeper): void {
   const deleted = [...keeper.deleted].slice(0, RECORDS_MAX).map((volumeId) => ({ volumeId, revision: keeping.deleted.get(volumeId) ?? 0 }));
   const whole = records.length === keeper.records.size && deleted.length === keeper.deleted.size;
   // A mark says that everything up to it is there: until the last part it stays what it was.
-  const mark = whole ? { cluster: cluster.cluster, life, revision: keeping.newest } : keeper.mark ?? { cluster: cluster.cluster, life, revision: 0 };
+  const mark = whole ? { cluster: origin.cluster, life, revision: keeping.newest } : keeper.mark ?? { cluster: origin.cluster, life, revision: 0 };
   const servers = [...m.servers.values()].filter(({ record, foreign }) => record !== null && !foreign).map(({ serverId }) => serverId).sort() as ServerId[];
   keeper.underWay = { expected: keeper.mark, mark, servers, records, deleted, number: ++keeping.number };
   keeper.sentMs = m.nowMs;

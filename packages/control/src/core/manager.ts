@@ -29,7 +29,7 @@ export class ManagerCore {
     this.#lastTickMs = nowMs;
     this.#m = {
       options, prng, fx: undefined as unknown as ManagerEffects, nowMs, wallOffsetMs: 0, attentiveMs: 0, startedMs: nowMs, loaded: false, loadAskedMs: -Infinity, token: 0,
-      standing: { state: 'waiting' }, startActing: () => this.#startActing(), life: prng.between(1, LIFE_MAX), begun: false, beganMs: -Infinity, refused: false, cluster: null, clusterRevision: 0, loadedRevision: 0, knownServers: new Set(),
+      standing: { state: 'waiting' }, startActing: () => this.#startActing(), life: prng.between(1, LIFE_MAX), begun: false, beganMs: -Infinity, refused: false, origin: null, originRevision: 0, loadedRevision: 0, knownServers: new Set(),
       keeping: newKeeping(prng.between(1, 2 ** 31)), gathering: null,
       transactions: new Map(), afterLoad: [], servers: new Map(), hosts: new Map(), volumes: new Map(), creations: new Map(), creating: new Map(), waitingCreations: [], usage: new Map(), usageRunning: new Map(), usageSavedMs: nowMs,
       usageDirty: new Set(), unsettled: new Unsettled(), rebuildBudget: null, removedServers: new Set(), rebuildsWanted: new Map(),
@@ -79,7 +79,7 @@ export class ManagerCore {
     onServerMessage(m, from, message);
     if (message.kind === 'server-kept') {
       onKept(m, server, message);
-      const reason = message.mark === null || message.mark.cluster !== m.cluster?.cluster ? null : judgeMark(m, from, message.mark);
+      const reason = message.mark === null || message.mark.cluster !== m.origin?.cluster ? null : judgeMark(m, from, message.mark);
       if (reason !== null) refuseToAct(m, from, reason);
     }
     if (message.kind === 'server-ledger') onLedger(m, from, message);

@@ -1,7 +1,7 @@
 import type { EventRecord } from '@ashlar/protocol';
 import type { VolumeId } from '@ashlar/words';
 import {
-  assertTransaction, EVENTS_MAX, REBUILT, type AnyStored, type EventQuery, type Key, type MetadataStore, type Put, type StoreChange, type StoreSnapshot, type Transaction, type TransactionOutcome,
+  assertTransaction, EVENTS_MAX, isOfTheRoster, type AnyStored, type EventQuery, type Key, type MetadataStore, type Put, type StoreChange, type StoreSnapshot, type Transaction, type TransactionOutcome,
 } from './metadata-store.ts';
 import type { NewEvent, VolumeRecord } from './records.ts';
 
@@ -82,7 +82,7 @@ export class MemoryStore implements MetadataStore {
   #restore(revision: number, puts: readonly Put[], events: readonly NewEvent[]): TransactionOutcome {
     // Made already, by a call whose answer was lost.
     if (revision <= this.#revision) return { kind: 'conflict', current: [] };
-    const deletes = [...this.#records.values()].map(({ kind, id }) => ({ kind, id })).filter((key) => REBUILT.has(key.kind) && !puts.some((put) => keyOf(put) === keyOf(key)));
+    const deletes = [...this.#records.values()].map(({ kind, id }) => ({ kind, id })).filter((key) => !isOfTheRoster(key) && !puts.some((put) => keyOf(put) === keyOf(key)));
     return this.#write(revision, puts, deletes, events);
   }
 

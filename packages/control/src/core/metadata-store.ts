@@ -72,8 +72,8 @@ export interface MetadataStore {
   /** Everything, as of one revision. Null: no reply. */
   load(done: (snapshot: StoreSnapshot | null) => void): void;
   /**
-   * All records of the kinds REBUILT are replaced by these, of this revision; a conflict if it is not above every one before. What `ashlar recover`
-   * does, and nothing else.
+   * All records are replaced by these, of this revision; a conflict if it is not above every one before. What `ashlar recover` does, and nothing else.
+   * Who belongs to the cluster stays as it is: the machine of the manager keeps that beside the store, and takes what is newer.
    */
   restore(revision: number, puts: readonly Put[], events: readonly NewEvent[], done: (outcome: TransactionOutcome) => void): void;
   events(query: EventQuery, done: (events: readonly EventRecord[] | null) => void): void;
@@ -82,11 +82,13 @@ export interface MetadataStore {
   close(): void;
 }
 
-/** What a recovery makes anew. Not who belongs to the cluster: that is no secret of the store's (packages/control/src/cluster.ts). */
-export const REBUILT: ReadonlySet<RecordKind> = new Set<RecordKind>(['volume', 'server', 'host', 'usage', 'deleted', 'lives']);
-
 /** Events kept; the oldest go first. 100,000 take about 30 MiB in SQLite. */
 export const EVENTS_MAX = 100_000;
+
+const OF_THE_ROSTER: ReadonlySet<RecordKind> = new Set(['cluster', 'machine', 'invite']);
+
+/** True for what a restoration leaves alone. */
+export function isOfTheRoster({ kind }: Key): boolean { return OF_THE_ROSTER.has(kind); }
 
 /** A transaction that breaks the store's own rules is a defect of its sender, whatever the conditions say. */
 export function assertTransaction(transaction: Transaction, volumeBefore: (id: VolumeId) => VolumeRecord | undefined): void {

@@ -88,25 +88,6 @@ export interface UsageRecord {
   readonly attachments: number;
 }
 
-/** Whose store this is, and who has written it: by that a store that was set back is told from one that was not (docs/adr/0019). */
-export interface LivesRecord {
-  /** Drawn when the first system manager began. */
-  readonly cluster: number;
-  /** The lives of the system manager, oldest first: each wrote the revisions from its first up to the next one's. */
-  readonly lives: readonly ManagerLife[];
-}
-
-export interface ManagerLife {
-  readonly life: number;
-  readonly first: number;
-}
-
-/** A volume of which every file is gone. Kept for a time, and by the servers too: a copy that turns up later belongs to nothing that was forgotten. */
-export interface DeletedRecord {
-  readonly volumeId: VolumeId;
-  readonly atMs: number;
-}
-
 /** One joining of a machine to the cluster. A name that joins again is another record. */
 export interface MachineRecord {
   readonly machine: string;
@@ -138,12 +119,31 @@ export interface ClusterRecord {
   readonly rosterNumber: number;
 }
 
+/** Whose store this is, and who has written it: by that a store that was set back is told from one that was not (docs/adr/0019). */
+export interface OriginRecord {
+  /** Drawn when the first system manager began. */
+  readonly cluster: number;
+  /** The lives of the system manager, oldest first: each wrote the revisions from its first up to the next one's. */
+  readonly lives: readonly ManagerLife[];
+}
+
+export interface ManagerLife {
+  readonly life: number;
+  readonly first: number;
+}
+
+/** A volume of which every file is gone. Kept for a time, and by the servers too: a copy that turns up later belongs to nothing that was forgotten. */
+export interface DeletedRecord {
+  readonly volumeId: VolumeId;
+  readonly atMs: number;
+}
+
 export interface RecordTypes {
   readonly cluster: ClusterRecord;
   readonly machine: MachineRecord;
   readonly invite: InviteRecord;
   readonly site: SiteRecord;
-  readonly lives: LivesRecord;
+  readonly origin: OriginRecord;
   readonly deleted: DeletedRecord;
   readonly server: ServerRecord;
   readonly host: HostRecord;

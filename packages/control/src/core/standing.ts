@@ -2,7 +2,7 @@ import { showCluster, type Configuration, type CopyReport, type StoreMark } from
 import type { HostId, ServerId, VolumeId } from '@ashlar/words';
 import { keepOn, newKeeper, owe, takeStored } from './keeping.ts';
 import type { StoreSnapshot } from './metadata-store.ts';
-import type { LivesRecord } from './records.ts';
+import type { OriginRecord } from './records.ts';
 import { eventOf, hostOf, serverOf, type Manager, type Server } from './state.ts';
 import { note, transactRaw } from './store-access.ts';
 
@@ -20,17 +20,17 @@ export function acts(m: Manager): boolean { return m.standing.state === 'acting'
 
 /** The store was read and this life of the manager is not in it yet. */
 export function takeCluster(m: Manager, snapshot: StoreSnapshot): void {
-  const stored = snapshot.records.find((record) => record.kind === 'lives');
-  m.cluster = stored?.kind === 'lives' ? stored.value : null;
-  m.clusterRevision = stored?.revision ?? 0;
-  m.begun = m.cluster?.lives.at(-1)?.life === m.life;
+  const stored = snapshot.records.find((record) => record.kind === 'origin');
+  m.origin = stored?.kind === 'origin' ? stored.value : null;
+  m.originRevision = stored?.revision ?? 0;
+  m.begun = m.origin?.lives.at(-1)?.life === m.life;
   if (!m.begun) m.loadedRevision = snapshot.revision;
   for (const record of snapshot.records) {
     takeStored(m, record);
     if (record.kind === 'server') m.knownServers.add(record.id as ServerId);
   }
   // Once it is written, nothing that this life notes can be taken for the past that a restored store lacks.
-  if (m.cluster !== null && !m.begun) begin(m, m.cluster);
+  if (m.origin !== null && !m.begun) begin(m, m.origin);
   for (const server of m.servers.values()) {
     if (server.keeper === null || !judgeKeeper(m, server)) continue;
     for (const report of server.reports.values()) judgeReport(m, server.serverId, report);
@@ -38,18 +38,18 @@ export function takeCluster(m: Manager, snapshot: StoreSnapshot): void {
   for (const { hostId, shown } of m.hosts.values()) if (shown !== null) judgeHost(m, hostId, shown.configurations);
 }
 
-function begin(m: Manager, before: LivesRecord): void {
+function begin(m: Manager, before: OriginRecord): void {
   if (m.nowMs - m.beganMs < m.options.repeatMs) return;
   m.beganMs = m.nowMs;
   const value = { cluster: before.cluster, lives: [...before.lives, { life: m.life, first: m.loadedRevision + 1 }].slice(-LIVES_MAX) };
-  const key = { kind: 'lives', id: 'lives' } as const;
-  transactRaw(m, { conditions: [{ ...key, revision: m.clusterRevision }], puts: [{ ...key, value }], deletes: [], events: [] }, (outcome) => {
+  const key = { kind: 'origin', id: 'origin' } as const;
+  transactRaw(m, { conditions: [{ ...key, revision: m.originRevision }], puts: [{ ...key, value }], deletes: [], events: [] }, (outcome) => {
     // The tick reads the store again: it may have been made.
     if (outcome.kind !== 'applied') return;
     m.begun = true;
-    m.cluster = value;
-    m.clusterRevision = outcome.revision;
-    takeStored(m, { kind: 'lives', id: 'lives', revision: outcome.revision, value });
+    m.origin = value;
+    m.originRevision = outcome.revision;
+    takeStored(m, { kind: 'origin', id: 'origin', revision: outcome.revision, value });
     mayBeginToAct(m);
   });
 }
@@ -73,9 +73,9 @@ export function onKeeperHello(m: Manager, server: Server, keeps: boolean, mark: 
 function judgeKeeper(m: Manager, server: Server): boolean {
   const { keeper, serverId } = server;
   const mark = keeper?.mark ?? null;
-  const foreign = mark !== null && m.cluster !== null && mark.cluster !== m.cluster.cluster;
+  const foreign = mark !== null && m.origin !== null && mark.cluster !== m.origin.cluster;
   if (foreign && !server.foreign) {
-    note(m, [eventOf(m, 'server-foreign', serverId, `it keeps copies of ${showCluster(mark.cluster)}, and this is ${showCluster(m.cluster?.cluster ?? 0)}: it is not used`)]);
+    note(m, [eventOf(m, 'server-foreign', serverId, `it keeps copies of ${showCluster(mark.cluster)}, and this is ${showCluster(m.origin?.cluster ?? 0)}: it is not used`)]);
   }
   server.foreign = foreign;
   if (foreign || keeper === null) return !foreign;
@@ -88,9 +88,9 @@ function judgeKeeper(m: Manager, server: Server): boolean {
 /** Why the store is not the one that has seen this mark; null if it is. */
 export function judgeMark(m: Manager, from: ServerId, mark: StoreMark): string | null {
   if (mark.life === m.life) return null;
-  const { cluster } = m;
-  if (cluster === null) return `the metadata store is lost: it is ${m.volumes.size === 0 ? 'empty' : 'of no cluster'}, and ${from} keeps copies of ${showCluster(mark.cluster)}`;
-  const lives = m.begun ? cluster.lives : [...cluster.lives, { life: m.life, first: m.loadedRevision + 1 }];
+  const { origin } = m;
+  if (origin === null) return `the metadata store is lost: it is ${m.volumes.size === 0 ? 'empty' : 'of no cluster'}, and ${from} keeps copies of ${showCluster(mark.cluster)}`;
+  const lives = m.begun ? origin.lives : [...origin.lives, { life: m.life, first: m.loadedRevision + 1 }];
   const at = lives.findIndex(({ life }) => life === mark.life);
   const behind = `the metadata store is an old one: ${from} was told of revision ${mark.revision}`;
   if (at < 0) return mark.revision < (lives[0]?.first ?? 0) ? null : `${behind} by a life of the system manager that the store does not know`;
@@ -102,7 +102,7 @@ export function judgeMark(m: Manager, from: ServerId, mark: StoreMark): string |
 export function judgeReport(m: Manager, from: ServerId, report: CopyReport): void {
   const configuration = m.keeping.latest.get(report.volumeId)?.record.configuration;
   if (configuration === undefined) {
-    if (m.cluster === null && m.keeping.latest.size === 0) refuseToAct(m, from, `the metadata store is lost: it is empty, and ${from} holds copies`);
+    if (m.origin === null && m.keeping.latest.size === 0) refuseToAct(m, from, `the metadata store is lost: it is empty, and ${from} holds copies`);
     return;
   }
   if (report.promisedEpoch > configuration.epoch) refuseToAct(m, report.volumeId, `the metadata store is an old one: ${from} has promised epoch ${report.promisedEpoch} of ${report.volumeId}, the store is at ${configuration.epoch}`);
@@ -112,7 +112,7 @@ export function judgeReport(m: Manager, from: ServerId, report: CopyReport): voi
 export function judgeHost(m: Manager, from: HostId, configurations: readonly Configuration[]): void {
   for (const { volumeId, epoch } of configurations) {
     const known = m.keeping.latest.get(volumeId)?.record.configuration;
-    if (known === undefined && m.cluster === null && m.keeping.latest.size === 0) refuseToAct(m, from, `the metadata store is lost: it is empty, and ${from} shows ${volumeId}`);
+    if (known === undefined && m.origin === null && m.keeping.latest.size === 0) refuseToAct(m, from, `the metadata store is lost: it is empty, and ${from} shows ${volumeId}`);
     if (known !== undefined && epoch > known.epoch) refuseToAct(m, volumeId, `the metadata store is an old one: ${from} knows epoch ${epoch} of ${volumeId}, the store is at ${known.epoch}`);
   }
 }
@@ -122,7 +122,7 @@ export function judgeHost(m: Manager, from: HostId, configurations: readonly Con
 /** Goes from waiting to acting, if enough was heard. True: it has just done so. */
 export function mayBeginToAct(m: Manager): boolean {
   if (m.standing.state !== 'waiting' || !m.loaded || !heardEnough(m)) return false;
-  if (m.cluster === null) begin(m, { cluster: m.prng.between(1, LIFE_MAX), lives: [] });
+  if (m.origin === null) begin(m, { cluster: m.prng.between(1, LIFE_MAX), lives: [] });
   if (!m.begun) return false;
   m.standing = { state: 'acting' };
   m.startActing();
@@ -137,7 +137,7 @@ export function unheard(m: Manager): { readonly servers: readonly ServerId[]; re
   return { servers: known.filter((id) => serverOf(m, id).keeper === null), hosts: [...attached].filter((id) => hostOf(m, id).shown === null) };
 }
 
-function isNew(m: Manager): boolean { return m.cluster === null && m.keeping.latest.size === 0; }
+function isNew(m: Manager): boolean { return m.origin === null && m.keeping.latest.size === 0; }
 
 /**
  * All that the store knows of; after a grace, half of the servers: whoever decided something while more than half were up has told one of those. An
@@ -152,11 +152,11 @@ function heardEnough(m: Manager): boolean {
 
 /** For people: what the manager does, and why not. */
 export function standingView(m: Manager): { readonly state: Standing['state']; readonly reason: string; readonly cluster: string | null; readonly unheard: readonly string[] } {
-  const { standing, cluster } = m;
+  const { standing, origin } = m;
   const { servers, hosts } = unheard(m);
   const missing: readonly (ServerId | HostId)[] = [...servers, ...hosts];
   const reason = standing.state === 'refusing' ? standing.reason : standing.state === 'waiting' ? waitingReason(m, missing) : '';
-  return { state: standing.state, reason, cluster: cluster === null ? null : showCluster(cluster.cluster), unheard: missing };
+  return { state: standing.state, reason, cluster: origin === null ? null : showCluster(origin.cluster), unheard: missing };
 }
 
 function waitingReason(m: Manager, missing: readonly string[]): string {

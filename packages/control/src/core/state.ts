@@ -4,7 +4,7 @@ import type { Keeper, Keeping } from './keeping.ts';
 import type { ManagerEffects, ManagerOptions } from './manager-messages.ts';
 import type { AnyStored, StoreSnapshot, TransactionOutcome } from './metadata-store.ts';
 import type { Unsettled } from './unsettled.ts';
-import { completed, type LivesRecord, type HostRecord, type NewEvent, type ServerRecord, type UsageRecord, type VolumeRecord } from './records.ts';
+import { completed, type OriginRecord, type HostRecord, type NewEvent, type ServerRecord, type UsageRecord, type VolumeRecord } from './records.ts';
 import type { Standing } from './standing.ts';
 import type { Gathering } from './store-recovery.ts';
 
@@ -164,8 +164,8 @@ export interface Manager {
   beganMs: number;
   /** It has refused to act, and not remembered what it was told then of volumes that its store did not know. */
   refused: boolean;
-  cluster: LivesRecord | null;
-  clusterRevision: number;
+  origin: OriginRecord | null;
+  originRevision: number;
   /** The store's revision when this life found it. */
   loadedRevision: number;
   /** Servers that the store knew then. */
@@ -266,7 +266,7 @@ export function takeRecord(m: Manager, stored: AnyStored): void {
     case 'site':
       if (stored.id === m.options.siteId) m.rebuildBudget = stored.value.rebuilds;
       return;
-    case 'lives':
+    case 'origin':
     case 'deleted':
       return;
   }

@@ -129,7 +129,7 @@ describe('a manager that starts', () => {
     let isWritable = false;
     const { transact } = world.store;
     world.store.transact = (transaction, done) => {
-      if (transaction.puts.some(({ kind }) => kind === 'lives')) tried++;
+      if (transaction.puts.some(({ kind }) => kind === 'origin')) tried++;
       if (isWritable) transact.call(world.store, transaction, done);
       else done({ kind: 'unknown' });
     };

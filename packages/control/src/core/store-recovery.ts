@@ -73,7 +73,7 @@ function decide(m: Manager, gathering: Gathering, heard: readonly ServerId[]): v
   const plan = planRecovery({
     siteId: m.options.siteId, wallMs: wallMs(m), ledgers: heard.map((id) => ledgerOf(id, gathering.parts.get(id) ?? [])), without: command.without,
     hosts: [...m.hosts.values()].flatMap(({ hostId, shown }) => (shown === null ? [] : [{ hostId, ...shown }])),
-    store: { cluster: m.cluster?.cluster ?? null, revision: m.loadedRevision, servers: [...m.knownServers], volumes: m.keeping.latest, deleted: m.keeping.deleted },
+    store: { cluster: m.origin?.cluster ?? null, revision: m.loadedRevision, servers: [...m.knownServers], volumes: m.keeping.latest, deleted: m.keeping.deleted },
   });
   if (command.dryRun) return answer(m, view(plan, heard, command, false));
   if (plan.blocked.length > 0) return end(m, { code: 'store-behind', message: `the metadata store cannot be rebuilt yet: ${plan.blocked.join('; ')}` });
@@ -109,8 +109,8 @@ function end(m: Manager, { code, message }: { readonly code: 'invalid-argument' 
 function restore(m: Manager, gathering: Gathering, plan: RecoveryPlan, done: RecoveryView): void {
   gathering.applying = true;
   const life = m.prng.between(1, LIFE_MAX);
-  const cluster = { cluster: plan.cluster ?? m.prng.between(1, LIFE_MAX), lives: [{ life, first: plan.revision }] };
-  const puts: Put[] = [{ kind: 'lives', id: 'lives', value: cluster }];
+  const origin = { cluster: plan.cluster ?? m.prng.between(1, LIFE_MAX), lives: [{ life, first: plan.revision }] };
+  const puts: Put[] = [{ kind: 'origin', id: 'origin', value: origin }];
   for (const { record } of plan.volumes) if (record !== null) puts.push({ kind: 'volume', id: record.volumeId, value: record });
   for (const volumeId of plan.deleted.slice(-DELETED_MAX)) puts.push({ kind: 'deleted', id: volumeId, value: { volumeId, atMs: wallMs(m) } });
   for (const server of m.servers.values()) if (server.record !== null && !server.foreign && !gathering.command.without.includes(server.serverId)) puts.push({ kind: 'server', id: server.serverId, value: server.record });
@@ -136,13 +136,13 @@ function restored(m: Manager, outcome: TransactionOutcome, puts: readonly Put[],
   Object.assign(m.keeping, { ...newKeeping(m.keeping.number), waiting: m.keeping.waiting });
   if (outcome.kind !== 'applied') {
     // It may have been made: what the store is now is read, and judged as at a start.
-    Object.assign(m, { standing: { state: 'waiting' }, loaded: false, begun: false, cluster: null, loadAskedMs: m.nowMs });
+    Object.assign(m, { standing: { state: 'waiting' }, loaded: false, begun: false, origin: null, loadAskedMs: m.nowMs });
     m.fx.load();
     return end(m, { code: 'unavailable', message: 'the metadata store did not answer; look at `ashlar server list` before trying again' });
   }
   m.begun = true;
   m.loadedRevision = revision;
-  m.clusterRevision = revision;
+  m.originRevision = revision;
   for (const put of puts) take(m, { ...put, revision } as AnyStored);
   for (const server of m.servers.values()) {
     if (server.record !== null && !puts.some(({ kind, id }) => kind === 'server' && id === server.serverId)) server.record = null;
@@ -154,7 +154,7 @@ function restored(m: Manager, outcome: TransactionOutcome, puts: readonly Put[],
 }
 
 function take(m: Manager, stored: AnyStored): void {
-  if (stored.kind === 'lives') m.cluster = stored.value;
+  if (stored.kind === 'origin') m.origin = stored.value;
   if (stored.kind === 'server') m.knownServers.add(stored.value.serverId);
   if (stored.kind === 'volume') takeVolume(m, stored.value.volumeId, stored.value, stored.revision);
   takeStored(m, stored);

@@ -109,6 +109,26 @@ describe('the API', () => {
     expect(await Promise.all([client.call({ kind: 'volume-list' }), client.call({ kind: 'server-list' })])).toEqual(['volume-list', 'server-list']);
   });
 
+  it('lets a client give up an answer, and ignores it when it comes', async () => {
+    const client = await connect();
+    const abort = new AbortController();
+    const given = client.call({ kind: 'volume-list' }, { signal: abort.signal });
+    abort.abort();
+    await expect(given).rejects.toMatchObject({ name: 'AbortError' });
+    await expect(client.call({ kind: 'volume-list' }, { signal: AbortSignal.abort() })).rejects.toMatchObject({ name: 'AbortError' });
+    answerWith = () => ({ ok: true, value: [] });
+    expect(await client.call({ kind: 'server-list' })).toEqual([]);
+  });
+
+  it('rejects what waits for an answer when the connection ends, and what is asked after that', async () => {
+    const client = await connect();
+    await expect(client.events({ follow: true }, () => undefined, { signal: AbortSignal.timeout(1) })).rejects.toMatchObject({ name: 'TimeoutError' });
+    const waiting = client.events({ follow: true }, () => undefined);
+    client.close();
+    await expect(waiting).rejects.toMatchObject({ code: 'unavailable' });
+    await expect(client.call({ kind: 'volume-list' })).rejects.toMatchObject({ code: 'unavailable' });
+  });
+
   it('carries refusals with their code', async () => {
     const client = await connect();
     answerWith = () => ({ ok: false, code: 'too-few-servers', message: 'no' });

@@ -24,6 +24,8 @@ export interface ApiServerOptions {
 
 const MESSAGE_BYTES_MAX = 1024 * 1024;
 const CONNECTIONS_MAX = 1000;
+/** For all of a request to arrive, from whoever it is. */
+const REQUEST_MS = 10_000;
 const EVENTS_AT_ONCE_MAX = 10_000;
 
 /** The system manager's API: on loopback, or for a cluster over TLS. */
@@ -49,7 +51,7 @@ export class ApiServer {
   /** Operators show no certificate but their token; machines show theirs. */
   #overTls(trust: PeerTrust, answer: (request: IncomingMessage, response: ServerResponse) => void): Server {
     const options = (): object => ({ ...trust.credentials(), minVersion: 'TLSv1.3', requestCert: true, rejectUnauthorized: false });
-    const server = createHttpsServer(options(), answer);
+    const server = createHttpsServer({ ...options(), requestTimeout: REQUEST_MS, headersTimeout: REQUEST_MS }, answer);
     trust.onChange(() => server.setSecureContext(options()));
     server.on('tlsClientError', (error, socket) => {
       if (!('code' in error) || error.code !== 'ECONNRESET') this.#refusals.refuse(socket.remoteAddress ?? 'unknown', `the TLS handshake failed: ${error.message.trim()}`);

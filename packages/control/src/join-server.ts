@@ -8,7 +8,6 @@ import type { Cluster } from './cluster.ts';
 
 const BODY_BYTES_MAX = 64 * 1024;
 const AT_ONCE_MAX = 16;
-const BODY_MS = 10_000;
 
 /**
  * What a cluster's manager answers over HTTPS besides the API's WebSocket: `GET /authority` to everybody, `POST /join` to who has a secret,
@@ -43,17 +42,24 @@ export class JoinServer {
       response.writeHead(426).end('this is a WebSocket\n');
       return;
     }
-    this.#running++;
     try {
-      if (this.#running > AT_ONCE_MAX) throw new AshlarError('busy', 'too many machines join at once', { retry: 'later' });
-      const answer = what === 'POST /join' ? await this.#cluster.join(await bodyOf(request)) : await this.#renew(request);
-      respond(response, 200, answer);
+      respond(response, 200, what === 'POST /join' ? await this.#join(request) : await this.#renew(request));
     } catch (error) {
       const code = errorCode(error);
       const message = error instanceof AshlarError ? error.message : 'something went wrong inside';
       if (code === 'internal') this.#log.error({ error }, 'a joining failed');
       else this.#refusals.refuse(remote, `${what === 'POST /join' ? 'a joining' : 'a renewal'}: ${message}`);
       respond(response, code === 'untrusted' ? 403 : code === 'invalid-argument' ? 400 : 503, { code, message });
+    }
+  }
+
+  /** Only what has arrived whole counts as running: whoever sends slowly keeps nobody else from joining. */
+  async #join(request: IncomingMessage): Promise<unknown> {
+    const body = await bodyOf(request);
+    if (this.#running >= AT_ONCE_MAX) throw new AshlarError('busy', 'too many machines join at once', { retry: 'later' });
+    this.#running++;
+    try {
+      return await this.#cluster.join(body);
     } finally {
       this.#running--;
     }
@@ -72,7 +78,6 @@ export class JoinServer {
 }
 
 async function bodyOf(request: IncomingMessage): Promise<unknown> {
-  request.setTimeout(BODY_MS, () => request.destroy());
   const parts: Buffer[] = [];
   let bytes = 0;
   for await (const part of request as AsyncIterable<Buffer>) {

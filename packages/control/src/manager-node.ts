@@ -4,7 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Authority, ClusterTrust, Roster } from '@ashlar/identity';
 import type { ApiAnswer, ApiCommand, DiskKind, ServerView, SupervisorMessage } from '@ashlar/protocol';
 import { BUILD, thisBuild, type Runtime } from '@ashlar/runtime';
-import { AshlarError, errorCode, type ServerId } from '@ashlar/words';
+import { AshlarError, errorCode, serverId, type ServerId } from '@ashlar/words';
 import { ApiServer } from './api-server.ts';
 import { ClusterActor, CLUSTER_ADDRESS } from './cluster-actor.ts';
 import { Cluster } from './cluster.ts';
@@ -99,7 +99,7 @@ export class ManagerNode {
     const self = { name: MANAGER_PARTY, pid: process.pid, build: thisBuild({ metadata: METADATA_FORMAT }) };
     const outcome = runtime.start({
       kind: 'actor', id: 'manager', address: MANAGER_ADDRESS, restart: 'permanent', shutdownMs: SHUTDOWN_MS,
-      start: (context) => new ManagerActor(context, store, { ...MANAGER_DEFAULTS, ...options.timings, self }, randomInt(2 ** 47)),
+      start: (context) => new ManagerActor(context, store, { ...MANAGER_DEFAULTS, expected: serversOf(options.cluster), ...options.timings, self }, randomInt(2 ** 47)),
     });
     if (outcome !== 'started') throw new AshlarError('internal', 'the system manager could not be started');
     const cluster = options.cluster && (await startCluster(runtime, store, options.cluster));
@@ -156,6 +156,11 @@ export class ManagerNode {
 }
 
 const toManager = (runtime: Runtime, message: SupervisorMessage): void => { runtime.send(MANAGER_ADDRESS, message, `${MANAGER_PARTY}/supervisor`); };
+
+/** An empty store of a cluster that has these servers is one that was lost. */
+function serversOf(cluster: ManagerClusterOptions | undefined): ServerId[] {
+  return (cluster?.trust.roster.members ?? []).flatMap(({ parties }) => parties.filter(({ role }) => role === 'storage').map(({ party }) => serverId(party)));
+}
 
 async function startCluster(runtime: Runtime, store: SqliteStore, { authority, trust, lifetimeMs, learn }: ManagerClusterOptions): Promise<Cluster> {
   let actor: ClusterActor | null = null;

@@ -44,6 +44,8 @@ const DESTAGE_BUFFER_BYTES = 32 * 2 ** 20;
 const SHUTDOWN_MS = 20_000;
 /** Extents scrubbed in one go, twice a second while there is no load: 16 MiB a second, a terabyte in 18 hours. */
 const PATROL_PIECES = 8;
+/** … and no longer than this, beyond the piece that is begun: whoever asks for something meanwhile waits. A disk that turns then does a terabyte in six days. */
+const PATROL_MS = 10;
 
 /** A storage server: its copies, their leases, and its word to the system manager. Hosted by one thread. */
 export class StorageNode implements CopyHouse {
@@ -158,7 +160,8 @@ export class StorageNode implements CopyHouse {
   /** A few pieces of the scrub under way, or of the next that is due: each is a millisecond or a few of this thread. */
   patrol(): void {
     const nowMs = Date.now();
-    for (let pieces = 0; pieces < PATROL_PIECES; pieces++) {
+    const endMs = performance.now() + PATROL_MS;
+    for (let pieces = 0; pieces < PATROL_PIECES && performance.now() < endMs; pieces++) {
       const known = this.#turns.record.size;
       this.#patrolled ??= this.#turns.next(nowMs, this.#running);
       // A turn that was drawn stays, or a server that is restarted often would never come to it.

@@ -1,4 +1,8 @@
-import type { NbdClient } from '@ashlar/nbd-client';
+/** An NBD client, or a volume that is attached in this process. */
+interface Device {
+  read(offsetBytes: number, lengthBytes: number): Promise<Uint8Array>;
+  write(offsetBytes: number, bytes: Uint8Array): Promise<void>;
+}
 
 const BLOCK = 4096;
 
@@ -14,7 +18,7 @@ function block(index: number, generation: number): Buffer {
 
 /** Overwrites blocks round and round with several requests in flight, and knows what was answered. */
 export class PatternWriter {
-  readonly #client: NbdClient;
+  readonly #client: Device;
   readonly #blocks: number;
   readonly #answered: number[];
   #generation = 0;
@@ -22,7 +26,7 @@ export class PatternWriter {
   #running: Promise<void>[] = [];
   #written = 0;
 
-  constructor(client: NbdClient, blocks: number) {
+  constructor(client: Device, blocks: number) {
     this.#client = client;
     this.#blocks = blocks;
     this.#answered = Array.from({ length: blocks }, () => 0);
@@ -52,7 +56,7 @@ export class PatternWriter {
   }
 
   /** Blocks that do not hold the newest answered generation, read through this client. */
-  async wrong(client: NbdClient = this.#client): Promise<number[]> {
+  async wrong(client: Device = this.#client): Promise<number[]> {
     const found: number[] = [];
     for (let index = 0; index < this.#blocks; index++) {
       const wanted = this.#answered[index] as number;

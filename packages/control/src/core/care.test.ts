@@ -273,6 +273,21 @@ describe('where copies are placed', () => {
     expect(world.ask({ ...create, disk: 'nvme' })).toMatchObject({ ok: false, code: 'too-few-servers', message: expect.stringContaining('server-2: its disk is hdd, not nvme') as unknown });
   });
 
+  it('is where racks stay apart when a server is drained: beside it, or nowhere', () => {
+    const world = racked(['a', 'b', 'b']);
+    const id = world.create(1);
+    const drained = world.server(membersOf(world, id).find((one) => rackOf(world, one) === 'b')!);
+    world.ask({ kind: 'server-drain', serverId: drained.id });
+    settles(world, id, 2);
+    expect(membersOf(world, id)).not.toContain(drained.id);
+    expect(new Set(membersOf(world, id).map((one) => rackOf(world, one))).size).toBe(2);
+    world.ask({ kind: 'server-drain', serverId: serverId('server-1') });
+    world.run(10_000);
+    expect(membersOf(world, id)).toContain('server-1');
+    expect(world.names(id)).not.toContain('copy-misplaced');
+    expect(world.names(id)).toContain('no-server-for-copy');
+  });
+
   it('is in the same rack, or on another disk, rather than nowhere when a copy is lost; and that is said', () => {
     const world = racked(['a', 'a', 'b']);
     const answer = world.ask({ ...create, disk: 'ssd' });
@@ -315,6 +330,29 @@ describe('rebuilds', () => {
     expect(twice).toBeGreaterThan(0);
     // A volume that lost two gets one of them first, before any that lost one.
     expect(began.slice(0, twice)).toEqual(Array.from({ length: twice }, () => 2));
+  });
+
+  it('are told that there is no limit any more, also where only an earlier life of the manager told of one', () => {
+    const world = new ModelWorld(3, FAST);
+    const id = world.create(1);
+    const rates: number[] = [];
+    const toServer = world.toServer.bind(world);
+    world.toServer = (to, command) => {
+      if (command.kind === 'fill-rate') rates.push(command.bytesPerSecond);
+      toServer(to, command);
+    };
+    world.ask({ kind: 'cluster-modify', rebuildBudgetBytes: 1000 });
+    world.ask({ kind: 'volume-modify', volumeId: id, mirrors: 2 });
+    expect(world.until(() => membersOf(world, id).length === 3, 20_000)).toBe(true);
+    world.ask({ kind: 'cluster-modify', rebuildBudgetBytes: 0 });
+    world.endManager();
+    world.restartManager();
+    world.ask({ kind: 'volume-modify', volumeId: id, mirrors: 1 });
+    expect(world.until(() => world.volume(id).holders.length === 2, 20_000)).toBe(true);
+    world.ask({ kind: 'volume-modify', volumeId: id, mirrors: 2 });
+    expect(world.until(() => membersOf(world, id).length === 3, 20_000)).toBe(true);
+    expect(new Set(rates)).toEqual(new Set([1000, 0]));
+    expect(rates.at(-1)).toBe(0);
   });
 
   it('keep to a budget of an earlier life of the manager', () => {

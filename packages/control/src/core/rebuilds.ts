@@ -1,5 +1,6 @@
 import { primaryOf, type RebuildBudget } from '@ashlar/protocol';
 import { AshlarError, type ServerId } from '@ashlar/words';
+import { leavingCopies } from './moves.ts';
 import { place, type PlacementRequest, type PlacementServer } from './placement.ts';
 import { isFaulted, reportOf } from './promotion.ts';
 import { isDown, isUp, shownState } from './servers.ts';
@@ -31,7 +32,7 @@ export function beginRebuilds(m: Manager): void {
 }
 
 function begin(m: Manager, v: Volume, wish: RebuildWish, servers: PlacementServer[]): boolean {
-  const id = wish.to ?? findPlace(m, v, servers);
+  const id = wish.to ?? findPlace(m, v, wish, servers);
   if (id === null) return false;
   // The others are told to make room before it begins.
   shareRebuildBudget(m, v);
@@ -50,17 +51,18 @@ export function addLearner(m: Manager, v: Volume, id: ServerId, reason: string, 
   changeAndPush(m, v, record, [eventOf(m, 'learner-added', v.volumeId, reason, { epoch: record.configuration.epoch, serverId: id })], then);
 }
 
-/** A copy in a rack that has one, or on another kind of disk, is better than none. It is said. */
-function findPlace(m: Manager, v: Volume, servers: readonly PlacementServer[]): ServerId | null {
+/** A copy in a rack that has one, or on another kind of disk, is better than none, and is said. One that only moves stays where it is instead. */
+function findPlace(m: Manager, v: Volume, wish: RebuildWish, servers: readonly PlacementServer[]): ServerId | null {
   const { configuration, holders } = v.record;
-  const strict: PlacementRequest = {
-    siteId: v.record.siteId, count: 1, exclude: [...new Set([...involvedIn(configuration), ...holders])], apartFrom: involvedIn(configuration).filter((id) => !isDown(m, serverOf(m, id))), disk: v.record.disk,
-  };
+  const involved = involvedIn(configuration);
+  const leaving = leavingCopies(m, v);
+  const stay = involved.filter((id) => !leaving.has(id) && !isDown(m, serverOf(m, id)));
+  const strict: PlacementRequest = { siteId: v.record.siteId, count: 1, exclude: [...new Set([...involved, ...holders])], apartFrom: stay, disk: v.record.disk };
   try {
     return place(strict, servers)[0] as ServerId;
   } catch (error) {
     if (!(error instanceof AshlarError)) throw error;
-    const [next] = relaxed(strict, servers);
+    const [next] = wish.copies < configuration.copiesWanted ? relaxed(strict, servers) : [];
     if (next !== undefined) {
       note(m, [eventOf(m, 'copy-misplaced', v.volumeId, `no server meets everything that is asked: ${error.message}`, { serverId: next })]);
       return next;
@@ -125,12 +127,11 @@ export function shareRebuildBudget(m: Manager, beginning: Volume | null = null):
   for (const [v, count] of fills) tellFillRate(m, v, bytesPerSecond === 0 ? 0 : Math.max(1, Math.floor((bytesPerSecond * count) / running)));
 }
 
-/** A primary that was never told of a limit needs not be told that there is none. */
+/** Also that there is no limit, once: an earlier life of the manager may have told of one. */
 function tellFillRate(m: Manager, v: Volume, bytesPerSecond: number): void {
   const { epoch } = v.record.configuration;
-  if (v.fillRate === null && bytesPerSecond === 0) return;
   const told = v.fillRate;
-  if (told?.epoch === epoch && told.bytesPerSecond === bytesPerSecond && m.nowMs - told.toldMs < TELL_AGAIN_MS) return;
+  if (told?.epoch === epoch && told.bytesPerSecond === bytesPerSecond && (bytesPerSecond === 0 || m.nowMs - told.toldMs < TELL_AGAIN_MS)) return;
   v.fillRate = { epoch, bytesPerSecond, toldMs: m.nowMs };
   m.fx.toServer(primaryOf(v.record.configuration), { kind: 'fill-rate', volumeId: v.volumeId, bytesPerSecond });
 }

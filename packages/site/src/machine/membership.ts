@@ -1,8 +1,10 @@
-import { readFileSync } from 'node:fs';
+import { readFileSync, rmSync } from 'node:fs';
 import { join as joinPath } from 'node:path';
 import { Authority, join, MachineIdentity, newRequest, parseJoinSecret, readIfThere, renew, replaceFile, type Credentials, type Roster } from '@ashlar/identity';
 import { AshlarError } from '@ashlar/words';
 import { partiesOf, rolesOf, type MachineConfig } from './config.ts';
+
+const JOINING = 'joining.json';
 
 export interface Membership {
   readonly identity: MachineIdentity;
@@ -45,12 +47,14 @@ async function joined(config: MachineConfig, directory: string): Promise<Machine
   const text = secret ?? (secretFile === null ? null : readSecret(secretFile));
   if (text === null) throw new AshlarError('invalid-argument', `this machine has not joined yet: ask for a secret by \`ashlar cluster invite --roles ${rolesOf(config).join(',')}\` and put it into join.secretFile`);
   const { credentials, roster } = await join(url, parseJoinSecret(text), { machine: config.name, roles: rolesOf(config), parties: partiesOf(config) }, await requestOf(config.name, directory));
-  return MachineIdentity.create(directory, credentials, roster);
+  const identity = MachineIdentity.create(directory, credentials, roster);
+  rmSync(joinPath(directory, JOINING), { force: true });
+  return identity;
 }
 
 /** Kept until it has been answered: the same request, asked again, is given the same answer although the secret is used by then. */
 async function requestOf(machine: string, directory: string): Promise<{ readonly key: string; readonly request: string }> {
-  const path = joinPath(directory, 'joining.json');
+  const path = joinPath(directory, JOINING);
   const known = readIfThere(path);
   if (known !== null) return JSON.parse(known) as { key: string; request: string };
   const made = await newRequest(machine);

@@ -89,7 +89,10 @@ case $1 in
     nsenter --target "$pid" --net ip address add "$4/24" dev eth0
     nsenter --target "$pid" --net ip link set eth0 up
     ;;
-  clean-switch) ip netns del "$2" ;;
+  clean-switch)
+    # None where no machine came so far.
+    if ip netns list | grep -q "^$2\>"; then ip netns del "$2"; fi
+    ;;
   clean)
     # Fails while something of it still ends.
     find "$cgroups/$2" -depth -type d -exec rmdir {} +

@@ -4,7 +4,7 @@ import { simulate } from './run.ts';
 
 describe('simulate', () => {
   it.each(['quiet', 'failover', 'power'])('gives the same trace for the same seed: %s', (scenario) => {
-    const spec = { ...runSpec(11, scenario), endMs: 3_000 };
+    const spec = { ...runSpec(12, scenario), endMs: 3_000 };
     const first = simulate(spec);
     expect(first.violation).toBeNull();
     expect(first.events).toBeGreaterThan(1_000);

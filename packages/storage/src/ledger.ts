@@ -1,4 +1,4 @@
-import { closeSync, fdatasync, fsyncSync, openSync } from 'node:fs';
+import { closeSync, existsSync, fdatasync, fsyncSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import { markAfter, mayKeep, type DeletedVolume, type Keep, type KeptRecord, type StoreMark } from '@ashlar/protocol';
@@ -57,14 +57,29 @@ export class ServerLedger {
     this.#stable = this.#written;
   }
 
+  /** Throws `format-unsupported` if a later version has written it. Changes nothing. */
+  static check(directory: string): void {
+    const path = join(directory, FILE);
+    if (!existsSync(path)) return;
+    let database: DatabaseSync | null = null;
+    try {
+      database = new DatabaseSync(path, { readOnly: true });
+      checkFormat(database, path);
+    } catch (error) {
+      // What cannot be read at all is told by `open`.
+      if (error instanceof AshlarError) throw error;
+    } finally {
+      database?.close();
+    }
+  }
+
   /** The caller holds the directory's lock. Throws `format-unsupported` (nothing was changed) or `corrupt`. */
   static open(directory: string): ServerLedger {
     const path = join(directory, FILE);
     let database: DatabaseSync | null = null;
     try {
       database = new DatabaseSync(path);
-      const { user_version: format } = database.prepare('PRAGMA user_version').get() as { user_version: number };
-      if (format > FORMAT) throw new AshlarError('format-unsupported', `${path} has format ${format}, this version knows ${FORMAT}`, { path });
+      checkFormat(database, path);
       // NORMAL: SQLite syncs its log when it moves it into the database; each commit is synced by us, without the thread waiting.
       database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL');
       const ledger = new ServerLedger(path, database);
@@ -157,6 +172,11 @@ export class ServerLedger {
     const row = this.#database.prepare('SELECT value FROM setting WHERE name = ?').get(name) as { value: string } | undefined;
     return row === undefined ? null : (JSON.parse(row.value) as T);
   }
+}
+
+function checkFormat(database: DatabaseSync, path: string): void {
+  const { user_version: format } = database.prepare('PRAGMA user_version').get() as { user_version: number };
+  if (format > FORMAT) throw new AshlarError('format-unsupported', `${path} has format ${format}, this version knows ${FORMAT}`, { path });
 }
 
 /** Syncs may end in another order than they began. */

@@ -5,7 +5,7 @@ import { FOUNDING_INCARNATION, memberOf, type Configuration, type CopyFault, typ
 import { BeaconTable, newCopyState, type Leases } from '@ashlar/replication';
 import { figuresAddress, startFigures, thisBuild, type Runtime } from '@ashlar/runtime';
 import { COPY_FORMAT, createCopy, openCopy, DestageBuffer, PageCache, type CopyStore, type OpenFailure, type StoreOptions } from '@ashlar/store';
-import { AshlarError, Defect, Prng, type ServerId, type VolumeId } from '@ashlar/words';
+import { assert, AshlarError, Defect, Prng, type ServerId, type VolumeId } from '@ashlar/words';
 import { BeaconActor, beaconAddress } from './beacon-actor.ts';
 import { CopyActor, copyAddress, type CopySurroundings } from './copy-actor.ts';
 import { Directories, DIRECTORY_FORMAT } from './directories.ts';
@@ -50,7 +50,7 @@ const PATROL_MS = 10;
 /** A storage server: its copies, their leases, and its word to the system manager. Hosted by one thread. */
 export class StorageNode implements CopyHouse {
   readonly serverId: ServerId;
-  readonly ledger: ServerLedger;
+  #ledger: ServerLedger | null = null;
   readonly #options: StorageNodeOptions;
   readonly #runtime: Runtime;
   readonly #directories: Directories;
@@ -70,7 +70,6 @@ export class StorageNode implements CopyHouse {
   #openError: OpenError | null = null;
 
   private constructor(options: StorageNodeOptions, directories: Directories) {
-    this.ledger = ServerLedger.open(directories.paths[0] as string);
     const { serverId, runtime } = options;
     this.serverId = serverId;
     this.#options = options;
@@ -92,11 +91,16 @@ export class StorageNode implements CopyHouse {
    * changed. A copy that cannot be opened for another reason is reported as faulted, and the others go on.
    */
   static start(options: StorageNodeOptions): StorageNode {
-    const node = new StorageNode(options, Directories.open(options.serverId, options.directories));
+    const directories = Directories.open(options.serverId, options.directories);
+    const first = directories.paths[0] as string;
+    ServerLedger.check(first);
+    const node = new StorageNode(options, directories);
     const { runtime, serverId } = options;
     runtime.addParty(serverId);
     node.#startActor('beacon', beaconAddress(serverId), (context) => new BeaconActor(context, serverId, node.#beacons));
     for (const volumeId of node.#directories.volumeIds()) node.#start(volumeId);
+    // Behind the copies, of which one may be refused: until then nothing is changed.
+    node.#ledger = ServerLedger.open(first);
     const disk = options.disk ?? slowest(options.directories.map((path) => diskKindOf(path)));
     const identity = { serverId, instance: node.#beacons.instance.toString(36), address: options.address, pid: process.pid, rack: options.rack ?? '', siteId: options.siteId ?? '', disk, build: thisBuild({ directory: DIRECTORY_FORMAT, copy: COPY_FORMAT }) };
     node.#startActor('server', `${serverId}/server`, (context) => new ServerActor(context, identity, options.managerAddress, node));
@@ -111,10 +115,15 @@ export class StorageNode implements CopyHouse {
     await this.#runtime.stop(`${this.serverId}/server`);
     for (const volumeId of this.#running) await this.#runtime.stop(this.#childId(volumeId));
     await this.#runtime.stop(`${this.serverId}/beacon`);
-    this.ledger.close();
+    this.#ledger?.close();
   }
 
   // ---- CopyHouse
+
+  get ledger(): ServerLedger {
+    assert(this.#ledger !== null, 'the ledger is open before the system manager is greeted');
+    return this.#ledger;
+  }
 
   ensure(command: ManagerCommand & { readonly kind: 'configure' }): boolean {
     const { configuration } = command;
@@ -146,7 +155,7 @@ export class StorageNode implements CopyHouse {
     this.#faulted.delete(volumeId);
     this.#turns.forget(volumeId);
     this.#directories.remove(volumeId);
-    this.ledger.forget(volumeId);
+    this.#ledger?.forget(volumeId);
     return true;
   }
 

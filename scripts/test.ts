@@ -55,7 +55,7 @@ const excluded = unable.flatMap(({ file }) => ['--exclude', file.path]);
 const steps: readonly Step[] = [
   TYPES, TYPES_OF_CORES, LINT, DEAD,
   vitestStep('unit, import rules, fuzz', ['--project', 'unit', '--project', 'arch', '--project', 'sim', '--project', 'fuzz', ...excluded], 600),
-  vitestStep('real processes', ['--project', 'e2e', ...excluded], 1080),
+  vitestStep('real processes', ['--project', 'e2e', ...excluded], 1500),
   simulation(120),
   CRASH,
   PLANTED,

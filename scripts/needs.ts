@@ -52,6 +52,10 @@ const DEBIAN_PACKAGES: Readonly<Record<string, readonly string[]>> = {
   '/lib/systemd/systemd': ['systemd'],
   'dbus-daemon': ['dbus'],
   'dpkg-deb': ['dpkg'],
+  'nsenter': ['util-linux'],
+  'curl': ['curl'],
+  'man': ['man-db'],
+  'tar': ['tar'],
 };
 
 /** Where Debian keeps what a plain user's PATH may lack (mkfs.ext4, losetup). */

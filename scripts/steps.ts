@@ -58,7 +58,7 @@ export function simulation(seconds: number): Step {
 const CRASH_MAIN = 'packages/store/src/testing/crash/main.ts';
 export const CRASH: Step = {
   name: 'crash points', when: CRASH_MAIN,
-  command: [node, CRASH_MAIN], timeoutSeconds: 420, count: countAsOne,
+  command: [node, CRASH_MAIN], timeoutSeconds: 1200, count: countAsOne,
 };
 
 /** A patch that does not apply any more tests nothing: `pnpm planted` itself takes a quarter of an hour and is not part of the run. */

@@ -24,6 +24,9 @@ const LAYERS: Readonly<Record<string, number>> = {
 /** Development packages: they may see everything below the apps, and nothing that ships may see them. */
 const DEVELOPMENT = new Set(['simulator']);
 
+/** Doors beside a package's main one that apps may use: a command line is not to load a whole site to say where one is. */
+const LIGHT_DOORS = new Set(['@ashlar/site/layout', '@ashlar/runtime/build']);
+
 /** Pure cores: no node modules. A folder inside a package can be one, and then sees only what layer 1 sees. */
 const PURE_PACKAGES = new Set(['words', 'protocol', 'figures', 'replication', 'attachment', 'nbd', 'store', 'actor']);
 const PURE_FOLDERS: readonly { readonly packageName: string; readonly folder: string }[] = [{ packageName: 'control', folder: 'packages/control/src/core/' }];
@@ -77,7 +80,8 @@ function packageBreach(module: Module, name: string): string | null {
   const [, target = '', ...rest] = name.split('/');
   const own = packageOf(module.path);
   // The simulator takes the cores out of packages that also have drivers, so that it loads no sockets.
-  if (rest.length > 0 && !(own !== null && DEVELOPMENT.has(own))) return 'packages are imported by their name alone';
+  const light = own === null && LIGHT_DOORS.has(name);
+  if (rest.length > 0 && !light && !(own !== null && DEVELOPMENT.has(own))) return 'packages are imported by their name alone';
   if (target === 'ashlar') return 'nobody imports an app';
   const targetLayer = LAYERS[target];
   if (own === null) return targetLayer === undefined && !DEVELOPMENT.has(target) ? `package ${target} is in no layer` : null;

@@ -41,6 +41,7 @@ describe('a violation planted in a copy of the tree', () => {
     ['packages/storage/src/planted.ts', "import { World } from '@ashlar/simulator';", 'development package'],
     ['packages/storage/src/planted.ts', "import { x } from '../../words/src/ids.ts';", 'stays inside its package'],
     ['packages/storage/src/planted.ts', "import { x } from '@ashlar/words/src/ids.ts';", 'by their name alone'],
+    ['packages/storage/src/planted.ts', "import { BUILD } from '@ashlar/runtime/build';", 'by their name alone'],
     ['packages/unheard-of/src/planted.ts', "import { x } from '@ashlar/words';", 'in no layer'],
   ])('is found: %s: %s', (path, text, breach) => {
     const planted = join(copy, path);

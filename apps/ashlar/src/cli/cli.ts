@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { ApiClient, type ApiCommand } from '@ashlar/client';
 import { AshlarError, ERROR_CODES, errorCode } from '@ashlar/words';
 import type { Command } from 'commander';
-import { defaultSite } from '@ashlar/site';
+import { defaultSite } from '@ashlar/site/layout';
 
 export interface GlobalOptions {
   readonly json?: boolean;

@@ -3,8 +3,8 @@ import { get, type IncomingMessage } from 'node:http';
 import { get as getOverTls } from 'node:https';
 import { resolve } from 'node:path';
 import type { ApiClient, ClusterStatus, HostView, ManagerView, ServerView, VolumeView } from '@ashlar/client';
-import { BUILD } from '@ashlar/runtime';
-import { defaultRoot, readConfig } from '@ashlar/site';
+import { BUILD } from '@ashlar/runtime/build';
+import { defaultRoot } from '@ashlar/site/layout';
 import { ERROR_CODES, errorCode, type AshlarError } from '@ashlar/words';
 import type { Command } from 'commander';
 import { isSick, worstFirst, type Finding } from '../doctor/finding.ts';
@@ -38,7 +38,7 @@ export function addDoctor(program: Command, cli: Cli): void {
 }
 
 async function doctor(cli: Cli, options: DoctorOptions): Promise<void> {
-  const { directory, disks } = placesOf(options);
+  const { directory, disks } = await placesOf(options);
   const facts = await lookAtMachine(directory, disks, process.env);
   const looked = options.machine === true ? { site: null, findings: [] } : await lookAtSite(cli);
   const report: Report = { machine: { directory, node: facts.node, kernel: facts.kernel }, site: looked.site, findings: worstFirst([...judgeMachine(facts), ...looked.findings]) };
@@ -46,9 +46,10 @@ async function doctor(cli: Cli, options: DoctorOptions): Promise<void> {
   if (isSick(report.findings)) cli.exitCode = 1;
 }
 
-function placesOf({ config, dir }: DoctorOptions): { readonly directory: string; readonly disks: readonly string[] } {
+async function placesOf({ config, dir }: DoctorOptions): Promise<{ readonly directory: string; readonly disks: readonly string[] }> {
   const file = config ?? (dir === undefined && existsSync(CONFIG) ? CONFIG : undefined);
   if (file === undefined) return { directory: resolve(dir ?? defaultRoot()), disks: [] };
+  const { readConfig } = await import('@ashlar/site');
   const { directory, storage } = readConfig(file);
   return { directory, disks: storage?.directories ?? [] };
 }

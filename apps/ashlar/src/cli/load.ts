@@ -1,5 +1,5 @@
 import type { ApiClient, VolumeView } from '@ashlar/client';
-import { runLoad, type LoadOptions, type LoadResult, type LoadTarget } from '@ashlar/load';
+import type { LoadOptions, LoadResult, LoadTarget } from '@ashlar/load';
 import { AshlarError, volumeId } from '@ashlar/words';
 import type { Command } from 'commander';
 import type { Cli } from './cli.ts';
@@ -43,6 +43,7 @@ async function load(cli: Cli, given: readonly string[], options: LoadCommandOpti
   const made: string[] = [];
   try {
     const targets = direct ? given.map((uri) => ({ volume: uri, uri })) : await prepare(client as ApiClient, given, options, made);
+    const { runLoad } = await import('@ashlar/load');
     const result = await runLoad(loadOptions(targets, options));
     cli.print(result, showLoad);
     if (result.violationCount > 0 || result.errorCount > 0) throw new AshlarError(result.violationCount > 0 ? 'corrupt' : 'io-error', `${result.violationCount} blocks were wrong, ${result.errorCount} requests failed`);

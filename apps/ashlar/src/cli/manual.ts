@@ -1,4 +1,4 @@
-import { BUILD } from '@ashlar/runtime';
+import { BUILD } from '@ashlar/runtime/build';
 import type { Command } from 'commander';
 
 /** The manual page, from the commands themselves: man(7). */

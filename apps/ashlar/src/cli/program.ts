@@ -1,6 +1,6 @@
 import type { EventRecord } from '@ashlar/client';
 import { AshlarError } from '@ashlar/words';
-import { BUILD } from '@ashlar/runtime';
+import { BUILD } from '@ashlar/runtime/build';
 import { Command, CommanderError } from 'commander';
 import { Cli } from './cli.ts';
 import { addCompletion } from './completion.ts';

@@ -1,6 +1,6 @@
 import { AshlarError } from '@ashlar/words';
 import type { Command } from 'commander';
-import { defaultRoot, Site } from '@ashlar/site';
+import { defaultRoot } from '@ashlar/site/layout';
 import type { Cli } from './cli.ts';
 import type { DiskKind } from '@ashlar/protocol';
 import { tellReady } from './service.ts';
@@ -38,6 +38,8 @@ export function addUp(program: Command, cli: Cli): void {
 
 async function up(cli: Cli, options: UpOptions): Promise<void> {
   if (options.hostIn !== undefined && options.processes !== true) throw new AshlarError('invalid-argument', '--host-in goes with --processes');
+  // Not before: every other command is a question to a site, and starts in a third of the time without one of its own.
+  const { Site } = await import('@ashlar/site');
   const site = await Site.start({
     directory: options.dir ?? defaultRoot(), ...counts(options), ...places(options),
     processes: options.processes === true, hostIn: options.hostIn ?? null, frozenKillAfterMs: parseDuration(options.frozenKillAfter),

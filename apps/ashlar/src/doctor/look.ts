@@ -5,7 +5,7 @@ import { connect } from 'node:net';
 import { release, userInfo } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { socketDirectoryOf } from '@ashlar/site';
+import { socketDirectoryOf } from '@ashlar/site/layout';
 import type { CertificateFacts, DirectoryFacts, MachineFacts } from './machine.ts';
 
 const execute = promisify(execFile);

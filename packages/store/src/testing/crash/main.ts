@@ -10,7 +10,8 @@ import { recordWorkload, type Workload } from './workload.ts';
  */
 const { values } = parseArgs({
   options: {
-    seconds: { type: 'string', default: '200' },
+    // The states are the same ones each time, some 200 s of processor time: this only ends what would go on for ever.
+    seconds: { type: 'string', default: '900' },
     states: { type: 'string', default: '100000' },
     seed: { type: 'string' },
     commands: { type: 'string', default: '36' },

@@ -1,18 +1,20 @@
-import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { parseDurationMs, parseSizeBytes, Prng } from '@ashlar/words';
+import { compareCopies } from '../../site/compare.ts';
 import { treeState } from '../../site/machine.ts';
 import { ROOT } from '../../site/site.ts';
 import { runDescription } from '../describe-run.ts';
+import { flipBytes } from '../flipped-byte.ts';
 import { Rig } from '../rig.ts';
 import { loadSlices, saveSlices } from '../slices.ts';
 import { cutReport, cutsOf, isRight, type CutSlice } from './cut-report.ts';
 import { Episodes, SHARES, type Episode, type EpisodeKind } from './episodes.ts';
 import { MACHINES, Machines } from './machines.ts';
-import { Network } from './network.ts';
+import { runInNetwork } from './in-network.ts';
+import type { Network } from './network.ts';
 
 const USAGE = `pnpm cut-run [--episodes 200] [--slice N] [--minutes M] [--size 512MiB] [--rate 1500] [--only KIND] [--seed N] [--dir DIR] [--results DIR]
   Machines in network namespaces: links are cut in one direction and both, in pairs, and flap; machines are killed and frozen; the manager is cut off. Root.
@@ -26,24 +28,7 @@ const { values } = parseArgs({
   },
 });
 const HEAL_MS = 180_000;
-/** Names the network whose hub this process is in. */
-const INSIDE = 'ASHLAR_CUT_NETWORK';
-
-/** Makes the network, and runs this program again inside its hub, from where the manager can be reached. */
-async function outside(): Promise<number> {
-  const name = `ashlar-cut-${process.pid}`;
-  const network = await Network.make(name, MACHINES);
-  try {
-    const child = spawn('ip', ['netns', 'exec', network.hub, process.execPath, import.meta.filename, ...process.argv.slice(2)], { stdio: 'inherit', env: { ...process.env, [INSIDE]: name } });
-    // A terminal sends its interrupt to both; the one inside ends what it has started.
-    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => child.kill('SIGTERM'));
-    return await new Promise<number>((resolve) => child.once('exit', (code) => resolve(code ?? 1)));
-  } finally {
-    await network.remove();
-  }
-}
-
-async function inside(network: Network): Promise<boolean> {
+async function cutRun(network: Network): Promise<boolean> {
   const seed = values.seed === undefined ? Date.now() % 2 ** 32 : Number(values.seed);
   const { code } = treeState(ROOT);
   const results = values.results ?? join(ROOT, 'docs/results');
@@ -99,6 +84,7 @@ async function oneSlice(network: Network, seed: number, before: readonly CutSlic
       commit: treeState(ROOT).commit, seed, seconds: (performance.now() - startedMs) / 1000, episodes, broken, difference, epochs: volume.epoch,
       cuts: Object.fromEntries([...cuts].map(([link, times]) => [link, times - (cutsBefore.get(link) ?? 0)]).filter(([, times]) => times !== 0) as [string, number][]),
       load: { requests, checkedBlocks, violationCount, violations, errorCount, errors, reconnections },
+      blindness: difference === null ? await flippedByteIsSeen(rig, volume.copies[0]?.serverId ?? '') : null,
     };
     right = isRight(slice);
     return slice;
@@ -106,6 +92,14 @@ async function oneSlice(network: Network, seed: number, before: readonly CutSlic
     await machines.stop();
     if (values.dir === undefined && right) rmSync(directory, { recursive: true, force: true });
   }
+}
+
+/** The comparison is believed only if it sees bytes changed in the files of one machine. */
+async function flippedByteIsSeen(rig: Rig<Machines>, machine: string): Promise<{ readonly what: string; readonly seen: boolean }> {
+  await rig.site.kill(machine);
+  const what = flipBytes(rig.site.home(machine));
+  await rig.site.boot(machine);
+  return { what: `${machine}: ${what}`, seen: (await compareCopies(rig.site, await rig.healthy(HEAL_MS))) !== null };
 }
 
 /** The kind that is farthest behind its share; of several any. */
@@ -119,9 +113,7 @@ function kindOf(name: string | undefined): EpisodeKind | undefined {
   return (Object.keys(SHARES) as EpisodeKind[]).find((kind) => kind === name);
 }
 
-const prefix = process.env[INSIDE];
 if (values.help || (values.only !== undefined && kindOf(values.only) === undefined)) {
   process.stdout.write(`${USAGE}\n`);
   process.exitCode = values.help ? 0 : 2;
-} else if (prefix === undefined) process.exitCode = await outside();
-else if (!(await inside(Network.of(prefix, MACHINES)))) process.exitCode = 1;
+} else process.exitCode = await runInNetwork(import.meta.filename, MACHINES, cutRun);

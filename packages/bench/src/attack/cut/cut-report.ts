@@ -13,11 +13,13 @@ export interface CutSlice {
   readonly broken: string | null;
   readonly difference: string | null;
   readonly epochs: number;
+  /** Whether the comparison of the copies sees bytes that were changed in one; null: not tried. */
+  readonly blindness: { readonly what: string; readonly seen: boolean } | null;
   readonly load: Pick<LoadResult, 'requests' | 'checkedBlocks' | 'violationCount' | 'violations' | 'errorCount' | 'errors' | 'reconnections'>;
 }
 
-export function isRight({ broken, difference, load, episodes }: CutSlice): boolean {
-  return broken === null && difference === null && load.violationCount === 0 && load.errorCount === 0 && episodes.every(({ wrong }) => wrong === null);
+export function isRight({ broken, difference, load, episodes, blindness }: CutSlice): boolean {
+  return broken === null && difference === null && load.violationCount === 0 && load.errorCount === 0 && blindness?.seen === true && episodes.every(({ wrong }) => wrong === null);
 }
 
 export function cutsOf(slices: readonly CutSlice[]): Map<string, number> {
@@ -51,6 +53,7 @@ export function cutReport(description: readonly string[], slices: readonly CutSl
     `| blocks read and checked; wrong | ${sum(({ load }) => load.checkedBlocks)}; ${sum(({ load }) => load.violationCount)} |`,
     `| requests answered with an error | ${sum(({ load }) => load.errorCount)} |`,
     `| copies at the end of each slice (cmp of each alone) | ${slices.find(({ difference }) => difference !== null)?.difference ?? 'equal'} |`,
+    `| bytes changed in one machine's files after it (${slices.map(({ blindness }) => blindness?.what ?? 'not tried').join('; ')}) | ${slices.every(({ blindness }) => blindness?.seen === true) ? 'seen by the same comparison' : 'NOT SEEN'} |`,
     ...slices.flatMap(({ broken }) => (broken === null ? [] : [`| ended early | ${broken} |`])),
     ...episodes.flatMap(({ kind, what, wrong }) => (wrong === null ? [] : [`| ${kind}: ${what} | ${wrong} |`])),
     '',

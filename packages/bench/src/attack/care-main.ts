@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { parseDurationMs, parseSizeBytes } from '@ashlar/words';
 import { compareCopies } from '../site/compare.ts';
+import { ProgramTree } from '../site/program-tree.ts';
 import { ROOT, Site } from '../site/site.ts';
 import { careForIt } from './care-run.ts';
 import { runDescription } from './describe-run.ts';
@@ -11,7 +12,7 @@ import { Foreground, partsTable, shownTable, timesCalm, type Part, type Shown } 
 
 const USAGE = `pnpm care-run [--volumes 4] [--size 256MiB] [--calm 1m] [--rebuild-budget 0] [--seed N] [--dir DIR] [--results DIR]
   A site is changed under a verified load at half of what is possible: a server added, volumes moved to it, another drained and removed,
-  mirrors 1, 2, 1, and every server stopped and started. What programs notice, against the minute before.`;
+  mirrors 1, 2, 1, and every server restarted with a newer version. What programs notice, against the minute before.`;
 
 const { values } = parseArgs({
   options: {
@@ -28,7 +29,8 @@ async function careRun(): Promise<boolean> {
   const seed = values.seed === undefined ? Date.now() % 2 ** 32 : Number(values.seed);
   const directory = values.dir ?? mkdtempSync(join(tmpdir(), 'ashlar-care-'));
   const sizeBytes = parseSizeBytes(values.size);
-  const site = await Site.up({ directory, servers: 3, processes: true });
+  const program = new ProgramTree(join(directory, 'program'));
+  const site = await Site.up({ directory: join(directory, 'site'), servers: 3, processes: true, program: program.main });
   let lines: readonly Shown[] = [];
   try {
     await site.run('cluster', 'modify', '--rebuild-budget', values['rebuild-budget']);
@@ -37,7 +39,7 @@ async function careRun(): Promise<boolean> {
     const targets = [];
     for (const volume of volumes) targets.push({ volume, uri: await site.attach(volume) });
     const foreground = await Foreground.begin(targets, sizeBytes, seed);
-    await careForIt({ site, volumes, calmMs: parseDurationMs(values.calm) }, foreground);
+    await careForIt({ site, program, volumes, calmMs: parseDurationMs(values.calm) }, foreground);
     foreground.load.stop();
     const { violationCount, errorCount, checkedBlocks } = await foreground.load.finish();
     const differences: string[] = [];

@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { ServerView, VolumeView } from '@ashlar/client';
 import { serverId, volumeId } from '@ashlar/words';
+import type { ProgramTree } from '../site/program-tree.ts';
 import { primaryServer, type Site } from '../site/site.ts';
 import type { Foreground } from './foreground.ts';
 import { isMemberInSync } from './rig.ts';
@@ -11,12 +12,13 @@ const STEP_MS_MAX = 600_000;
 /** What is done to a site while programs use its volumes. */
 export interface CarePlan {
   readonly site: Site;
+  readonly program: ProgramTree;
   readonly volumes: readonly string[];
   readonly calmMs: number;
 }
 
-/** The calm minute, then each thing that an operator does to a running site. Ends with the servers that are left, and two copies of each volume. */
-export async function careForIt({ site, volumes, calmMs }: CarePlan, foreground: Foreground): Promise<void> {
+/** The calm minute, then each thing that an operator does to a running site. Ends with the servers that are left, two copies of each volume, and a newer version. */
+export async function careForIt({ site, program, volumes, calmMs }: CarePlan, foreground: Foreground): Promise<void> {
   await foreground.part('nothing is done', () => delay(calmMs));
   let added = '';
   await foreground.part('a server is added', async () => { added = (await site.run<{ readonly serverId: string }>('server', 'add')).serverId; });
@@ -34,12 +36,14 @@ export async function careForIt({ site, volumes, calmMs }: CarePlan, foreground:
       await settled(site, volumes, mirrors + 1);
     }
   });
-  await foreground.part('every server is stopped and started, one by one', async () => {
+  const newer = program.replace();
+  await foreground.part('every server is restarted with a newer version, one by one', async () => {
     for (const { serverId: id } of await site.servers()) {
-      await site.call({ kind: 'server-stop', serverId: serverId(id) });
-      await site.call({ kind: 'server-start', serverId: serverId(id) });
+      await site.call({ kind: 'server-restart', serverId: serverId(id), anyway: false });
       await until(`${id} is up`, async () => (await server(site, id))?.state === 'up');
       await settled(site, volumes, 2);
+      const build = (await site.processes()).find(({ name }) => name === id)?.build;
+      if (build?.version !== newer) throw new Error(`${id} is of version ${build?.version ?? 'unknown'}, not ${newer}`);
     }
   });
 }

@@ -1,6 +1,6 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { createInterface } from 'node:readline';
-import { ApiClient, type ApiCommand, type EventRecord, type HostView, type ServerView, type VolumeView } from '@ashlar/client';
+import { ApiClient, type ApiCommand, type ClusterStatus, type EventRecord, type HostView, type ProcessView, type ServerView, type VolumeView } from '@ashlar/client';
 import { volumeId as volumeIdOf } from '@ashlar/words';
 import { MAIN, runAshlar } from './command.ts';
 import { endProcess } from './process.ts';
@@ -15,6 +15,8 @@ export interface SiteOptions {
   /** Further options of `ashlar up`, as on the command line. */
   readonly more?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
+  /** `main.ts` of the program, if it is not that of this tree. */
+  readonly program?: string;
 }
 
 interface Ready {
@@ -44,7 +46,7 @@ export class Site {
   static async up(options: SiteOptions): Promise<Site> {
     const args = ['up', '--json', '--servers', String(options.servers), '--dir', options.directory,
       ...(options.processes ? ['--processes'] : []), ...(options.hostIn === undefined ? [] : ['--host-in', options.hostIn]), ...(options.more ?? [])];
-    const child = spawn(process.execPath, [MAIN, ...args], { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...options.env } });
+    const child = spawn(process.execPath, [options.program ?? MAIN, ...args], { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...options.env } });
     endWithUs(child);
     const errors: string[] = [];
     createInterface({ input: child.stderr }).on('line', (line) => {
@@ -99,6 +101,10 @@ export class Site {
 
   async hosts(): Promise<readonly HostView[]> {
     return (await this.#client.call({ kind: 'host-list' })) as readonly HostView[];
+  }
+
+  async processes(): Promise<readonly ProcessView[]> {
+    return ((await this.#client.call({ kind: 'cluster-status' })) as ClusterStatus).processes;
   }
 
   async events(subject: string): Promise<readonly EventRecord[]> {

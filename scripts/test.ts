@@ -38,21 +38,11 @@ async function installMissing(files: readonly TestFile[]): Promise<void> {
   if (install.code !== 0) say(install.output);
 }
 
-async function take(step: Step, show: boolean, before: readonly string[] = []): Promise<Line> {
-  if (show) say(`\n── ${step.name}`);
-  const outcome = await run([...before, ...step.command], { timeoutSeconds: step.timeoutSeconds, show });
-  if (!show) say(`\n── ${step.name}, beside the others\n${outcome.output.trimEnd()}\n`);
+async function take(step: Step): Promise<Line> {
+  say(`\n── ${step.name}`);
+  const outcome = await run(step.command, { timeoutSeconds: step.timeoutSeconds, show: true });
   const { passed, failed, failures = [] } = step.count(outcome);
   return { name: step.name, passed, failed, failures, seconds: outcome.seconds };
-}
-
-/** One after the other. */
-async function takeAll(steps: readonly Step[], show: boolean, before: readonly string[] = []): Promise<Line[]> {
-  const lines: Line[] = [];
-  for (const step of steps) {
-    if (step.when === undefined || existsSync(step.when)) lines.push(await take(step, show, before));
-  }
-  return lines;
 }
 
 const files = NEEDY_FOLDERS.flatMap(testFiles);
@@ -62,15 +52,19 @@ const unable = files
   .filter(({ reasons }) => reasons.length > 0);
 const excluded = unable.flatMap(({ file }) => ['--exclude', file.path]);
 
-const lines = await takeAll([
-  TYPES, TYPES_OF_CORES, LINT, DEAD, PLANTED,
+const steps: readonly Step[] = [
+  TYPES, TYPES_OF_CORES, LINT, DEAD,
   vitestStep('unit, import rules, fuzz', ['--project', 'unit', '--project', 'arch', '--project', 'sim', '--project', 'fuzz', ...excluded], 600),
-], true);
-// Real processes wait for each other a good part of their time; what only computes takes what they leave.
-lines.push(...(await Promise.all([
-  takeAll([vitestStep('real processes', ['--project', 'e2e', ...excluded], 1500)], true),
-  takeAll([CRASH, simulation(120)], false, ['nice', '-n', '19']),
-])).flat());
+  vitestStep('real processes', ['--project', 'e2e', ...excluded], 1500),
+  simulation(120),
+  CRASH,
+  PLANTED,
+];
+
+const lines: Line[] = [];
+for (const step of steps) {
+  if (step.when === undefined || existsSync(step.when)) lines.push(await take(step));
+}
 
 // In CI the machine is ours: a test that cannot run there is a fault of the set-up.
 const inCi = process.env['CI'] === 'true';

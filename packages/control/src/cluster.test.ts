@@ -103,6 +103,7 @@ describe('joining', () => {
     }
     for (const wrong of [{ roles: [] }, { roles: ['manager'] }, { roles: ['king'] }, { ttlMs: 0 }, { uses: 0 }, { uses: 1.5 }]) await expect(invited(wrong)).rejects.toMatchObject({ code: 'invalid-argument' });
     await expect(invited({ machine: 'nobody' })).rejects.toMatchObject({ code: 'not-found' });
+    await expect(invited({ machine: 'm' })).rejects.toEqual(refusedFor(/is the machine of the system manager/, 'in-use'));
   });
 });
 

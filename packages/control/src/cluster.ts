@@ -52,7 +52,10 @@ export class Cluster {
     const { ttlMs, uses, machine = null } = asked;
     if (!(ttlMs >= 1000 && ttlMs <= TTL_MS_MAX)) throw bad('a join secret is good for 1s to 168h');
     if (!Number.isSafeInteger(uses) || uses < 1 || uses > USES_MAX) throw bad(`a join secret is for 1 to ${USES_MAX} machines`);
-    if (machine !== null && this.#member(machine) === undefined) throw new AshlarError('not-found', `there is no machine ${machine} in the cluster`);
+    const former = machine === null ? undefined : this.#member(machine);
+    if (machine !== null && former === undefined) throw new AshlarError('not-found', `there is no machine ${machine} in the cluster`);
+    // Whoever joined under its name would take its place, and the cluster would have no manager.
+    if (former?.roles.includes('manager') === true) throw new AshlarError('in-use', `${former.machine} is the machine of the system manager: it makes its own certificate at every start`);
     if (machine !== null && uses !== 1) throw bad('a secret for one machine is used once');
     const secret = newJoinSecret(this.#options.authority.fingerprint);
     const expiresAtMs = Date.now() + ttlMs;

@@ -85,6 +85,13 @@ describe('joining', () => {
     await expect(cluster.join({ ...asked, request: (await newRequest('s1')).request })).rejects.toEqual(refusedFor(/has been used/));
   });
 
+  test('is not answered again when the secret has expired: whoever has the disk of a member has both', async () => {
+    const asked = await asking(await invited(), 's1');
+    await cluster.join(asked);
+    vi.useFakeTimers({ now: Date.now() + 61_000, toFake: ['Date'] });
+    await expect(cluster.join(asked)).rejects.toEqual(refusedFor(/has expired/));
+  });
+
   test('takes nobody else\'s name, and lets a member come again when that is meant', async () => {
     await cluster.join(await asking(await invited(), 's1'));
     await expect(cluster.join(await asking(await invited(), 's1'))).rejects.toEqual(refusedFor(/there is a machine s1/, 'already-exists'));

@@ -73,10 +73,11 @@ export class Cluster {
   async #join(asked: JoinRequest): Promise<JoinAnswer> {
     const invite = this.#invites.get(asked.inviteId);
     if (invite === undefined || !matchesSecret(asked.secret, invite.secretHash)) throw refused('this join secret is not known here');
+    // Also for whoever asks again: with its secret and its first key a disk that was stolen would otherwise be a member for ever.
+    if (invite.expiresAtMs < Date.now()) throw refused(`this join secret has expired (${new Date(invite.expiresAtMs).toISOString()})`);
     const keyId = await requestKeyId(asked.request);
     const again = [...this.#machines.values()].find((known) => isMember(known) && known.inviteId === invite.inviteId && known.keyId === keyId && known.machine === asked.machine);
     if (again) return this.#answer(again, asked.request);
-    if (invite.expiresAtMs < Date.now()) throw refused(`this join secret has expired (${new Date(invite.expiresAtMs).toISOString()})`);
     if (invite.usesLeft < 1) throw refused('this join secret has been used');
     const beyond = asked.roles.find((role) => !invite.roles.includes(role));
     if (beyond !== undefined) throw refused(`this join secret is for ${invite.roles.join(', ')}, not for ${beyond}`);

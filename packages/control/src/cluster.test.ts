@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { Authority, newRequest, parseJoinSecret, type Member, type Roster } from '@ashlar/identity';
 import { afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { Cluster } from './cluster.ts';
-import { MemoryStore } from './core/index.ts';
+import { MemoryStore, type Put, type StoreSnapshot } from './core/index.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'ashlar-cluster-'));
 let authority: Authority;
@@ -152,6 +152,19 @@ describe('a manager that starts again', () => {
     cluster = await start(before);
     expect(cluster.roster).toEqual({ ...before, number: cluster.roster.number });
     expect(cluster.roster.number).toBeGreaterThan(before.number);
+  });
+
+  test('on a store that was set back takes no secret a second time', async () => {
+    const secret = await invited({ uses: 2 });
+    const backup = await new Promise<StoreSnapshot>((resolve) => store.load((snapshot) => resolve(snapshot as StoreSnapshot)));
+    await cluster.join(await asking(secret, 's1'));
+    await cluster.join(await asking(secret, 's2'));
+    const before = cluster.roster;
+    store = new MemoryStore();
+    store.apply({ conditions: [], puts: backup.records as readonly Put[], deletes: [], events: [] });
+    cluster = await start(before);
+    await expect(cluster.join(await asking(secret, 's3'))).rejects.toEqual(refusedFor(/has been used/));
+    expect(cluster.roster.members.map(({ machine }) => machine).toSorted()).toEqual(['m', 's1', 's2']);
   });
 
   test('on a machine that missed a change goes by the store', async () => {

@@ -87,10 +87,9 @@ export class Cluster {
     this.#checkParties(asked.parties, asked.roles, former);
     const joining = Math.max(0, ...[...this.#machines.values()].filter(({ machine }) => machine === asked.machine).map((known) => known.joining)) + 1;
     const record: MachineRecord = { machine: asked.machine, joining, roles: asked.roles, parties: asked.parties, keyId, inviteId: invite.inviteId, joinedAtMs: Date.now(), removedAtMs: null };
-    const used = { ...invite, usesLeft: invite.usesLeft - 1 };
+    const used: InviteRecord = { ...invite, usesLeft: invite.usesLeft - 1 };
     const ended = former === undefined ? [] : [{ ...former, removedAtMs: Date.now() }];
-    await this.#change([record, ...ended], event('machine-joined', record.machine, former ? 'it joined again' : 'it joined', { joining, roles: record.roles.join(' '), invite: invite.inviteId }), [{ kind: 'invite', id: used.inviteId, value: used }]);
-    this.#invites.set(invite.inviteId, used);
+    await this.#change([record, ...ended], event('machine-joined', record.machine, former ? 'it joined again' : 'it joined', { joining, roles: record.roles.join(' '), invite: invite.inviteId }), [used]);
     return this.#answer(record, asked.request);
   }
 
@@ -184,16 +183,19 @@ export class Cluster {
     const missing = roster.members.map((member): MachineRecord => ({ keyId: '', inviteId: '', joinedAtMs: nowMs, ...this.#machines.get(idOf(member)), ...member, removedAtMs: null }));
     const removed = roster.removed.map((one): MachineRecord => ({ keyId: '', inviteId: '', joinedAtMs: nowMs, roles: [], parties: [], removedAtMs: nowMs, ...this.#machines.get(idOf(one)), ...one }));
     const ended = [...this.#machines.values()].filter((record) => isMember(record) && !roster.members.some((member) => idOf(member) === idOf(record))).map((record) => ({ ...record, removedAtMs: nowMs }));
-    await this.#change([...ended, ...removed.map((record) => ({ ...record, removedAtMs: record.removedAtMs ?? nowMs })), ...missing], event('roster-taken', 'cluster', 'the machine of the manager knew a newer one than the metadata store', { number: roster.number }));
+    // A secret that was used since would be good once more.
+    const invites = [...this.#invites.values()].map((invite): InviteRecord => ({ ...invite, usesLeft: 0 }));
+    await this.#change([...ended, ...removed.map((record) => ({ ...record, removedAtMs: record.removedAtMs ?? nowMs })), ...missing], event('roster-taken', 'cluster', 'the machine of the manager knew a newer one than the metadata store', { number: roster.number }), invites);
   }
 
   /** Durable first; then everybody is told. */
-  async #change(records: readonly MachineRecord[], what: NewEvent, also: readonly Put[] = []): Promise<void> {
+  async #change(records: readonly MachineRecord[], what: NewEvent, invites: readonly InviteRecord[] = []): Promise<void> {
     // Never below what any machine has seen, whatever became of the store.
     const number = Math.max(this.#number + 1, Date.now());
     const cluster: Put = { kind: 'cluster', id: 'cluster', value: { clusterId: this.#options.authority.clusterId, rosterNumber: number } };
-    await this.#transact([cluster, ...records.map((value) => ({ kind: 'machine' as const, id: idOf(value), value })), ...also], what);
+    await this.#transact([cluster, ...records.map((value) => ({ kind: 'machine' as const, id: idOf(value), value })), ...invites.map((value) => ({ kind: 'invite' as const, id: value.inviteId, value }))], what);
     for (const record of records) this.#machines.set(idOf(record), record);
+    for (const invite of invites) this.#invites.set(invite.inviteId, invite);
     this.#number = Math.max(this.#number, number);
     this.#options.publish(this.roster);
   }

@@ -126,6 +126,17 @@ describe('a member', () => {
     expect(cluster.list().map(({ machine, state }) => [machine, state])).toEqual([['m', 'linked'], ['s1', 'removed'], ['s1', 'linked']]);
   });
 
+  test('is given no new certificate from when it is removed, not even if it asked before', async () => {
+    await cluster.join(await asking(await invited(), 's1'));
+    const member = cluster.roster.members.find(({ machine }) => machine === 's1') as Member;
+    const { request } = await newRequest('s1');
+    expect((await cluster.renew(member, { request })).certificate).toContain('BEGIN CERTIFICATE');
+    await cluster.remove('s1');
+    await expect(cluster.renew(member, { request })).rejects.toEqual(refusedFor(/machine s1 was removed/));
+    await cluster.join(await asking(await invited(), 's1'));
+    await expect(cluster.renew(member, { request })).rejects.toEqual(refusedFor(/machine s1 was removed/));
+  });
+
   test('that has moved is where it says, as long as its roles allow it', async () => {
     await cluster.join(await asking(await invited(), 's1'));
     const member = cluster.roster.members.find(({ machine }) => machine === 's1') as Member;

@@ -93,10 +93,11 @@ export class Cluster {
     return this.#answer(record, asked.request);
   }
 
-  /** Of a member whose certificate has been looked at. */
+  /** Of a member whose certificate has been looked at; it may have been removed while its request arrived. */
   async renew(member: Member, raw: unknown): Promise<Pick<JoinAnswer, 'certificate'>> {
     const { request } = (raw ?? {}) as { request?: unknown };
     if (typeof request !== 'string') throw bad('a renewal has a certificate request');
+    if (this.#member(member.machine)?.joining !== member.joining) throw refused(`machine ${member.machine} was removed from the cluster`);
     return { certificate: await this.#issue(member, request) };
   }
 

@@ -1,3 +1,4 @@
+import { X509Certificate } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -53,6 +54,12 @@ describe('joining', () => {
     expect(certificate).toContain('BEGIN CERTIFICATE');
     expect(roster.members.map(({ machine }) => machine)).toEqual(['m', 's1']);
     expect(published.at(-1)).toEqual(roster);
+  });
+
+  test('gives a certificate for no address: nobody passes for the manager by saying that he listens where it does', async () => {
+    const { certificate } = await cluster.join(await asking(await invited(), 's1', { parties: [{ party: 's1', role: 'storage', address: { host: '10.0.0.1', port: 7401 } }] }));
+    const { subjectAltName } = new X509Certificate(certificate);
+    expect(subjectAltName).toBe(`URI:ashlar://${authority.clusterId}/machine/s1/1`);
   });
 
   test('takes a secret once, for its roles, for its time, and only as it was given', async () => {

@@ -156,12 +156,12 @@ export class Cluster {
   }
 
   async #answer(record: MachineRecord, request: string): Promise<JoinAnswer> {
-    return { certificate: await this.#issue(record as unknown as Member, request), roster: this.roster };
+    return { certificate: await this.#issue(record, request), roster: this.roster };
   }
 
-  #issue({ machine, joining, parties }: Pick<Member, 'machine' | 'joining' | 'parties'>, request: string): Promise<string> {
-    const hosts = [...new Set(parties.flatMap(({ address }) => (address === null ? [] : [address.host])))];
-    return this.#options.authority.issue(request, { machine, joining, hosts, lifetimeMs: this.#options.lifetimeMs });
+  /** No addresses: whoever looks at those takes their holder for the manager, and a joiner says itself where it listens. */
+  #issue({ machine, joining }: Pick<Member, 'machine' | 'joining'>, request: string): Promise<string> {
+    return this.#options.authority.issue(request, { machine, joining, hosts: [], lifetimeMs: this.#options.lifetimeMs });
   }
 
   async #load(): Promise<void> {

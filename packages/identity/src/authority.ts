@@ -12,7 +12,7 @@ import { KEY_ALGORITHM, loadX509, newKeyPair, privateKeyOf, privateKeyPem } from
 export interface CertificateFor {
   readonly machine: string;
   readonly joining: number;
-  /** Addresses at which it listens, for clients that look at those (`curl`, browsers). */
+  /** Addresses of the API, for clients that look at those (the command line, `curl`): of the manager's machine. */
   readonly hosts: readonly string[];
   readonly lifetimeMs: number;
 }

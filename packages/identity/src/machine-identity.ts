@@ -6,6 +6,8 @@ import { damaged, pemBlocks, readIfThere, replaceFile } from './files.ts';
 import { certifiedName, type CertifiedName } from './names.ts';
 import { parseRoster, type Roster } from './roster.ts';
 
+const ROSTER = 'roster.json';
+
 /** A machine's own key and certificate, and the roster it knows; docs/formats/identity.md. */
 export class MachineIdentity {
   readonly #directory: string;
@@ -17,6 +19,9 @@ export class MachineIdentity {
     this.#credentials = credentials;
     this.#roster = roster;
   }
+
+  /** The roster that is there, with or without a certificate. Throws `corrupt`. */
+  static rosterIn(directory: string): Roster | null { return readIfThere(join(directory, ROSTER)) === null ? null : readRoster(directory); }
 
   /** Null: this machine has not joined yet. Throws `corrupt`. */
   static open(directory: string): MachineIdentity | null {
@@ -71,11 +76,11 @@ export class MachineIdentity {
     replaceFile(join(this.#directory, 'machine.pem'), `${key}${cert}${ca}`);
   }
 
-  #saveRoster(): void { replaceFile(join(this.#directory, 'roster.json'), `${JSON.stringify(this.#roster)}\n`); }
+  #saveRoster(): void { replaceFile(join(this.#directory, ROSTER), `${JSON.stringify(this.#roster)}\n`); }
 }
 
 function readRoster(directory: string): Roster {
-  const path = join(directory, 'roster.json');
+  const path = join(directory, ROSTER);
   try {
     return parseRoster(JSON.parse(readIfThere(path) ?? ''));
   } catch (cause) {

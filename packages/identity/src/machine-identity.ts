@@ -38,7 +38,7 @@ export class MachineIdentity {
   static create(directory: string, credentials: Credentials, roster: Roster): MachineIdentity {
     const identity = new MachineIdentity(directory, credentials, roster);
     identity.#saveRoster();
-    identity.#save();
+    identity.#save(credentials);
     return identity;
   }
 
@@ -58,21 +58,25 @@ export class MachineIdentity {
 
   get expiresAtMs(): number { return new X509Certificate(this.#credentials.cert).validToDate.getTime(); }
 
+  /** Throws what the disk says; the former ones count on then. */
   renew(credentials: Credentials): void {
+    this.#save(credentials);
     this.#credentials = credentials;
-    this.#save();
   }
 
-  /** False if it is not newer. */
-  learn(roster: Roster): boolean {
+  /** False if it is not newer. `unwritten`: the disk did not take it; it counts all the same, or a full disk would keep who was removed. */
+  learn(roster: Roster, unwritten: (error: unknown) => void): boolean {
     if (roster.clusterId !== this.#roster.clusterId || roster.number <= this.#roster.number) return false;
     this.#roster = roster;
-    this.#saveRoster();
+    try {
+      this.#saveRoster();
+    } catch (error) {
+      unwritten(error);
+    }
     return true;
   }
 
-  #save(): void {
-    const { key, cert, ca } = this.#credentials;
+  #save({ key, cert, ca }: Credentials): void {
     replaceFile(join(this.#directory, 'machine.pem'), `${key}${cert}${ca}`);
   }
 

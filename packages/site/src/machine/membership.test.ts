@@ -6,6 +6,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { parseConfig } from './config.ts';
 import { membershipOf } from './membership.ts';
 
+const unwritten = (error: unknown): void => { throw error as Error; };
 let directory: string;
 let identity: string;
 
@@ -25,7 +26,7 @@ async function withMembers(): Promise<Roster> {
     ...roster, number: roster.number + 5, removed: [{ machine: 's2', joining: 1 }],
     members: [...roster.members, { machine: 's1', joining: 3, roles: ['storage'], parties: [{ party: 's1', role: 'storage', address: { host: '10.0.0.2', port: 7402 } }] }],
   };
-  founded.learn(more);
+  founded.learn(more, unwritten);
   return more;
 }
 

@@ -1,5 +1,6 @@
 import { readFileSync, rmSync } from 'node:fs';
 import { join as joinPath } from 'node:path';
+import type { ActorLog } from '@ashlar/actor';
 import { Authority, join, MachineIdentity, newRequest, parseJoinSecret, readIfThere, renew, replaceFile, type Credentials, type Roster } from '@ashlar/identity';
 import { AshlarError } from '@ashlar/words';
 import { partiesOf, rolesOf, type MachineConfig } from './config.ts';
@@ -32,6 +33,11 @@ export async function membershipOf(config: MachineConfig): Promise<Membership> {
   const renewed = (): Promise<Credentials> => ownCertificate(config, certificateLifetimeMs, authority, joining);
   known?.renew(await renewed());
   return { identity: known ?? MachineIdentity.create(directory, await renewed(), founded(config, authority.clusterId, joining, roster)), authority, renewed };
+}
+
+/** The manager tells the roster again to a machine that starts with an older one. */
+export function unwrittenRoster(log: ActorLog): (error: unknown) => void {
+  return (error) => log.error({ error }, 'the roster of the cluster cannot be written to the disk; it counts all the same, until this machine starts again');
 }
 
 async function ownCertificate(config: MachineConfig, lifetimeMs: number, authority: Authority, joining: number): Promise<Credentials> {

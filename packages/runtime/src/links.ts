@@ -127,7 +127,9 @@ export class WebSocketLinks implements Links {
   #sendAway(socket: TLSSocket, reason: string): void {
     this.#refusals.refuse(socket.remoteAddress ?? 'unknown', reason);
     socket.on('error', () => undefined);
-    socket.setTimeout(CLOSE_MS, () => socket.destroy());
+    // However much it still sends: the socket's own timeout begins anew with each byte, and the end of the server waits for the socket.
+    const late = setTimeout(() => socket.destroy(), CLOSE_MS);
+    socket.once('close', () => clearTimeout(late));
     socket.end(`HTTP/1.1 403 ${reason}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
   }
 

@@ -122,7 +122,7 @@ describe('links between machines', () => {
 
   test('keep no process from ending, whatever a stranger goes on sending after he was sent away', async () => {
     const s1 = await start('s1', rosterOf(1, ['s1']));
-    const stranger = connect({ host: '127.0.0.1', port: ports[0] as number, rejectUnauthorized: false, allowHalfOpen: true });
+    const stranger = connect(ports[0] as number, '127.0.0.1', { rejectUnauthorized: false, ...{ allowHalfOpen: true } });
     stranger.on('error', () => undefined);
     await once(stranger, 'secureConnect');
     const sending = setInterval(() => stranger.write('x'), 20);

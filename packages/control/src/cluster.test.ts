@@ -2,7 +2,7 @@ import { X509Certificate } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Authority, newRequest, parseJoinSecret, type Member, type Roster } from '@ashlar/identity';
+import { Authority, MEMBERS_MAX, newRequest, parseJoinSecret, type Member, type Roster } from '@ashlar/identity';
 import { afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { Cluster } from './cluster.ts';
 import { MemoryStore, type Put, type StoreSnapshot } from './core/index.ts';
@@ -108,6 +108,16 @@ describe('joining', () => {
     await expect(cluster.join(await asking(bound, 's2'))).rejects.toEqual(refusedFor(/is for machine s1/));
     const { roster } = await cluster.join(await asking(bound, 's1'));
     expect([roster.members.map(({ machine, joining }) => [machine, joining]), roster.removed]).toEqual([[['m', 1], ['s1', 2]], [{ machine: 's1', joining: 1 }]]);
+  });
+
+  test('lets nobody make the roster too large to be told', async () => {
+    const many = Array.from({ length: 3 }, (_, i) => ({ party: `s1-${i}`, role: 'daemon', address: null }));
+    await expect(cluster.join(await asking(await invited(), 's1', { parties: many }))).rejects.toEqual(refusedFor(/one party of each role/, 'invalid-argument'));
+    const members = Array.from({ length: MEMBERS_MAX }, (_, i): Member => ({ machine: `x${i}`, joining: 1, roles: ['storage'], parties: [] }));
+    cluster = await start({ ...founding(), number: cluster.roster.number + 1, members });
+    await expect(cluster.join(await asking(await invited(), 's1'))).rejects.toEqual(refusedFor(/at most 1024 machines/, 'invalid-argument'));
+    await cluster.remove('x7');
+    expect((await cluster.join(await asking(await invited(), 's1'))).roster.members).toHaveLength(MEMBERS_MAX);
   });
 
   test('refuses what no machine sends', async () => {

@@ -1,4 +1,4 @@
-import { hashSecret, isMachineName, matchesSecret, newJoinSecret, parseParties, parseRoles, requestKeyId, showJoinSecret, type Authority, type JoinAnswer, type JoinRequest, type Member, type MemberParty, type Role, type Roster } from '@ashlar/identity';
+import { hashSecret, isMachineName, matchesSecret, MEMBERS_MAX, newJoinSecret, parseParties, parseRoles, requestKeyId, showJoinSecret, type Authority, type JoinAnswer, type JoinRequest, type Member, type MemberParty, type Role, type Roster } from '@ashlar/identity';
 import type { InviteView, MachineView } from '@ashlar/protocol';
 import { AshlarError } from '@ashlar/words';
 import type { InviteRecord, MachineRecord, MetadataStore, NewEvent, Put } from './core/index.ts';
@@ -85,6 +85,7 @@ export class Cluster {
     const former = this.#member(asked.machine);
     if (former && invite.machine === null) throw new AshlarError('already-exists', `there is a machine ${asked.machine} in the cluster; to let it join again: \`ashlar cluster invite --machine ${asked.machine}\``);
     this.#checkParties(asked.parties, asked.roles, former);
+    if (former === undefined && this.roster.members.length >= MEMBERS_MAX) throw bad(`a cluster has at most ${MEMBERS_MAX} machines: \`ashlar machine remove\` those that are gone`);
     const joining = Math.max(0, ...[...this.#machines.values()].filter(({ machine }) => machine === asked.machine).map((known) => known.joining)) + 1;
     const record: MachineRecord = { machine: asked.machine, joining, roles: asked.roles, parties: asked.parties, keyId, inviteId: invite.inviteId, joinedAtMs: Date.now(), removedAtMs: null };
     const used: InviteRecord = { ...invite, usesLeft: invite.usesLeft - 1 };
@@ -153,6 +154,8 @@ export class Cluster {
     const taken = parties.find(({ party }) => [...this.#machines.values()].some((known) => isMember(known) && known !== former && known.parties.some((other) => other.party === party)));
     if (taken) throw new AshlarError('already-exists', `another machine of the cluster has ${taken.party} already`);
     if (new Set(parties.map(({ party }) => party)).size < parties.length) throw bad('each party of a machine has a name of its own');
+    // The roster is sent to everybody whenever it changes: what one machine says of itself must not make it too large for that.
+    if (new Set(parties.map(({ role }) => role)).size < parties.length) throw bad('a machine has one party of each role');
   }
 
   async #answer(record: MachineRecord, request: string): Promise<JoinAnswer> {

@@ -147,7 +147,8 @@ export class WebSocketLinks implements Links {
   }
 
   #refusal(arrival: LinkSocket, certified: boolean, authorization: string | undefined): string | null {
-    const waiting = [...this.#open].filter((link) => !link.up).length;
+    // Not those that this end dials: where many others are cut off, whoever is there must get in.
+    const waiting = [...this.#open].filter((link) => link.accepted && !link.up).length;
     const refused = this.#closed || waiting >= HANDSHAKES_MAX ? '503 Service Unavailable' : certified || this.#knows(authorization) ? null : '401 Unauthorized';
     if (refused !== null) this.#refusals.refuse(arrival.remote, `a link without the token of this machine, or one too many (${refused})`);
     return refused;

@@ -17,9 +17,9 @@ let server: Server;
 let url: string;
 let answer: (response: ServerResponse, asked: { readonly request?: string }) => void;
 
-async function credentialsOf(machine: string): Promise<Credentials> {
+async function credentialsOf(machine: string, hosts: readonly string[] = []): Promise<Credentials> {
   const { key, request } = await newRequest(machine);
-  return { key, cert: await authority.issue(request, { machine, joining: 1, hosts: [], lifetimeMs: 3_600_000 }), ca: authority.pem };
+  return { key, cert: await authority.issue(request, { machine, joining: 1, hosts, lifetimeMs: 3_600_000 }), ca: authority.pem };
 }
 
 beforeAll(async () => {
@@ -27,20 +27,31 @@ beforeAll(async () => {
   own = await credentialsOf('s1');
 });
 afterAll(() => rmSync(directory, { recursive: true }));
-beforeEach(async () => {
-  const { key, cert } = await credentialsOf('m');
+let paths: string[];
+
+beforeEach(() => started(['10.0.0.1']));
+
+async function started(hosts: readonly string[]): Promise<void> {
+  const { key, cert } = await credentialsOf('m', hosts);
+  paths = [];
   server = createServer({ key, cert }, (request, response) => {
+    paths.push(request.url ?? '');
     let body = '';
     request.setEncoding('utf8').on('data', (part: string) => { body += part; });
     request.on('end', () => answer(response, body === '' ? {} : JSON.parse(body) as { request?: string }));
   });
   await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve); });
   url = `https://127.0.0.1:${(server.address() as { port: number }).port}`;
-});
-afterEach(async () => {
-  vi.useRealTimers();
+}
+
+async function stopped(): Promise<void> {
   server.closeAllConnections();
   await new Promise<void>((resolve) => { server.close(() => resolve()); });
+}
+
+afterEach(async () => {
+  vi.useRealTimers();
+  await stopped();
 });
 
 describe('a machine', () => {
@@ -74,10 +85,17 @@ describe('a machine', () => {
   });
 
   test('shows its secret to nobody who is not the cluster that it is of', async () => {
-    const paths: string[] = [];
-    server.on('request', ({ url: path = '' }) => paths.push(path));
     answer = (response) => void response.end(authority.pem);
     await expect(join(url, newJoinSecret('x'.repeat(43)), { machine: 's1', roles: ['storage'], parties: [] }, await newRequest('s1'))).rejects.toMatchObject({ code: 'untrusted' });
+    expect(paths).toEqual(['/authority']);
+  });
+
+  test('shows its secret to the manager alone, and asks no other member for a certificate', async () => {
+    await stopped();
+    await started([]);
+    answer = (response) => void response.end(authority.pem);
+    await expect(join(url, newJoinSecret(authority.fingerprint), { machine: 's1', roles: ['storage'], parties: [] }, await newRequest('s1'))).rejects.toThrow(/not that of the manager's machine/);
+    await expect(renew(url, own, 's1')).rejects.toThrow(/not that of the manager's machine/);
     expect(paths).toEqual(['/authority']);
   });
 });

@@ -53,9 +53,11 @@ async function fetchAuthority(url: string, fingerprint: string): Promise<string>
   return pem;
 }
 
-/** The authority has signed it: that it is the manager's machine is for the roster to say, and the joiner has none yet. */
+/** The authority has signed it; only the manager's names an address. Which address is not looked at: the URL may be of a way around. */
 function managerOnly(_host: string, { raw }: { readonly raw: Buffer }): Error | undefined {
-  return certifiedName(new X509Certificate(raw)) === null ? new Error('its certificate names no machine') : undefined;
+  const certificate = new X509Certificate(raw);
+  const isManagers = certifiedName(certificate) !== null && /(?:^|, )(?:IP Address|DNS):/.test(certificate.subjectAltName ?? '');
+  return isManagers ? undefined : new Error('its certificate is not that of the manager\'s machine');
 }
 
 /** It is kept in place of one that counts: what answers may be any member of the cluster, and a certificate for another key would be no use. */

@@ -1,7 +1,12 @@
 import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
 import net from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { connect as connectTls } from 'node:tls';
 import type { ActorLog } from '@ashlar/actor';
 import { ApiClient } from '@ashlar/client';
+import { Authority, newRequest, type Credentials } from '@ashlar/identity';
 import type { ApiAnswer, ApiCommand, ApiResponse, EventRecord } from '@ashlar/protocol';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { WebSocket } from 'ws';
@@ -169,5 +174,64 @@ describe('the API', () => {
     expect(followed).toEqual(['one', 'other', 'three']);
     client.close();
     await expect(following).rejects.toMatchObject({ code: 'unavailable' });
+  });
+});
+
+describe('the API of a cluster', () => {
+  let credentials: Credentials;
+  const made: ApiServer[] = [];
+  const sockets: net.Socket[] = [];
+
+  beforeAll(async () => {
+    const directory = mkdtempSync(join(tmpdir(), 'ashlar-api-'));
+    const authority = await Authority.open(directory);
+    const { key, request } = await newRequest('m');
+    credentials = { key, cert: await authority.issue(request, { machine: 'm', joining: 1, hosts: ['127.0.0.1'], lifetimeMs: 3_600_000 }), ca: authority.pem };
+    rmSync(directory, { recursive: true });
+  });
+  afterEach(async () => {
+    for (const socket of sockets.splice(0)) socket.destroy();
+    for (const one of made.splice(0)) await one.close();
+  });
+
+  async function started(): Promise<{ cluster: ApiServer; url: string; port: number }> {
+    const trust = { credentials: () => credentials, judge: () => ({ refused: 'nobody is a machine here' }), onChange: () => undefined };
+    const cluster = new ApiServer({ token: TOKEN, store, log, figures: async () => figures(), network: { host: '127.0.0.1', trust, answer: (_request, response) => void response.end() }, carryOut: (_principal, command, answer) => answer(answerWith(command)) });
+    const url = await cluster.listen(0);
+    return { cluster, url, port: Number(new URL(url).port) };
+  }
+
+  async function silent(port: number): Promise<net.Socket> {
+    const socket = net.connect({ host: '127.0.0.1', port });
+    sockets.push(socket);
+    socket.on('error', () => {});
+    await once(socket, 'connect');
+    return socket;
+  }
+
+  it('ends although somebody connects and says nothing, and a client is frozen', async () => {
+    const { cluster, port } = await started();
+    await silent(port);
+    const frozen = connectTls({ host: '127.0.0.1', port, ca: credentials.ca });
+    sockets.push(frozen);
+    frozen.on('error', () => {});
+    frozen.write(`GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${TOKEN}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n`);
+    await once(frozen, 'data');
+    await cluster.close();
+    await expect(silent(port)).rejects.toMatchObject({ code: 'ECONNREFUSED' });
+  });
+
+  it('has room for clients whatever number of strangers says nothing, and keeps the clients that it has', async () => {
+    const { url, port } = await started();
+    answerWith = (command) => ({ ok: true, value: command.kind });
+    const before = await ApiClient.connect(url, TOKEN, credentials.ca);
+    const first = await silent(port);
+    const dropped = once(first, 'close');
+    for (let i = 0; i < 300; i++) await silent(port);
+    await dropped;
+    const after = await ApiClient.connect(url, TOKEN, credentials.ca);
+    expect(await Promise.all([before, after].map((client) => client.call({ kind: 'volume-list' })))).toEqual(['volume-list', 'volume-list']);
+    before.close();
+    after.close();
   });
 });

@@ -1,6 +1,7 @@
 import { randomUUID, timingSafeEqual } from 'node:crypto';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { createServer as createHttpsServer } from 'node:https';
+import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { ActorLog } from '@ashlar/actor';
 import type { ApiAnswer, ApiCommand, ApiRequest, ApiResponse, EventRecord } from '@ashlar/protocol';
@@ -24,8 +25,12 @@ export interface ApiServerOptions {
 
 const MESSAGE_BYTES_MAX = 1024 * 1024;
 const CONNECTIONS_MAX = 1000;
-/** For all of a request to arrive, from whoever it is. */
+/** For a handshake, and for all of a request to arrive, from whoever it is. */
 const REQUEST_MS = 10_000;
+/** Connections that are no WebSocket (yet). One more, and the oldest is dropped: a flood of silent ones shuts nobody out who asks at once. */
+const ARRIVALS_MAX = 256;
+/** How long clients may take to answer the end of their connection: a frozen one must not keep us from ending. */
+const CLOSE_MS = 1000;
 const EVENTS_AT_ONCE_MAX = 10_000;
 
 /** The system manager's API: on loopback, or for a cluster over TLS. */
@@ -34,6 +39,8 @@ export class ApiServer {
   readonly #http: Server;
   readonly #refusals: RefusalLog;
   readonly #refused = new Map<string, number>();
+  /** By address and port of the other end, oldest first. */
+  readonly #arrivals = new Map<string, Socket>();
   readonly #acceptor = new WebSocketServer({ noServer: true, maxPayload: MESSAGE_BYTES_MAX, perMessageDeflate: false });
 
   constructor(options: ApiServerOptions) {
@@ -45,13 +52,14 @@ export class ApiServer {
       otherwise(request, response);
     };
     this.#http = options.network === undefined ? createServer(answer) : this.#overTls(options.network.trust, answer);
+    this.#http.on('connection', (socket: Socket) => this.#arrived(socket));
     this.#http.on('upgrade', (request, socket, head) => this.#accept(request, socket, head));
   }
 
   /** Operators show no certificate but their token; machines show theirs. */
   #overTls(trust: PeerTrust, answer: (request: IncomingMessage, response: ServerResponse) => void): Server {
     const options = (): object => ({ ...trust.credentials(), minVersion: 'TLSv1.3', requestCert: true, rejectUnauthorized: false });
-    const server = createHttpsServer({ ...options(), requestTimeout: REQUEST_MS, headersTimeout: REQUEST_MS }, answer);
+    const server = createHttpsServer({ ...options(), handshakeTimeout: REQUEST_MS, requestTimeout: REQUEST_MS, headersTimeout: REQUEST_MS }, answer);
     trust.onChange(() => server.setSecureContext(options()));
     server.on('tlsClientError', (error, socket) => {
       if (!('code' in error) || error.code !== 'ECONNRESET') this.#refusals.refuse(socket.remoteAddress ?? 'unknown', `the TLS handshake failed: ${error.message.trim()}`);
@@ -95,10 +103,26 @@ export class ApiServer {
   }
 
   async close(): Promise<void> {
-    for (const client of this.#acceptor.clients) client.close(1001, 'shutting down');
+    const closed = new Promise<void>((resolve) => { this.#http.close(() => resolve()); });
+    const clients = [...this.#acceptor.clients];
+    for (const client of clients) client.close(1001, 'shutting down');
     this.#acceptor.close();
-    this.#http.closeAllConnections();
-    await new Promise<void>((resolve) => this.#http.close(() => resolve()));
+    // Also those that are in the middle of their handshake, of which `closeAllConnections` does not know.
+    for (const socket of this.#arrivals.values()) socket.destroy();
+    const late = setTimeout(() => clients.forEach((client) => client.terminate()), CLOSE_MS);
+    await closed;
+    clearTimeout(late);
+  }
+
+  #arrived(socket: Socket): void {
+    for (const [end, oldest] of this.#arrivals) {
+      if (this.#arrivals.size < ARRIVALS_MAX) break;
+      this.#arrivals.delete(end);
+      oldest.destroy();
+    }
+    const end = endOf(socket);
+    this.#arrivals.set(end, socket);
+    socket.once('close', () => this.#arrivals.delete(end));
   }
 
   #accept(request: IncomingMessage, socket: Duplex, head: Buffer): void {
@@ -117,7 +141,10 @@ export class ApiServer {
       this.#count('unauthorized');
       return refuse(socket, '403 Forbidden');
     }
-    this.#acceptor.handleUpgrade(request, socket, head, (client) => this.#serve(client));
+    this.#acceptor.handleUpgrade(request, socket, head, (client) => {
+      this.#arrivals.delete(endOf(request.socket));
+      this.#serve(client);
+    });
   }
 
   #count(code: ErrorCode): void { this.#refused.set(code, (this.#refused.get(code) ?? 0) + 1); }
@@ -177,6 +204,8 @@ export class ApiServer {
     });
   }
 }
+
+function endOf({ remoteAddress = '', remotePort = 0 }: Socket): string { return `${remoteAddress} ${remotePort}`; }
 
 function refuse(socket: Duplex, status: string): void {
   socket.once('finish', () => socket.destroy());

@@ -24,6 +24,8 @@ export class ClusterActor implements Actor<MachineHello | SupervisorMessage> {
   readonly #context: ActorContext;
   readonly #cluster: Cluster;
   readonly #tell: (message: SupervisorMessage) => void;
+  /** Why a daemon's word could not be taken, told once: it is said again every second. */
+  readonly #untaken = new Map<Address, string>();
 
   constructor(context: ActorContext, cluster: Cluster, tell: (message: SupervisorMessage) => void) {
     this.#context = context;
@@ -56,11 +58,18 @@ export class ClusterActor implements Actor<MachineHello | SupervisorMessage> {
     const member = this.#memberOf(from);
     if (member === undefined) return;
     if (hello.rosterNumber !== this.#cluster.roster.number) this.#send(from);
-    this.#moved(member, hello).catch((error: unknown) => this.#context.log.error({ from, code: errorCode(error), error }, 'a machine says what the cluster cannot take'));
+    void this.#moved(member, hello, from);
   }
 
-  async #moved(member: Member, hello: MachineHello): Promise<void> {
-    await this.#cluster.moved(member, parseParties(hello.parties));
+  async #moved(member: Member, hello: MachineHello, from: Address): Promise<void> {
+    try {
+      await this.#cluster.moved(member, parseParties(hello.parties));
+      this.#untaken.delete(from);
+    } catch (error) {
+      const why = (error as Error).message;
+      if (this.#untaken.get(from) !== why) this.#context.log.error({ from, code: errorCode(error), error }, 'a machine says what the cluster cannot take');
+      this.#untaken.set(from, why);
+    }
   }
 
   #memberOf(from: Address): Member | undefined {

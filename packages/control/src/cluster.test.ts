@@ -1,10 +1,11 @@
+import { X509Certificate } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Authority, newRequest, parseJoinSecret, type Member, type Roster } from '@ashlar/identity';
+import { Authority, MEMBERS_MAX, newRequest, parseJoinSecret, type Member, type Roster } from '@ashlar/identity';
 import { afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { Cluster } from './cluster.ts';
-import { MemoryStore } from './core/index.ts';
+import { MemoryStore, type Put, type StoreSnapshot } from './core/index.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'ashlar-cluster-'));
 let authority: Authority;
@@ -55,6 +56,12 @@ describe('joining', () => {
     expect(published.at(-1)).toEqual(roster);
   });
 
+  test('gives a certificate for no address: nobody passes for the manager by saying that he listens where it does', async () => {
+    const { certificate } = await cluster.join(await asking(await invited(), 's1', { parties: [{ party: 's1', role: 'storage', address: { host: '10.0.0.1', port: 7401 } }] }));
+    const { subjectAltName } = new X509Certificate(certificate);
+    expect(subjectAltName).toBe(`URI:ashlar://${authority.clusterId}/machine/s1/1`);
+  });
+
   test('takes a secret once, for its roles, for its time, and only as it was given', async () => {
     const secret = await invited();
     await cluster.join(await asking(secret, 's1'));
@@ -85,6 +92,13 @@ describe('joining', () => {
     await expect(cluster.join({ ...asked, request: (await newRequest('s1')).request })).rejects.toEqual(refusedFor(/has been used/));
   });
 
+  test('is not answered again when the secret has expired: whoever has the disk of a member has both', async () => {
+    const asked = await asking(await invited(), 's1');
+    await cluster.join(asked);
+    vi.useFakeTimers({ now: Date.now() + 61_000, toFake: ['Date'] });
+    await expect(cluster.join(asked)).rejects.toEqual(refusedFor(/has expired/));
+  });
+
   test('takes nobody else\'s name, and lets a member come again when that is meant', async () => {
     await cluster.join(await asking(await invited(), 's1'));
     await expect(cluster.join(await asking(await invited(), 's1'))).rejects.toEqual(refusedFor(/there is a machine s1/, 'already-exists'));
@@ -96,6 +110,16 @@ describe('joining', () => {
     expect([roster.members.map(({ machine, joining }) => [machine, joining]), roster.removed]).toEqual([[['m', 1], ['s1', 2]], [{ machine: 's1', joining: 1 }]]);
   });
 
+  test('lets nobody make the roster too large to be told', async () => {
+    const many = Array.from({ length: 3 }, (_, i) => ({ party: `s1-${i}`, role: 'daemon', address: null }));
+    await expect(cluster.join(await asking(await invited(), 's1', { parties: many }))).rejects.toEqual(refusedFor(/one party of each role/, 'invalid-argument'));
+    const members = Array.from({ length: MEMBERS_MAX }, (_, i): Member => ({ machine: `x${i}`, joining: 1, roles: ['storage'], parties: [] }));
+    cluster = await start({ ...founding(), number: cluster.roster.number + 1, members });
+    await expect(cluster.join(await asking(await invited(), 's1'))).rejects.toEqual(refusedFor(/at most 1024 machines/, 'invalid-argument'));
+    await cluster.remove('x7');
+    expect((await cluster.join(await asking(await invited(), 's1'))).roster.members).toHaveLength(MEMBERS_MAX);
+  });
+
   test('refuses what no machine sends', async () => {
     const good = await asking(await invited(), 's1');
     for (const wrong of [null, {}, { ...good, machine: '../x' }, { ...good, request: 'x' }, { ...good, parties: 'all' }, { ...good, roles: ['king'] }]) {
@@ -103,6 +127,7 @@ describe('joining', () => {
     }
     for (const wrong of [{ roles: [] }, { roles: ['manager'] }, { roles: ['king'] }, { ttlMs: 0 }, { uses: 0 }, { uses: 1.5 }]) await expect(invited(wrong)).rejects.toMatchObject({ code: 'invalid-argument' });
     await expect(invited({ machine: 'nobody' })).rejects.toMatchObject({ code: 'not-found' });
+    await expect(invited({ machine: 'm' })).rejects.toEqual(refusedFor(/is the machine of the system manager/, 'in-use'));
   });
 });
 
@@ -116,6 +141,17 @@ describe('a member', () => {
     const { roster } = await cluster.join(await asking(await invited(), 's1'));
     expect(roster.members.find(({ machine }) => machine === 's1')?.joining).toBe(2);
     expect(cluster.list().map(({ machine, state }) => [machine, state])).toEqual([['m', 'linked'], ['s1', 'removed'], ['s1', 'linked']]);
+  });
+
+  test('is given no new certificate from when it is removed, not even if it asked before', async () => {
+    await cluster.join(await asking(await invited(), 's1'));
+    const member = cluster.roster.members.find(({ machine }) => machine === 's1') as Member;
+    const { request } = await newRequest('s1');
+    expect((await cluster.renew(member, { request })).certificate).toContain('BEGIN CERTIFICATE');
+    await cluster.remove('s1');
+    await expect(cluster.renew(member, { request })).rejects.toEqual(refusedFor(/machine s1 was removed/));
+    await cluster.join(await asking(await invited(), 's1'));
+    await expect(cluster.renew(member, { request })).rejects.toEqual(refusedFor(/machine s1 was removed/));
   });
 
   test('that has moved is where it says, as long as its roles allow it', async () => {
@@ -144,6 +180,19 @@ describe('a manager that starts again', () => {
     cluster = await start(before);
     expect(cluster.roster).toEqual({ ...before, number: cluster.roster.number });
     expect(cluster.roster.number).toBeGreaterThan(before.number);
+  });
+
+  test('on a store that was set back takes no secret a second time', async () => {
+    const secret = await invited({ uses: 2 });
+    const backup = await new Promise<StoreSnapshot>((resolve) => store.load((snapshot) => resolve(snapshot as StoreSnapshot)));
+    await cluster.join(await asking(secret, 's1'));
+    await cluster.join(await asking(secret, 's2'));
+    const before = cluster.roster;
+    store = new MemoryStore();
+    store.apply({ conditions: [], puts: backup.records as readonly Put[], deletes: [], events: [] });
+    cluster = await start(before);
+    await expect(cluster.join(await asking(secret, 's3'))).rejects.toEqual(refusedFor(/has been used/));
+    expect(cluster.roster.members.map(({ machine }) => machine).toSorted()).toEqual(['m', 's1', 's2']);
   });
 
   test('on a machine that missed a change goes by the store', async () => {

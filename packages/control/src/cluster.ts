@@ -1,4 +1,4 @@
-import { hashSecret, isMachineName, matchesSecret, newJoinSecret, parseParties, parseRoles, requestKeyId, showJoinSecret, type Authority, type JoinAnswer, type JoinRequest, type Member, type MemberParty, type Role, type Roster } from '@ashlar/identity';
+import { hashSecret, isMachineName, matchesSecret, MEMBERS_MAX, newJoinSecret, parseParties, parseRoles, requestKeyId, showJoinSecret, type Authority, type JoinAnswer, type JoinRequest, type Member, type MemberParty, type Role, type Roster } from '@ashlar/identity';
 import type { InviteView, MachineView } from '@ashlar/protocol';
 import { AshlarError } from '@ashlar/words';
 import type { InviteRecord, MachineRecord, MetadataStore, NewEvent, Put } from './core/index.ts';
@@ -52,7 +52,10 @@ export class Cluster {
     const { ttlMs, uses, machine = null } = asked;
     if (!(ttlMs >= 1000 && ttlMs <= TTL_MS_MAX)) throw bad('a join secret is good for 1s to 168h');
     if (!Number.isSafeInteger(uses) || uses < 1 || uses > USES_MAX) throw bad(`a join secret is for 1 to ${USES_MAX} machines`);
-    if (machine !== null && this.#member(machine) === undefined) throw new AshlarError('not-found', `there is no machine ${machine} in the cluster`);
+    const former = machine === null ? undefined : this.#member(machine);
+    if (machine !== null && former === undefined) throw new AshlarError('not-found', `there is no machine ${machine} in the cluster`);
+    // Whoever joined under its name would take its place, and the cluster would have no manager.
+    if (former?.roles.includes('manager') === true) throw new AshlarError('in-use', `${former.machine} is the machine of the system manager: it makes its own certificate at every start`);
     if (machine !== null && uses !== 1) throw bad('a secret for one machine is used once');
     const secret = newJoinSecret(this.#options.authority.fingerprint);
     const expiresAtMs = Date.now() + ttlMs;
@@ -70,10 +73,11 @@ export class Cluster {
   async #join(asked: JoinRequest): Promise<JoinAnswer> {
     const invite = this.#invites.get(asked.inviteId);
     if (invite === undefined || !matchesSecret(asked.secret, invite.secretHash)) throw refused('this join secret is not known here');
+    // Also for whoever asks again: with its secret and its first key a disk that was stolen would otherwise be a member for ever.
+    if (invite.expiresAtMs < Date.now()) throw refused(`this join secret has expired (${new Date(invite.expiresAtMs).toISOString()})`);
     const keyId = await requestKeyId(asked.request);
     const again = [...this.#machines.values()].find((known) => isMember(known) && known.inviteId === invite.inviteId && known.keyId === keyId && known.machine === asked.machine);
     if (again) return this.#answer(again, asked.request);
-    if (invite.expiresAtMs < Date.now()) throw refused(`this join secret has expired (${new Date(invite.expiresAtMs).toISOString()})`);
     if (invite.usesLeft < 1) throw refused('this join secret has been used');
     const beyond = asked.roles.find((role) => !invite.roles.includes(role));
     if (beyond !== undefined) throw refused(`this join secret is for ${invite.roles.join(', ')}, not for ${beyond}`);
@@ -81,19 +85,20 @@ export class Cluster {
     const former = this.#member(asked.machine);
     if (former && invite.machine === null) throw new AshlarError('already-exists', `there is a machine ${asked.machine} in the cluster; to let it join again: \`ashlar cluster invite --machine ${asked.machine}\``);
     this.#checkParties(asked.parties, asked.roles, former);
+    if (former === undefined && this.roster.members.length >= MEMBERS_MAX) throw bad(`a cluster has at most ${MEMBERS_MAX} machines: \`ashlar machine remove\` those that are gone`);
     const joining = Math.max(0, ...[...this.#machines.values()].filter(({ machine }) => machine === asked.machine).map((known) => known.joining)) + 1;
     const record: MachineRecord = { machine: asked.machine, joining, roles: asked.roles, parties: asked.parties, keyId, inviteId: invite.inviteId, joinedAtMs: Date.now(), removedAtMs: null };
-    const used = { ...invite, usesLeft: invite.usesLeft - 1 };
+    const used: InviteRecord = { ...invite, usesLeft: invite.usesLeft - 1 };
     const ended = former === undefined ? [] : [{ ...former, removedAtMs: Date.now() }];
-    await this.#change([record, ...ended], event('machine-joined', record.machine, former ? 'it joined again' : 'it joined', { joining, roles: record.roles.join(' '), invite: invite.inviteId }), [{ kind: 'invite', id: used.inviteId, value: used }]);
-    this.#invites.set(invite.inviteId, used);
+    await this.#change([record, ...ended], event('machine-joined', record.machine, former ? 'it joined again' : 'it joined', { joining, roles: record.roles.join(' '), invite: invite.inviteId }), [used]);
     return this.#answer(record, asked.request);
   }
 
-  /** Of a member whose certificate has been looked at. */
+  /** Of a member whose certificate has been looked at; it may have been removed while its request arrived. */
   async renew(member: Member, raw: unknown): Promise<Pick<JoinAnswer, 'certificate'>> {
     const { request } = (raw ?? {}) as { request?: unknown };
     if (typeof request !== 'string') throw bad('a renewal has a certificate request');
+    if (this.#member(member.machine)?.joining !== member.joining) throw refused(`machine ${member.machine} was removed from the cluster`);
     return { certificate: await this.#issue(member, request) };
   }
 
@@ -149,15 +154,17 @@ export class Cluster {
     const taken = parties.find(({ party }) => [...this.#machines.values()].some((known) => isMember(known) && known !== former && known.parties.some((other) => other.party === party)));
     if (taken) throw new AshlarError('already-exists', `another machine of the cluster has ${taken.party} already`);
     if (new Set(parties.map(({ party }) => party)).size < parties.length) throw bad('each party of a machine has a name of its own');
+    // The roster is sent to everybody whenever it changes: what one machine says of itself must not make it too large for that.
+    if (new Set(parties.map(({ role }) => role)).size < parties.length) throw bad('a machine has one party of each role');
   }
 
   async #answer(record: MachineRecord, request: string): Promise<JoinAnswer> {
-    return { certificate: await this.#issue(record as unknown as Member, request), roster: this.roster };
+    return { certificate: await this.#issue(record, request), roster: this.roster };
   }
 
-  #issue({ machine, joining, parties }: Pick<Member, 'machine' | 'joining' | 'parties'>, request: string): Promise<string> {
-    const hosts = [...new Set(parties.flatMap(({ address }) => (address === null ? [] : [address.host])))];
-    return this.#options.authority.issue(request, { machine, joining, hosts, lifetimeMs: this.#options.lifetimeMs });
+  /** No addresses: whoever looks at those takes their holder for the manager, and a joiner says itself where it listens. */
+  #issue({ machine, joining }: Pick<Member, 'machine' | 'joining'>, request: string): Promise<string> {
+    return this.#options.authority.issue(request, { machine, joining, hosts: [], lifetimeMs: this.#options.lifetimeMs });
   }
 
   async #load(): Promise<void> {
@@ -180,16 +187,19 @@ export class Cluster {
     const missing = roster.members.map((member): MachineRecord => ({ keyId: '', inviteId: '', joinedAtMs: nowMs, ...this.#machines.get(idOf(member)), ...member, removedAtMs: null }));
     const removed = roster.removed.map((one): MachineRecord => ({ keyId: '', inviteId: '', joinedAtMs: nowMs, roles: [], parties: [], removedAtMs: nowMs, ...this.#machines.get(idOf(one)), ...one }));
     const ended = [...this.#machines.values()].filter((record) => isMember(record) && !roster.members.some((member) => idOf(member) === idOf(record))).map((record) => ({ ...record, removedAtMs: nowMs }));
-    await this.#change([...ended, ...removed.map((record) => ({ ...record, removedAtMs: record.removedAtMs ?? nowMs })), ...missing], event('roster-taken', 'cluster', 'the machine of the manager knew a newer one than the metadata store', { number: roster.number }));
+    // A secret that was used since would be good once more.
+    const invites = [...this.#invites.values()].map((invite): InviteRecord => ({ ...invite, usesLeft: 0 }));
+    await this.#change([...ended, ...removed.map((record) => ({ ...record, removedAtMs: record.removedAtMs ?? nowMs })), ...missing], event('roster-taken', 'cluster', 'the machine of the manager knew a newer one than the metadata store', { number: roster.number }), invites);
   }
 
   /** Durable first; then everybody is told. */
-  async #change(records: readonly MachineRecord[], what: NewEvent, also: readonly Put[] = []): Promise<void> {
+  async #change(records: readonly MachineRecord[], what: NewEvent, invites: readonly InviteRecord[] = []): Promise<void> {
     // Never below what any machine has seen, whatever became of the store.
     const number = Math.max(this.#number + 1, Date.now());
     const cluster: Put = { kind: 'cluster', id: 'cluster', value: { clusterId: this.#options.authority.clusterId, rosterNumber: number } };
-    await this.#transact([cluster, ...records.map((value) => ({ kind: 'machine' as const, id: idOf(value), value })), ...also], what);
+    await this.#transact([cluster, ...records.map((value) => ({ kind: 'machine' as const, id: idOf(value), value })), ...invites.map((value) => ({ kind: 'invite' as const, id: value.inviteId, value }))], what);
     for (const record of records) this.#machines.set(idOf(record), record);
+    for (const invite of invites) this.#invites.set(invite.inviteId, invite);
     this.#number = Math.max(this.#number, number);
     this.#options.publish(this.roster);
   }

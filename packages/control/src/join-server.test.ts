@@ -62,6 +62,17 @@ describe('the manager answers over HTTPS', () => {
     expect((await ask('GET', '/elsewhere'))[0]).toBe(426);
   });
 
+  test('nobody who goes away in the middle, and tells its log of that once', async () => {
+    for (let i = 0; i < 5; i++) {
+      const socket = connect(port, '127.0.0.1');
+      socket.on('error', () => undefined);
+      await new Promise<void>((resolve) => { socket.write('POST /join HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\nExpect: 100-continue\r\n\r\n'); socket.once('data', () => resolve()); });
+      socket.resetAndDestroy();
+    }
+    await expect.poll(() => new Promise((resolve) => { server.getConnections((_error, open) => resolve(open)); })).toBe(0);
+    await expect.poll(() => lines).toEqual(['refused: a joining: a request that did not arrive whole']);
+  });
+
   test('whoever asks at once, however many send slowly', async () => {
     const arrived = Array.from({ length: 40 }, () => new Promise<void>((resolve) => {
       const socket = connect(port, '127.0.0.1', () => socket.write('POST /join HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{', () => resolve()));

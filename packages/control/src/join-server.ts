@@ -80,10 +80,15 @@ export class JoinServer {
 async function bodyOf(request: IncomingMessage): Promise<unknown> {
   const parts: Buffer[] = [];
   let bytes = 0;
-  for await (const part of request as AsyncIterable<Buffer>) {
-    bytes += part.length;
-    if (bytes > BODY_BYTES_MAX) throw new AshlarError('invalid-argument', `a request of more than ${BODY_BYTES_MAX} bytes`);
-    parts.push(part);
+  try {
+    for await (const part of request as AsyncIterable<Buffer>) {
+      bytes += part.length;
+      if (bytes > BODY_BYTES_MAX) throw new AshlarError('invalid-argument', `a request of more than ${BODY_BYTES_MAX} bytes`);
+      parts.push(part);
+    }
+  } catch (cause) {
+    // Whoever goes away in the middle has made no error of ours.
+    throw cause instanceof AshlarError ? cause : new AshlarError('protocol', 'a request that did not arrive whole', { cause });
   }
   try {
     return JSON.parse(Buffer.concat(parts).toString());

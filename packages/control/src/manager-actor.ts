@@ -1,4 +1,4 @@
-import { nameOf, partyOf, type Actor, type ActorContext, type Address, type Signal } from '@ashlar/actor';
+import { nameOf, partyOf, type Actor, type ActorContext, type Address, type Party, type Signal } from '@ashlar/actor';
 import type { ApiAnswer, ApiCommand, HostCommand, HostMessage, ManagerCommand, ManagerMessage, ServerMessage, SupervisorMessage } from '@ashlar/protocol';
 import { Prng, type HostId, type ServerId } from '@ashlar/words';
 import { ManagerCore, type ManagerEffects, type ManagerOptions, type MetadataStore, type NewEvent, type Principal, type Put, type Transaction } from './core/index.ts';
@@ -26,11 +26,15 @@ export class ManagerActor implements Actor<ManagerActorMessage>, ManagerEffects 
   readonly #store: MetadataStore;
   readonly #core: ManagerCore;
   readonly #answers = new Map<number, (answer: ApiAnswer) => void>();
+  readonly #mayBe: (party: Party, role: 'storage' | 'host') => boolean;
+  /** Told once each. */
+  readonly #refused = new Set<string>();
   #requestId = 0;
   #stopped = false;
 
-  constructor(context: ActorContext, store: MetadataStore, options: ManagerOptions, seed: number) {
+  constructor(context: ActorContext, store: MetadataStore, options: ManagerOptions, seed: number, mayBe: (party: Party, role: 'storage' | 'host') => boolean) {
     this.#context = context;
+    this.#mayBe = mayBe;
     this.#store = store;
     this.#core = new ManagerCore(options, new Prng(seed), context.nowMs());
     this.#core.start(context.nowMs(), Date.now(), this);
@@ -53,6 +57,7 @@ export class ManagerActor implements Actor<ManagerActorMessage>, ManagerEffects 
       return;
     }
     const party = partyOf(from);
+    if (!this.#isOf(party, SERVER_KINDS.has(kind) || COPY_KINDS.has(kind) ? 'storage' : 'host')) return;
     if (SERVER_KINDS.has(kind) && nameOf(from) === 'server') {
       this.#context.watch(party);
       return this.#core.receive(nowMs, { kind: 'from-server', from: party as ServerId, message: message as ServerMessage }, this);
@@ -60,6 +65,15 @@ export class ManagerActor implements Actor<ManagerActorMessage>, ManagerEffects 
     if (COPY_KINDS.has(kind)) return this.#core.receive(nowMs, { kind: 'from-copy', from: party as ServerId, message: message as ManagerMessage }, this);
     this.#context.watch(party);
     this.#core.receive(nowMs, { kind: 'from-host', from: party as HostId, message: message as HostMessage }, this);
+  }
+
+  /** The link has made sure that it is this party; that its machine was invited for what it does here, it has not. */
+  #isOf(party: Party, role: 'storage' | 'host'): boolean {
+    if (this.#mayBe(party, role)) return true;
+    const key = `${party} ${role}`;
+    if (!this.#refused.has(key)) this.#context.log.warn({ party, role }, 'a machine speaks in a role that it was not invited for; ignored');
+    this.#refused.add(key);
+    return false;
   }
 
   inspect(): unknown {

@@ -97,9 +97,10 @@ export class ManagerNode {
     const store = SqliteStore.open({ path: join(options.directory, 'metadata.sqlite'), log: runtime.log });
     runtime.addParty(MANAGER_PARTY);
     const self = { name: MANAGER_PARTY, pid: process.pid, build: thisBuild({ metadata: METADATA_FORMAT }) };
+    const trust = options.cluster?.trust;
     const outcome = runtime.start({
       kind: 'actor', id: 'manager', address: MANAGER_ADDRESS, restart: 'permanent', shutdownMs: SHUTDOWN_MS,
-      start: (context) => new ManagerActor(context, store, { ...MANAGER_DEFAULTS, expected: serversOf(options.cluster), ...options.timings, self }, randomInt(2 ** 47)),
+      start: (context) => new ManagerActor(context, store, { ...MANAGER_DEFAULTS, expected: serversOf(options.cluster), ...options.timings, self }, randomInt(2 ** 47), (party, role) => trust === undefined || trust.roleOf(party) === role),
     });
     if (outcome !== 'started') throw new AshlarError('internal', 'the system manager could not be started');
     const cluster = options.cluster && (await startCluster(runtime, store, options.cluster));

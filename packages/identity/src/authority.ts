@@ -12,7 +12,7 @@ import { KEY_ALGORITHM, loadX509, newKeyPair, privateKeyOf, privateKeyPem } from
 export interface CertificateFor {
   readonly machine: string;
   readonly joining: number;
-  /** Addresses at which it listens, for clients that look at those (`curl`, browsers). */
+  /** Addresses of the API, for clients that look at those (the command line, `curl`): of the manager's machine. */
   readonly hosts: readonly string[];
   readonly lifetimeMs: number;
 }
@@ -32,10 +32,11 @@ export class Authority {
     this.#certificate = certificate;
   }
 
-  /** That of this directory, or a new one: a new cluster. Throws `corrupt`. */
-  static async open(directory: string): Promise<Authority> {
+  /** That of this directory, or a new one: a new cluster. `of`: of this cluster, or of none. Throws `corrupt`. */
+  static async open(directory: string, of: string | null = null): Promise<Authority> {
     const path = join(directory, 'authority-key.pem');
     const known = readIfThere(path);
+    if (known === null && of !== null) throw damaged(path, `it is not there, and this machine belongs to cluster ${of}; put back a copy of it`);
     if (known === null) replaceFile(path, await newAuthority());
     const text = known ?? (readIfThere(path) as string);
     const [key] = pemBlocks(text, 'PRIVATE KEY');
@@ -44,6 +45,7 @@ export class Authority {
     const { X509Certificate: Certificate } = await loadX509();
     const clusterId = /CN=Ashlar cluster ([0-9a-f]{16})/.exec(new X509Certificate(pem).subject)?.[1];
     if (clusterId === undefined) throw damaged(path, 'its certificate names no cluster');
+    if (of !== null && of !== clusterId) throw damaged(path, `it is of cluster ${clusterId}, and this machine belongs to cluster ${of}; put back a copy of that one`);
     return new Authority(clusterId, pem, await privateKeyOf(key), new Certificate(pem));
   }
 

@@ -1,4 +1,4 @@
-import { X509Certificate } from 'node:crypto';
+import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { request, type RequestOptions } from 'node:https';
 import { AshlarError, ERROR_CODES, type ErrorCode } from '@ashlar/words';
 import { fingerprintOf, newRequest } from './authority.ts';
@@ -35,7 +35,7 @@ export async function join(url: string, secret: JoinSecret, asked: Pick<JoinRequ
   const { inviteId } = secret;
   const body: JoinRequest = { ...asked, inviteId, secret: secret.secret, request: keep.request };
   const answer = JSON.parse(await ask(url, '/join', { ca, checkServerIdentity: managerOnly }, body)) as JoinAnswer;
-  const credentials = { key: keep.key, cert: checkedCertificate(answer.certificate, ca), ca };
+  const credentials = { key: keep.key, cert: checkedCertificate(answer.certificate, ca, keep.key), ca };
   return { credentials, roster: parseRoster(answer.roster) };
 }
 
@@ -43,7 +43,7 @@ export async function join(url: string, secret: JoinSecret, asked: Pick<JoinRequ
 export async function renew(url: string, credentials: Credentials, machine: string): Promise<Credentials> {
   const { key, request: asked } = await newRequest(machine);
   const answer = JSON.parse(await ask(url, '/renew', { ...credentials, checkServerIdentity: managerOnly }, { request: asked })) as { certificate: string };
-  return { key, cert: checkedCertificate(answer.certificate, credentials.ca), ca: credentials.ca };
+  return { key, cert: checkedCertificate(answer.certificate, credentials.ca, key), ca: credentials.ca };
 }
 
 /** Whoever answers there is not believed yet: what it sends counts if it has the fingerprint that is wanted. */
@@ -53,21 +53,25 @@ async function fetchAuthority(url: string, fingerprint: string): Promise<string>
   return pem;
 }
 
-/** The authority has signed it: that it is the manager's machine is for the roster to say, and the joiner has none yet. */
+/** The authority has signed it; only the manager's names an address. Which address is not looked at: the URL may be of a way around. */
 function managerOnly(_host: string, { raw }: { readonly raw: Buffer }): Error | undefined {
-  return certifiedName(new X509Certificate(raw)) === null ? new Error('its certificate names no machine') : undefined;
+  const certificate = new X509Certificate(raw);
+  const isManagers = certifiedName(certificate) !== null && /(?:^|, )(?:IP Address|DNS):/.test(certificate.subjectAltName ?? '');
+  return isManagers ? undefined : new Error('its certificate is not that of the manager\'s machine');
 }
 
-function checkedCertificate(text: unknown, ca: string): string {
+/** It is kept in place of one that counts: what answers may be any member of the cluster, and a certificate for another key would be no use. */
+function checkedCertificate(text: unknown, ca: string, key: string): string {
   const [pem] = typeof text === 'string' ? pemBlocks(text, 'CERTIFICATE') : [];
-  if (pem === undefined || !new X509Certificate(pem).verify(new X509Certificate(ca).publicKey)) throw new AshlarError('protocol', 'the manager sent no certificate of its authority');
+  const certificate = pem === undefined ? null : new X509Certificate(pem);
+  if (pem === undefined || certificate?.verify(new X509Certificate(ca).publicKey) !== true || !certificate.checkPrivateKey(createPrivateKey(key))) throw new AshlarError('protocol', 'the manager sent no certificate of its authority for this machine\'s key');
   return pem;
 }
 
 function ask(url: string, path: string, options: RequestOptions, body: unknown): Promise<string> {
   return new Promise((resolve, reject) => {
     const fail = (cause: Error): void => reject(new AshlarError('unavailable', `no manager answers at ${url}: ${cause.message}`, { retry: 'later', cause }));
-    const asked = request(new URL(path, url), { ...options, method: body === null ? 'GET' : 'POST', minVersion: 'TLSv1.3', timeout: ANSWER_MS, agent: false }, (response) => {
+    const asked = request(new URL(path, url), { ...options, method: body === null ? 'GET' : 'POST', minVersion: 'TLSv1.3', agent: false }, (response) => {
       let text = '';
       response.setEncoding('utf8').on('data', (part: string) => {
         text += part;
@@ -76,7 +80,9 @@ function ask(url: string, path: string, options: RequestOptions, body: unknown):
       response.on('error', fail);
       response.on('end', () => (response.statusCode === 200 ? resolve(text) : reject(errorOf(text, response.statusCode ?? 0))));
     });
-    asked.on('timeout', () => asked.destroy(new Error(`nothing in ${ANSWER_MS / 1000} s`)));
+    // For all of it: whoever sends a byte now and then is not waited for.
+    const late = setTimeout(() => asked.destroy(new Error(`no whole answer in ${ANSWER_MS / 1000} s`)), ANSWER_MS);
+    asked.on('close', () => clearTimeout(late));
     asked.on('error', fail);
     asked.end(body === null ? undefined : JSON.stringify(body));
   });

@@ -1,6 +1,6 @@
 import type { X509Certificate } from 'node:crypto';
 import { certifiedName } from './names.ts';
-import type { Member, Roster } from './roster.ts';
+import type { Member, MemberParty, Roster } from './roster.ts';
 
 /** In PEM. */
 export interface Credentials {
@@ -28,11 +28,13 @@ const FAULTS: Readonly<Record<string, string>> = {
 export class ClusterTrust {
   #credentials: Credentials;
   #roster: Roster;
+  #roles: ReadonlyMap<string, MemberParty['role']>;
   readonly #listeners: (() => void)[] = [];
 
   constructor(credentials: Credentials, roster: Roster) {
     this.#credentials = credentials;
     this.#roster = roster;
+    this.#roles = rolesIn(roster);
   }
 
   get roster(): Roster { return this.#roster; }
@@ -44,9 +46,15 @@ export class ClusterTrust {
   /** A renewed certificate, a newer roster, or both. An older roster is not taken: it may have been on its way for long. */
   update(credentials: Credentials, roster: Roster): void {
     this.#credentials = credentials;
-    if (roster.number > this.#roster.number) this.#roster = roster;
+    if (roster.number > this.#roster.number) {
+      this.#roster = roster;
+      this.#roles = rolesIn(roster);
+    }
     for (const listener of this.#listeners) listener();
   }
+
+  /** What this party is to the cluster: what a link is believed of a party is its name alone. */
+  roleOf(party: string): MemberParty['role'] | undefined { return this.#roles.get(party); }
 
   member(certificate: X509Certificate): Member | null {
     const name = certifiedName(certificate);
@@ -65,4 +73,8 @@ export class ClusterTrust {
     const removed = this.#roster.removed.some(({ machine, joining }) => machine === name.machine && joining === name.joining);
     return { refused: removed ? `machine ${name.machine} was removed from the cluster` : `machine ${name.machine} (joining ${name.joining}) is not in the roster of the cluster` };
   }
+}
+
+function rolesIn({ members }: Roster): ReadonlyMap<string, MemberParty['role']> {
+  return new Map(members.flatMap(({ parties }) => parties.map(({ party, role }) => [party, role])));
 }

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { X509Certificate } from 'node:crypto';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -126,15 +126,33 @@ describe('a machine', () => {
     const identity = MachineIdentity.create(folder, await credentialsOf(), rosterOf(5, ['s1']));
     const renewed = await credentialsOf();
     identity.renew(renewed);
-    expect(identity.learn(rosterOf(6, ['s1', 's2']))).toBe(true);
-    expect(identity.learn(rosterOf(5, ['s1']))).toBe(false);
-    expect(identity.learn({ ...rosterOf(7, []), clusterId: other.clusterId })).toBe(false);
+    const unwritten: unknown[] = [];
+    const learn = (roster: Roster): boolean => identity.learn(roster, (error) => { unwritten.push(error); });
+    expect(learn(rosterOf(6, ['s1', 's2']))).toBe(true);
+    expect(learn(rosterOf(5, ['s1']))).toBe(false);
+    expect(learn({ ...rosterOf(7, []), clusterId: other.clusterId })).toBe(false);
+    expect(unwritten).toEqual([]);
     const again = MachineIdentity.open(folder);
     expect([again?.credentials, again?.roster, again?.name.machine]).toEqual([renewed, rosterOf(6, ['s1', 's2']), 's1']);
     expect((again?.expiresAtMs ?? 0) - (again?.renewAtMs ?? 0)).toBe(HOUR_MS / 2);
     writeFileSync(join(folder, 'roster.json'), '{}');
     expect(() => MachineIdentity.open(folder)).toThrow(/does not say any more who belongs/);
   });
+});
+
+test('a machine whose disk takes nothing goes by a newer roster all the same, and by its former certificate', async () => {
+  const folder = join(directory, 'full');
+  const { key, request } = await newRequest('s1');
+  const credentials = { key, cert: await authority.issue(request, { machine: 's1', joining: 1, hosts: [], lifetimeMs: HOUR_MS }), ca: authority.pem };
+  const identity = MachineIdentity.create(folder, credentials, rosterOf(5, ['s1', 's2']));
+  // Where a file is to be written, a directory is in the way.
+  for (const name of ['machine.pem', 'roster.json']) mkdirSync(join(folder, `${name}.new`));
+  const unwritten: unknown[] = [];
+  expect(identity.learn(rosterOf(6, ['s1']), (error) => { unwritten.push(error); })).toBe(true);
+  expect([identity.roster, unwritten.length]).toEqual([rosterOf(6, ['s1']), 1]);
+  expect(() => identity.renew({ ...credentials, key: 'another' })).toThrow(/EISDIR/);
+  expect(identity.credentials).toEqual(credentials);
+  expect(MachineIdentity.open(folder)?.roster).toEqual(rosterOf(5, ['s1', 's2']));
 });
 
 test('a roster is checked field by field', () => {

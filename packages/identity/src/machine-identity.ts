@@ -6,6 +6,8 @@ import { damaged, pemBlocks, readIfThere, replaceFile } from './files.ts';
 import { certifiedName, type CertifiedName } from './names.ts';
 import { parseRoster, type Roster } from './roster.ts';
 
+const ROSTER = 'roster.json';
+
 /** A machine's own key and certificate, and the roster it knows; docs/formats/identity.md. */
 export class MachineIdentity {
   readonly #directory: string;
@@ -17,6 +19,9 @@ export class MachineIdentity {
     this.#credentials = credentials;
     this.#roster = roster;
   }
+
+  /** The roster that is there, with or without a certificate. Throws `corrupt`. */
+  static rosterIn(directory: string): Roster | null { return readIfThere(join(directory, ROSTER)) === null ? null : readRoster(directory); }
 
   /** Null: this machine has not joined yet. Throws `corrupt`. */
   static open(directory: string): MachineIdentity | null {
@@ -33,7 +38,7 @@ export class MachineIdentity {
   static create(directory: string, credentials: Credentials, roster: Roster): MachineIdentity {
     const identity = new MachineIdentity(directory, credentials, roster);
     identity.#saveRoster();
-    identity.#save();
+    identity.#save(credentials);
     return identity;
   }
 
@@ -53,29 +58,33 @@ export class MachineIdentity {
 
   get expiresAtMs(): number { return new X509Certificate(this.#credentials.cert).validToDate.getTime(); }
 
+  /** Throws what the disk says; the former ones count on then. */
   renew(credentials: Credentials): void {
+    this.#save(credentials);
     this.#credentials = credentials;
-    this.#save();
   }
 
-  /** False if it is not newer. */
-  learn(roster: Roster): boolean {
+  /** False if it is not newer. `unwritten`: the disk did not take it; it counts all the same, or a full disk would keep who was removed. */
+  learn(roster: Roster, unwritten: (error: unknown) => void): boolean {
     if (roster.clusterId !== this.#roster.clusterId || roster.number <= this.#roster.number) return false;
     this.#roster = roster;
-    this.#saveRoster();
+    try {
+      this.#saveRoster();
+    } catch (error) {
+      unwritten(error);
+    }
     return true;
   }
 
-  #save(): void {
-    const { key, cert, ca } = this.#credentials;
+  #save({ key, cert, ca }: Credentials): void {
     replaceFile(join(this.#directory, 'machine.pem'), `${key}${cert}${ca}`);
   }
 
-  #saveRoster(): void { replaceFile(join(this.#directory, 'roster.json'), `${JSON.stringify(this.#roster)}\n`); }
+  #saveRoster(): void { replaceFile(join(this.#directory, ROSTER), `${JSON.stringify(this.#roster)}\n`); }
 }
 
 function readRoster(directory: string): Roster {
-  const path = join(directory, 'roster.json');
+  const path = join(directory, ROSTER);
   try {
     return parseRoster(JSON.parse(readIfThere(path) ?? ''));
   } catch (cause) {

@@ -54,6 +54,8 @@ export const LINK_SILENT_MS = 10_000;
 /** A stranger that keeps trying is told of once in so long, and of so many strangers at a time. */
 export const REFUSAL_LOG_MS = 60_000;
 export const REFUSALS_MAX = 1024;
+/** Reasons of one stranger: some name what it says itself, which it can make up anew each time. */
+export const REFUSAL_REASONS_MAX = 16;
 
 /** A ring between two threads, in each direction: two of the largest batches that are not sent through the port. A power of two. */
 export const RING_BYTES = 4 * 2 ** 20;

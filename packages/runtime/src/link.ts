@@ -72,6 +72,8 @@ export class Link implements LinkSocketEvents {
   /** Settled when its socket is gone. */
   get gone(): Promise<void> { return this.#socket.gone; }
   get up(): boolean { return this.#introduced; }
+  /** The other end has made it. */
+  get accepted(): boolean { return this.#socket.side === 'server'; }
   get remote(): string { return this.#socket.remote; }
   get certificate(): X509Certificate | undefined { return this.#socket.certificate; }
   get parties(): ReadonlySet<Party> { return this.#parties; }

@@ -1,6 +1,6 @@
 import { mkdtempSync, rmSync, statSync } from 'node:fs';
 import { createServer } from 'node:http';
-import { connect } from 'node:net';
+import { connect, createServer as createNetServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Actor, ActorContext, ActorLog, Address, Message, Signal } from '@ashlar/actor';
@@ -152,6 +152,20 @@ describe('a link with a hostile peer', () => {
   test('too many that do not introduce themselves are refused', async () => {
     await Promise.all(Array.from({ length: 64 }, () => peer()));
     await expect(peer()).rejects.toThrow('503');
+  });
+
+  test('however many do not answer that are dialled, who dials is let in', async () => {
+    const path = join(directory, 'silent.sock');
+    const held: Socket[] = [];
+    const silent = createNetServer((socket) => { held.push(socket); });
+    await new Promise<void>((resolve) => { silent.listen(path, resolve); });
+    for (let i = 0; i < 70; i++) runtime.links.connect(`away-${i}`, { path });
+    await expect.poll(() => held.length).toBe(70);
+    await introduced('server-2');
+    for (let i = 0; i < 70; i++) runtime.links.disconnect(`away-${i}`);
+    for (const socket of held) socket.destroy();
+    await new Promise<void>((resolve) => { silent.close(() => resolve()); });
+    expect(runtime.links.up()).toEqual(['server-2']);
   });
 
   test('nobody but its own kernel says that an actor ended', async () => {

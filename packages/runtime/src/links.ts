@@ -127,7 +127,9 @@ export class WebSocketLinks implements Links {
   #sendAway(socket: TLSSocket, reason: string): void {
     this.#refusals.refuse(socket.remoteAddress ?? 'unknown', reason);
     socket.on('error', () => undefined);
-    socket.setTimeout(CLOSE_MS, () => socket.destroy());
+    // However much it still sends: the socket's own timeout begins anew with each byte, and the end of the server waits for the socket.
+    const late = setTimeout(() => socket.destroy(), CLOSE_MS);
+    socket.once('close', () => clearTimeout(late));
     socket.end(`HTTP/1.1 403 ${reason}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
   }
 
@@ -145,7 +147,8 @@ export class WebSocketLinks implements Links {
   }
 
   #refusal(arrival: LinkSocket, certified: boolean, authorization: string | undefined): string | null {
-    const waiting = [...this.#open].filter((link) => !link.up).length;
+    // Not those that this end dials: where many others are cut off, whoever is there must get in.
+    const waiting = [...this.#open].filter((link) => link.accepted && !link.up).length;
     const refused = this.#closed || waiting >= HANDSHAKES_MAX ? '503 Service Unavailable' : certified || this.#knows(authorization) ? null : '401 Unauthorized';
     if (refused !== null) this.#refusals.refuse(arrival.remote, `a link without the token of this machine, or one too many (${refused})`);
     return refused;

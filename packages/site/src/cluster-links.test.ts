@@ -1,7 +1,9 @@
+import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { connect } from 'node:tls';
 import type { ActorLog } from '@ashlar/actor';
 import { Authority, ClusterTrust, newRequest, type Credentials, type Member, type Roster } from '@ashlar/identity';
 import { createRuntime, type Runtime } from '@ashlar/runtime';
@@ -115,6 +117,19 @@ describe('links between machines', () => {
     const s1 = await start('s1', roster);
     await start('s2', roster, 's3');
     await until(() => s1.lines.includes('refused: it says that it is s2, its certificate is of s3'));
+    expect(s1.runtime.links.up()).toEqual([]);
+  });
+
+  test('keep no process from ending, whatever a stranger goes on sending after he was sent away', async () => {
+    const s1 = await start('s1', rosterOf(1, ['s1']));
+    const stranger = connect(ports[0] as number, '127.0.0.1', { rejectUnauthorized: false, ...{ allowHalfOpen: true } });
+    stranger.on('error', () => undefined);
+    await once(stranger, 'secureConnect');
+    const sending = setInterval(() => stranger.write('x'), 20);
+    await until(() => s1.lines.includes('refused: it showed no certificate'));
+    await s1.runtime.shutdown();
+    clearInterval(sending);
+    stranger.destroy();
     expect(s1.runtime.links.up()).toEqual([]);
   });
 

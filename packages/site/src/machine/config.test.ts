@@ -26,6 +26,8 @@ describe('a configuration', () => {
     ['name: Alpha!\nlisten: a\nmanager:\n', /name is 1 to 52 of/],
     ['name: a\nmanager:\n', /listen is missing/],
     ['name: a\nlisten: "a b"\nmanager:\n', /listen is an IP address/],
+    ['name: a\nlisten: 0.0.0.0\nmanager:\n', /listen is the address at which other machines/],
+    ['name: a\nlisten: "::"\nmanager:\n', /listen is the address at which other machines/],
     ['name: a\nlisten: a\n', /none of manager, storage and host/],
     ['name: a\nlisten: a\nstorage:\n', /join is missing/],
     [`name: a\nlisten: a\nmanager:\n${JOIN}\n`, /join is for machines without the manager/],
@@ -47,5 +49,11 @@ describe('a configuration', () => {
   ])('that cannot be meant is refused: %j', (text, message) => {
     expect(() => parseConfig(text, PATH)).toThrow(message);
     expect(() => parseConfig(text, PATH)).toThrow(PATH);
+  });
+
+  test('that is no YAML is refused without a line of it: there may be a join secret in that', () => {
+    const text = 'name: a\nlisten: a\nstorage:\njoin:\n  url: https://a\n  secret: "ashlar-join-1.5f\n';
+    expect(() => parseConfig(text, PATH)).toThrow(/is no YAML: .* at line \d+, column \d+:$/);
+    expect(() => parseConfig(text, PATH)).not.toThrow(/ashlar-join/);
   });
 });

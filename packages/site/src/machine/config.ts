@@ -50,7 +50,8 @@ export function parseConfig(text: string, path: string): MachineConfig {
   try {
     raw = parse(text);
   } catch (cause) {
-    throw new AshlarError('invalid-argument', `${path} is no YAML: ${(cause as Error).message}`, { path, cause });
+    // Without the lines of the file that follow: there may be a secret in them.
+    throw new AshlarError('invalid-argument', `${path} is no YAML: ${(cause as Error).message.split('\n')[0] ?? ''}`, { path });
   }
   const top = new Section(raw, '', path, ['name', 'directory', 'listen', 'manager', 'storage', 'host', 'join', 'frozenKillAfter']);
   const name = top.text('name');
@@ -58,6 +59,8 @@ export function parseConfig(text: string, path: string): MachineConfig {
   const directory = top.path('directory', '/var/lib/ashlar');
   const listen = top.text('listen');
   if (isIP(listen) === 0 && !/^[A-Za-z0-9]([A-Za-z0-9.-]{0,250}[A-Za-z0-9])?$/.test(listen)) throw top.bad('listen', 'is an IP address or a name of this machine');
+  // It goes into the roster: others would dial themselves.
+  if (isIP(listen) !== 0 && /^[0:.]+$/.test(listen)) throw top.bad('listen', 'is the address at which other machines reach this one, not that of all its networks');
   const config: MachineConfig = {
     name, directory, listen,
     manager: managerOf(top.section('manager', ['port', 'apiPort', 'metricsPort', 'certificateLifetime', 'rebuildDelay'])),

@@ -14,7 +14,7 @@ import { siteLayout, type SiteLayout } from '../layout.ts';
 import { operatorToken } from '../site-file.ts';
 import { daemonParty, partiesOf, type MachineConfig } from './config.ts';
 import { DaemonActor } from './daemon-actor.ts';
-import { membershipOf, type Membership } from './membership.ts';
+import { membershipOf, unwrittenRoster, type Membership } from './membership.ts';
 import { Renewal } from './renewal.ts';
 
 const CHILD_MODULE = fileURLToPath(new URL('../child.ts', import.meta.url));
@@ -118,7 +118,7 @@ export class Machine {
   }
 
   #learn(roster: Roster): void {
-    if (this.#membership.identity.learn(roster)) this.#apply();
+    if (this.#membership.identity.learn(roster, unwrittenRoster(this.#log))) this.#apply();
   }
 
   /** Everybody on this machine goes by the newest certificate and roster. */

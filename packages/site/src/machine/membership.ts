@@ -1,5 +1,6 @@
 import { readFileSync, rmSync } from 'node:fs';
 import { join as joinPath } from 'node:path';
+import type { ActorLog } from '@ashlar/actor';
 import { Authority, join, MachineIdentity, newRequest, parseJoinSecret, readIfThere, renew, replaceFile, type Credentials, type Roster } from '@ashlar/identity';
 import { AshlarError } from '@ashlar/words';
 import { partiesOf, rolesOf, type MachineConfig } from './config.ts';
@@ -23,12 +24,20 @@ export async function membershipOf(config: MachineConfig): Promise<Membership> {
     const identity = known ?? (await joined(config, directory));
     return { identity, authority: null, renewed: () => renew(config.join?.url ?? '', identity.credentials, config.name) };
   }
-  const authority = await Authority.open(directory);
+  // What is left of an identity is of a cluster that goes on, whichever part of it is missing: no other one is founded over it.
+  const roster = known?.roster ?? MachineIdentity.rosterIn(directory);
+  const authority = await Authority.open(directory, roster?.clusterId);
   const { certificateLifetimeMs } = config.manager;
+  const joining = known?.name.joining ?? roster?.members.find(({ machine }) => machine === config.name)?.joining ?? 1;
   // Its own certificate needs nobody else: a cluster whose manager was away for long begins with it.
-  const renewed = (): Promise<Credentials> => ownCertificate(config, certificateLifetimeMs, authority, known?.name.joining ?? 1);
+  const renewed = (): Promise<Credentials> => ownCertificate(config, certificateLifetimeMs, authority, joining);
   known?.renew(await renewed());
-  return { identity: known ?? founded(config, await renewed(), authority, directory), authority, renewed };
+  return { identity: known ?? MachineIdentity.create(directory, await renewed(), founded(config, authority.clusterId, joining, roster)), authority, renewed };
+}
+
+/** The manager tells the roster again to a machine that starts with an older one. */
+export function unwrittenRoster(log: ActorLog): (error: unknown) => void {
+  return (error) => log.error({ error }, 'the roster of the cluster cannot be written to the disk; it counts all the same, until this machine starts again');
 }
 
 async function ownCertificate(config: MachineConfig, lifetimeMs: number, authority: Authority, joining: number): Promise<Credentials> {
@@ -36,10 +45,11 @@ async function ownCertificate(config: MachineConfig, lifetimeMs: number, authori
   return { key, cert: await authority.issue(request, { machine: config.name, joining, hosts: [config.listen], lifetimeMs }), ca: authority.pem };
 }
 
-function founded(config: MachineConfig, credentials: Credentials, authority: Authority, directory: string): MachineIdentity {
-  const member = { machine: config.name, joining: 1, roles: rolesOf(config), parties: partiesOf(config) };
-  const roster: Roster = { clusterId: authority.clusterId, number: Date.now(), members: [member], removed: [] };
-  return MachineIdentity.create(directory, credentials, roster);
+/** The roster of a new cluster; or the former one, in which this machine is what its configuration says now. */
+function founded(config: MachineConfig, clusterId: string, joining: number, former: Roster | null): Roster {
+  const member = { machine: config.name, joining, roles: rolesOf(config), parties: partiesOf(config) };
+  const others = former?.members.filter(({ machine, roles }) => machine !== config.name && !roles.includes('manager')) ?? [];
+  return { clusterId, number: Math.max((former?.number ?? 0) + 1, Date.now()), members: [member, ...others], removed: former?.removed ?? [] };
 }
 
 async function joined(config: MachineConfig, directory: string): Promise<MachineIdentity> {

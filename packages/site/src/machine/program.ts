@@ -7,7 +7,7 @@ import { AshlarError, hostId } from '@ashlar/words';
 import { linkToCluster } from '../cluster-links.ts';
 import { daemonParty, partiesOf, type MachineConfig } from './config.ts';
 import { DaemonActor } from './daemon-actor.ts';
-import { membershipOf } from './membership.ts';
+import { membershipOf, unwrittenRoster } from './membership.ts';
 import { Renewal } from './renewal.ts';
 
 export interface ClusterProgramOptions {
@@ -59,7 +59,7 @@ export async function joinCluster({ directory, name, url, secret, token }: Clust
     };
     const outcome = runtime.start({
       kind: 'actor', id: 'daemon', address: `${party}/daemon`, restart: 'permanent', shutdownMs: SHUTDOWN_MS,
-      start: (context) => new DaemonActor(context, partiesOf(config), () => identity.roster, (roster) => { if (identity.learn(roster)) apply(); }),
+      start: (context) => new DaemonActor(context, partiesOf(config), () => identity.roster, (roster) => { if (identity.learn(roster, unwrittenRoster(log))) apply(); }),
     });
     if (outcome !== 'started') throw new AshlarError('internal', 'the actor of the program could not be started');
     apply();

@@ -5,8 +5,10 @@ import { errorCode } from '@ashlar/words';
 /** A renewal that failed is tried again after a tenth of the time that is left, within these. */
 const RETRY_MS_MIN = 250;
 const RETRY_MS_MAX = 10 * 60_000;
-/** setTimeout takes no longer ones. */
-const TIMER_MS_MAX = 2 ** 31 - 1;
+/** One that has expired is not renewed by itself: only a clock that is set right helps, and each try is a line in both logs. */
+const RETRY_EXPIRED_MS = 60_000;
+/** The clock is looked at so often: timers do not notice that it was set, nor how long the machine has slept. */
+const LOOK_MS_MAX = 10 * 60_000;
 
 /** Renews a machine's certificate when half of its life is over. Open links go on with the old one; new ones use the new. */
 export class Renewal {
@@ -31,7 +33,7 @@ export class Renewal {
   }
 
   #plan(inMs: number): void {
-    if (!this.#stopped) this.#timer = setTimeout(() => void this.#look(), Math.min(Math.max(0, inMs), TIMER_MS_MAX));
+    if (!this.#stopped) this.#timer = setTimeout(() => void this.#look(), Math.min(Math.max(0, inMs), LOOK_MS_MAX));
   }
 
   async #look(): Promise<void> {
@@ -46,7 +48,7 @@ export class Renewal {
     } catch (error) {
       const expiresInMs = this.#identity.expiresAtMs - Date.now();
       this.#log.warn({ code: errorCode(error), error: (error as Error).message, expiresAt: new Date(this.#identity.expiresAtMs).toISOString() }, expiresInMs > 0 ? 'the certificate of this machine could not be renewed; it is tried again' : 'the certificate of this machine has expired: open links go on, no new ones are made; `ashlar cluster invite --machine NAME` lets it join again');
-      this.#plan(Math.min(Math.max(expiresInMs / 10, RETRY_MS_MIN), RETRY_MS_MAX));
+      this.#plan(expiresInMs > 0 ? Math.min(Math.max(expiresInMs / 10, RETRY_MS_MIN), RETRY_MS_MAX) : RETRY_EXPIRED_MS);
     }
   }
 }

@@ -108,6 +108,39 @@ describe('a manager that starts', () => {
     expect(world.until(() => primary(world, id) !== dead && world.view(id).epoch > 1, 6000)).toBe(true);
   });
 
+  it('waits for no server that was removed, and neither does a recovery', () => {
+    const world = new ModelWorld(7, FAST);
+    const id = world.create(1);
+    const removed = world.servers.filter((server) => !server.copies.has(id)).slice(0, 4);
+    for (const server of removed) {
+      world.ask({ kind: 'server-drain', serverId: server.id });
+      expect(world.ask({ kind: 'server-remove', serverId: server.id })).toMatchObject({ ok: true });
+      world.kill(server);
+    }
+    expect(standing(world).unheard).toEqual([]);
+    const yesterday = world.store.snapshot();
+    world.endManager();
+    world.restartManager();
+    expect(standing(world)).toMatchObject({ state: 'acting', unheard: [] });
+    world.ask({ kind: 'volume-modify', volumeId: id, tags: { a: 'b' } });
+    setBack(world, yesterday);
+    expect(recover(world)).toMatchObject({ applied: true, blocked: [] });
+  });
+
+  it('knows a removed server as removed, whatever was noted of it while it was', () => {
+    const world = new ModelWorld(4, FAST);
+    const [gone, other] = world.servers as [ModelWorld['servers'][number], ModelWorld['servers'][number]];
+    world.ask({ kind: 'server-drain', serverId: gone.id });
+    for (const server of [gone, other]) world.freeze(server);
+    expect(world.ask({ kind: 'server-remove', serverId: gone.id })).toMatchObject({ ok: true });
+    world.run(10_000);
+    world.endManager();
+    world.restartManager();
+    world.run(6000);
+    const servers = world.ask({ kind: 'server-list' });
+    expect(servers.ok && (servers.value as readonly { serverId: string }[]).map(({ serverId: name }) => name)).not.toContain(gone.id);
+  });
+
   it('waits for more where more than half are away', () => {
     const world = new ModelWorld(3, FAST);
     const id = world.create(2);

@@ -15,6 +15,8 @@ export interface Keeper {
   /** It answers `keep`; servers of older versions do not. */
   readonly keeps: boolean;
   mark: StoreMark | null;
+  /** It said so in answer to a `keep`, and so has it on its disk. What it said in its hello it may only have heard. */
+  stable: boolean;
   /** It could not write the last one. Nobody waits for it until it can. */
   failing: boolean;
   /** Volumes whose record it does not have in the newest form, and deletions that it does not know. */
@@ -22,7 +24,7 @@ export interface Keeper {
   readonly deleted: Set<VolumeId>;
   underWay: Keep | null;
   sentMs: number;
-  /** Since when it owes an answer; null: it owes none. */
+  /** Since when it owes an answer, on the attentive clock; null: it owes none. */
   owesSinceMs: number | null;
 }
 
@@ -61,7 +63,7 @@ export function newKeeping(number: number): Keeping {
 }
 
 export function newKeeper(keeps: boolean, mark: StoreMark | null): Keeper {
-  return { keeps, mark, failing: false, records: new Set(), deleted: new Set(), underWay: null, sentMs: -Infinity, owesSinceMs: null };
+  return { keeps, mark, stable: false, failing: false, records: new Set(), deleted: new Set(), underWay: null, sentMs: -Infinity, owesSinceMs: null };
 }
 
 /** What the store has: takes in what is newer than what is known. */
@@ -134,13 +136,13 @@ function isKept(m: Manager, { revision, sinceMs }: Waiting): boolean {
   return missing === 0 || (has * 2 > known && m.nowMs - sinceMs >= PATIENCE_MS);
 }
 
-function hasKept(m: Manager, { mark }: Keeper, revision: number): boolean {
-  return mark !== null && mark.life === m.life && mark.revision >= revision;
+function hasKept(m: Manager, { mark, stable }: Keeper, revision: number): boolean {
+  return stable && mark !== null && mark.life === m.life && mark.revision >= revision;
 }
 
 /** It says that it is there, and answers nothing: like one that is silent. */
 function isMute(m: Manager, { owesSinceMs }: Keeper): boolean {
-  return owesSinceMs !== null && m.nowMs - owesSinceMs >= m.options.silenceAloneMs;
+  return owesSinceMs !== null && m.attentiveMs - owesSinceMs >= m.options.silenceAloneMs;
 }
 
 /** As last looked at: see watchServers. */
@@ -178,7 +180,7 @@ function send(m: Manager, server: Server, keeper: Keeper): void {
   const servers = [...m.servers.values()].filter(({ record, foreign }) => record !== null && !foreign).map(({ serverId }) => serverId).sort() as ServerId[];
   keeper.underWay = { expected: keeper.mark, mark, servers, records, deleted, number: ++keeping.number };
   keeper.sentMs = m.nowMs;
-  keeper.owesSinceMs ??= m.nowMs;
+  keeper.owesSinceMs ??= m.attentiveMs;
   m.fx.toServer(server.serverId, { kind: 'keep', keep: keeper.underWay });
 }
 
@@ -192,6 +194,7 @@ export function onKept(m: Manager, server: Server, { mark, taken, failed, number
   keeper.failing = failed;
   if (failed) return;
   keeper.mark = mark;
+  keeper.stable = taken;
   if (!taken) return;
   for (const { volumeId, revision } of sent.records) if (m.keeping.latest.get(volumeId)?.revision === revision) keeper.records.delete(volumeId);
   for (const { volumeId } of sent.deleted) keeper.deleted.delete(volumeId);

@@ -73,6 +73,35 @@ describe('what the store has', () => {
     expect(JSON.parse(first!.ledger.records.get(id)!.text)).toMatchObject({ tags: { team: 'red' } });
   });
 
+  it('is not taken for kept because a server that comes back has heard of it: it may not be on its disk yet', () => {
+    const world = new ModelWorld(1, FAST);
+    const id = world.create(0);
+    const server = world.servers[0]!;
+    world.freeze(server);
+    const requestId = world.command({ kind: 'volume-modify', volumeId: id, tags: { a: 'b' } });
+    const [command] = server.held;
+    if (command?.kind !== 'keep') throw new Error('nothing is to be kept');
+    const { mark } = server.ledger.keep(command.keep);
+    const hello = { kind: 'server-hello', serverId: server.id, pid: server.pid, instance: server.instance, address: 'here', rack: '', siteId: '', disk: 'unknown', build: null, keeps: true, mark } as const;
+    world.manager.receive(world.nowMs, { kind: 'from-server', from: server.id, message: hello }, world);
+    world.run(500);
+    expect(world.answers.has(requestId)).toBe(false);
+    world.revive(server);
+    expect(world.answers.get(requestId)).toMatchObject({ ok: true });
+  });
+
+  it('is waited for by a manager that was itself away, as by any other', () => {
+    const world = new ModelWorld(2, FAST);
+    const id = world.create(1);
+    for (const server of world.servers) world.freeze(server);
+    const requestId = world.command({ kind: 'volume-modify', volumeId: id, tags: { a: 'b' } });
+    world.nowMs += 60_000;
+    world.run(500);
+    expect(world.answers.has(requestId)).toBe(false);
+    for (const server of world.servers) world.revive(server);
+    expect(world.answers.get(requestId)).toMatchObject({ ok: true });
+  });
+
   it('waits for no server that cannot write it', () => {
     const world = new ModelWorld(2, FAST);
     const id = world.create(1);

@@ -24,7 +24,8 @@ export function takeCluster(m: Manager, snapshot: StoreSnapshot): void {
   m.origin = stored?.kind === 'origin' ? stored.value : null;
   m.originRevision = stored?.revision ?? 0;
   m.begun = m.origin?.lives.at(-1)?.life === m.life;
-  if (!m.begun) m.loadedRevision = snapshot.revision;
+  // As it was found: what this life noted before its beginning could be written must not be taken for what the one before it wrote.
+  if (!m.begun && !m.loaded) m.loadedRevision = snapshot.revision;
   for (const record of snapshot.records) {
     takeStored(m, record);
     if (record.kind === 'server' && record.value.removed !== true) m.knownServers.add(record.id as ServerId);

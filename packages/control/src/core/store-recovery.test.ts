@@ -262,6 +262,27 @@ describe('a store that was set back', () => {
     expect(JSON.stringify(world.store.snapshot().records.filter((record) => record.kind === 'volume'))).toBe(before);
   });
 
+  it('is noticed by a change as small as what the manager noted before its beginning could be written', () => {
+    const world = new ModelWorld(3, FAST);
+    const id = world.create(2);
+    const yesterday = world.store.snapshot();
+    world.ask({ kind: 'volume-modify', volumeId: id, tags: { a: 'b' } });
+    world.endManager();
+    for (const server of world.servers) world.kill(server);
+    world.store.rollBack(yesterday);
+    const { transact } = world.store;
+    world.store.transact = (transaction, done) => {
+      if (!transaction.puts.some(({ kind }) => kind === 'origin')) return transact.call(world.store, transaction, done);
+      world.store.transact = transact;
+      done({ kind: 'unknown' });
+    };
+    world.restartManager();
+    world.run(2000);
+    for (const server of world.servers) world.revive(server);
+    world.run(1000);
+    expect(standing(world)).toMatchObject({ state: 'refusing' });
+  });
+
   it('is noticed when it went on by itself, by a server that it did not hear then', () => {
     const world = new ModelWorld(3, FAST);
     const id = world.create(2);

@@ -102,7 +102,7 @@ export function whenKept(m: Manager, revision: number, run: () => void, fail: ()
 
 /** Sends what servers lack, and runs what waited for what they have. */
 export function keepOn(m: Manager): void {
-  if (m.standing.state !== 'acting') return drop(m);
+  if (m.standing.state === 'waiting' || m.standing.state === 'refusing') return drop(m);
   for (const server of m.servers.values()) if (server.keeper !== null) send(m, server, server.keeper);
   release(m);
 }

@@ -126,6 +126,28 @@ describe('a manager that starts', () => {
     expect(standing(world).state).toBe('acting');
   });
 
+  it('acts on nothing that the life before decided and no server has kept, before they have', () => {
+    const world = new ModelWorld(2, FAST);
+    const id = world.create(1);
+    const toServer = world.toServer.bind(world);
+    const held: Parameters<typeof toServer>[] = [];
+    world.toServer = (to, command) => (command.kind === 'keep' ? void held.push([to, command]) : toServer(to, command));
+    world.command({ kind: 'volume-grow', volumeId: id, sizeBytes: 2 ** 31 });
+    expect(world.volume(id).configuration.epoch).toBe(2);
+    world.endManager();
+    held.length = 0;
+    world.restartManager();
+    world.run(1000);
+    const promised = (): readonly unknown[] => world.servers.map((server) => server.copies.get(id)?.promisedEpoch);
+    expect(promised()).toEqual([1, 1]);
+    expect(standing(world)).toMatchObject({ state: 'waiting', reason: expect.stringContaining('written down') });
+    world.toServer = toServer;
+    for (const [to, command] of held) toServer(to, command);
+    world.run(100);
+    expect(standing(world).state).toBe('acting');
+    expect(promised()).toEqual([2, 2]);
+  });
+
   it('is not stopped by one server that is down: after a while half of them are enough', () => {
     const world = new ModelWorld(2, FAST);
     const id = world.create(1);

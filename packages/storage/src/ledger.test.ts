@@ -111,6 +111,17 @@ describe('the ledger of a server', () => {
     ledger.close();
   });
 
+  it('holds nothing of a volume whose deletion was completed but that it was, and of those the newest', async () => {
+    const ledger = ServerLedger.open(directory());
+    await keep(ledger, { records: [{ volumeId: VOLUME, revision: 8, text: 'deleting' }, { volumeId: OTHER, revision: 12, text: 'made anew by a recovery' }] });
+    await keep(ledger, { deleted: [{ volumeId: VOLUME, revision: 9 }, { volumeId: OTHER, revision: 9 }] });
+    expect(ledger.records()).toEqual([{ volumeId: OTHER, revision: 12, text: 'made anew by a recovery' }]);
+    const many = Array.from({ length: 10_500 }, (_, i) => ({ volumeId: `vol-${(i + 16).toString(16).padStart(17, '0')}` as typeof VOLUME, revision: 10 + i }));
+    await keep(ledger, { deleted: many });
+    expect(ledger.deleted()).toEqual(many.slice(-10_000));
+    ledger.close();
+  });
+
   it('says that it failed once it is closed, and refuses a file of a later version unharmed', async () => {
     const path = directory();
     const ledger = ServerLedger.open(path);

@@ -399,6 +399,7 @@ describe('ashlar recover', () => {
     const files = new Map(holder!.copies);
     const record = holder!.ledger.records.get(gone)!;
     world.ask({ kind: 'volume-delete', volumeId: gone });
+    expect(world.servers.filter((server) => server.ledger.records.has(gone))).toEqual([]);
     // A disk that was put back from a backup.
     holder!.copies.set(gone, files.get(gone)!);
     holder!.ledger.records.set(gone, record);

@@ -447,6 +447,19 @@ describe('ashlar recover', () => {
     expect(world.servers.every((server) => server.copies.has(id))).toBe(true);
   });
 
+  it('goes by the others where a disk has damaged a record', () => {
+    for (const text of ['{"volu', '{}', 'null']) {
+      const world = new ModelWorld(3, FAST);
+      const id = world.create(1);
+      world.ask({ kind: 'volume-modify', volumeId: id, tags: { team: 'blue' } });
+      const [holder] = world.servers.filter((server) => server.copies.has(id));
+      holder!.ledger.records.set(id, { ...holder!.ledger.records.get(id)!, text });
+      setBack(world);
+      expect(recover(world).volumes).toMatchObject([{ outcome: 'restored', notes: [`its record cannot be read on ${holder!.id}`] }]);
+      expect(world.view(id)).toMatchObject({ tags: { team: 'blue' } });
+    }
+  });
+
   it('waits for a server that may know more, until it is given up', () => {
     const world = new ModelWorld(3, FAST);
     const [id, only] = [world.create(1), world.create(0)];

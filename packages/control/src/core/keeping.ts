@@ -113,32 +113,36 @@ function drop(m: Manager): void {
 
 function release(m: Manager): void {
   for (let some = true; some;) {
-    const ready = m.keeping.waiting.filter((waiting) => isKept(m, waiting));
-    m.keeping.waiting = m.keeping.waiting.filter((waiting) => !ready.includes(waiting));
+    const { all, most } = keptThrough(m);
+    const ready: Waiting[] = [];
+    const waiting: Waiting[] = [];
+    for (const one of m.keeping.waiting) (one.revision <= all || (one.revision <= most && m.nowMs - one.sinceMs >= PATIENCE_MS) ? ready : waiting).push(one);
+    m.keeping.waiting = waiting;
     for (const { run } of ready) run();
     some = ready.length > 0 && m.keeping.waiting.length > 0;
   }
 }
 
-/** By every server that is up and can keep it; or after a while by more than half of all there are. */
-function isKept(m: Manager, { revision, sinceMs }: Waiting): boolean {
-  let has = 0;
+/** Through which revision every server that is up and can keep it has it, and more than half of all there are. */
+function keptThrough(m: Manager): { readonly all: number; readonly most: number } {
+  const kept: number[] = [];
   let known = 0;
-  let missing = 0;
+  let all = Infinity;
   for (const server of m.servers.values()) {
     const { keeper } = server;
     if (server.record === null) continue;
     known++;
     if (keeper === null || !keeper.keeps) continue;
-    if (hasKept(m, keeper, revision)) has++;
-    else if (isUp(server) && !keeper.failing && !isMute(m, keeper)) missing++;
+    const through = keptBy(m, keeper);
+    kept.push(through);
+    if (isUp(server) && !keeper.failing && !isMute(m, keeper)) all = Math.min(all, through);
   }
-  return missing === 0 || (has * 2 > known && m.nowMs - sinceMs >= PATIENCE_MS);
+  kept.sort((a, b) => b - a);
+  return { all, most: kept[Math.floor(known / 2)] ?? -1 };
 }
 
-function hasKept(m: Manager, { mark, stable }: Keeper, revision: number): boolean {
-  return stable && mark !== null && mark.life === m.life && mark.revision >= revision;
-}
+/** -1: nothing of what this life of the manager decided. */
+function keptBy(m: Manager, { mark, stable }: Keeper): number { return stable && mark?.life === m.life ? mark.revision : -1; }
 
 /** It says that it is there, and answers nothing: like one that is silent. */
 function isMute(m: Manager, { owesSinceMs }: Keeper): boolean {
@@ -159,7 +163,7 @@ function send(m: Manager, server: Server, keeper: Keeper): void {
     keeper.sentMs = m.nowMs;
     return m.fx.toServer(server.serverId, { kind: 'keep', keep: keeper.underWay });
   }
-  if (hasKept(m, keeper, keeping.newest) && keeper.records.size === 0 && keeper.deleted.size === 0) return;
+  if (keptBy(m, keeper) >= keeping.newest && keeper.records.size === 0 && keeper.deleted.size === 0) return;
   const records: Keep['records'][number][] = [];
   let letters = 0;
   for (const volumeId of keeper.records) {

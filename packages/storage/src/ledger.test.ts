@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { cpSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
@@ -39,6 +39,52 @@ describe('the ledger of a server', () => {
     second.close();
   });
 
+  it('keeps what it answered over a crash', async () => {
+    const [path, other] = [directory(), directory()];
+    const ledger = ServerLedger.open(path);
+    await keep(ledger, { mark: ofLife(1, 5), records: [{ volumeId: VOLUME, revision: 5, text: 'x' }] });
+    cpSync(path, other, { recursive: true });
+    ledger.close();
+    const second = ServerLedger.open(other);
+    expect([second.mark, second.records()]).toEqual([ofLife(1, 5), [{ volumeId: VOLUME, revision: 5, text: 'x' }]]);
+    expect(await keep(second, { mark: ofLife(1, 6) })).toMatchObject({ mark: ofLife(1, 6), taken: true });
+    second.close();
+  });
+
+  it('takes no room to be opened again: a server starts on a full disk too', async () => {
+    const path = directory();
+    const first = ServerLedger.open(path);
+    await keep(first, {});
+    first.close();
+    const sizes = (): readonly (readonly [string, number])[] => readdirSync(path).sort().map((name) => [name, statSync(join(path, name)).size] as const);
+    const before = sizes();
+    const second = ServerLedger.open(path);
+    expect(sizes()).toEqual([...before, ['ledger.sqlite-wal', 0]]);
+    second.close();
+  });
+
+  it('syncs one at a time, and says that all failed when one has', async () => {
+    const syncs: ((error: Error | null) => void)[] = [];
+    const ledger = ServerLedger.open(directory(), (_fd, done) => syncs.push(done));
+    const answers: [number, KeepAnswer][] = [];
+    const told = (revision: number): void => ledger.keep({ expected: ledger.mark, mark: ofLife(1, revision), servers: [], records: [], deleted: [], number: revision }, (answer) => answers.push([revision, answer]));
+    told(1);
+    syncs.shift()!(null);
+    for (const revision of [2, 3, 4]) told(revision);
+    expect(syncs).toHaveLength(1);
+    expect(answers).toEqual([[1, { mark: ofLife(1, 1), taken: true, failed: false }]]);
+    syncs.shift()!(null);
+    expect(answers.slice(1)).toEqual([[2, { mark: ofLife(1, 2), taken: true, failed: false }]]);
+    // Only one sync hears of it, but what was written meanwhile is not safe either.
+    told(5);
+    syncs.shift()!(new Error('EIO'));
+    expect(answers.slice(2)).toEqual([3, 4, 5].map((revision) => [revision, { mark: ofLife(1, 2), taken: false, failed: true }]));
+    told(6);
+    expect(answers.at(-1)).toEqual([6, { mark: ofLife(1, 2), taken: false, failed: true }]);
+    expect(syncs).toEqual([]);
+    ledger.close();
+  });
+
   it('goes back in nothing: neither the mark within a life, nor a record', async () => {
     const ledger = ServerLedger.open(directory());
     await keep(ledger, { mark: ofLife(1, 9), records: [{ volumeId: VOLUME, revision: 9, text: 'new' }] });
@@ -62,6 +108,17 @@ describe('the ledger of a server', () => {
     await keep(ledger, { records: [{ volumeId: VOLUME, revision: 1, text: 'x' }] });
     ledger.forget(VOLUME);
     expect(ledger.records()).toEqual([]);
+    ledger.close();
+  });
+
+  it('holds nothing of a volume whose deletion was completed but that it was, and of those the newest', async () => {
+    const ledger = ServerLedger.open(directory());
+    await keep(ledger, { records: [{ volumeId: VOLUME, revision: 8, text: 'deleting' }, { volumeId: OTHER, revision: 12, text: 'made anew by a recovery' }] });
+    await keep(ledger, { deleted: [{ volumeId: VOLUME, revision: 9 }, { volumeId: OTHER, revision: 9 }] });
+    expect(ledger.records()).toEqual([{ volumeId: OTHER, revision: 12, text: 'made anew by a recovery' }]);
+    const many = Array.from({ length: 10_500 }, (_, i) => ({ volumeId: `vol-${(i + 16).toString(16).padStart(17, '0')}` as typeof VOLUME, revision: 10 + i }));
+    await keep(ledger, { deleted: many });
+    expect(ledger.deleted()).toEqual(many.slice(-10_000));
     ledger.close();
   });
 

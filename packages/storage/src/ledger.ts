@@ -1,4 +1,4 @@
-import { closeSync, existsSync, fdatasync, fsyncSync, openSync } from 'node:fs';
+import { closeSync, existsSync, fdatasync, fdatasyncSync, fsyncSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import { markAfter, mayKeep, type DeletedVolume, type Keep, type KeptRecord, type StoreMark } from '@ashlar/protocol';
@@ -8,6 +8,15 @@ const FILE = 'ledger.sqlite';
 const FORMAT = 1;
 /** Deleted volumes remembered, the newest. A copy of one that comes to light after so many other deletions is shown as unknown. */
 const DELETED_MAX = 10_000;
+/** Those beyond are removed in lots of so many: to find them takes 6 ms, in which this thread serves nobody. */
+const PRUNE_EVERY = 256;
+
+const SCHEMA = `
+  CREATE TABLE IF NOT EXISTS record (id TEXT PRIMARY KEY, revision INTEGER NOT NULL, text TEXT NOT NULL) WITHOUT ROWID, STRICT;
+  CREATE TABLE IF NOT EXISTS deleted (id TEXT PRIMARY KEY, revision INTEGER NOT NULL) WITHOUT ROWID, STRICT;
+  CREATE TABLE IF NOT EXISTS setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID, STRICT;
+  PRAGMA user_version = ${FORMAT};
+`;
 
 export interface KeepAnswer {
   /** On stable storage now. */
@@ -17,6 +26,9 @@ export interface KeepAnswer {
 }
 
 interface Row { readonly id: string; readonly revision: number; readonly text: string }
+/** Written, and told when it is stable. */
+interface Unstable { readonly mark: StoreMark; readonly done: (answer: KeepAnswer) => void }
+type SyncFile = (fd: number, done: (error: Error | null) => void) => void;
 
 /**
  * What a server keeps for the system manager beside its copies (docs/formats/ledger.md): the records of the volumes that it holds copies of, the
@@ -24,37 +36,45 @@ interface Row { readonly id: string; readonly revision: number; readonly text: s
  * the opening of copies costs none; and that sync is not waited for by the thread, which serves requests.
  */
 export class ServerLedger {
-  readonly #path: string;
   readonly #database: DatabaseSync;
+  /** SQLite's log: there from the first access until the database is closed. Open from the beginning, so that no failed write of it is missed. */
+  readonly #log: number;
+  readonly #syncLog: SyncFile;
   readonly #upsert: StatementSync;
   readonly #forget: StatementSync;
+  readonly #forgetOlder: StatementSync;
   readonly #bury: StatementSync;
   readonly #prune: StatementSync;
   readonly #set: StatementSync;
   /** Written, perhaps not stable yet. */
   #written: StoreMark | null;
   #stable: StoreMark | null;
-  #wal: number | null = null;
+  /** Since the sync under way began: the next one covers them. */
+  #unstable: Unstable[] = [];
+  #syncing = false;
+  #deletedSincePruned = PRUNE_EVERY;
   /** A failed write is final: what was taken for stable before a second try may be gone. */
   #failed = false;
   #closed = false;
 
-  private constructor(path: string, database: DatabaseSync) {
-    this.#path = path;
+  private constructor(path: string, database: DatabaseSync, syncLog: SyncFile) {
     this.#database = database;
-    database.exec(`
-      CREATE TABLE IF NOT EXISTS record (id TEXT PRIMARY KEY, revision INTEGER NOT NULL, text TEXT NOT NULL) WITHOUT ROWID, STRICT;
-      CREATE TABLE IF NOT EXISTS deleted (id TEXT PRIMARY KEY, revision INTEGER NOT NULL) WITHOUT ROWID, STRICT;
-      CREATE TABLE IF NOT EXISTS setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID, STRICT;
-      PRAGMA user_version = ${FORMAT};
-    `);
+    this.#syncLog = syncLog;
+    this.#log = openSync(`${path}-wal`, 'r');
     this.#upsert = database.prepare('INSERT INTO record VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE SET revision = excluded.revision, text = excluded.text WHERE excluded.revision >= revision');
     this.#forget = database.prepare('DELETE FROM record WHERE id = ?');
+    this.#forgetOlder = database.prepare('DELETE FROM record WHERE id = ? AND revision < ?');
     this.#bury = database.prepare('INSERT INTO deleted VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET revision = excluded.revision');
     this.#prune = database.prepare('DELETE FROM deleted WHERE id IN (SELECT id FROM deleted ORDER BY revision DESC LIMIT -1 OFFSET ?)');
     this.#set = database.prepare('INSERT INTO setting VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value');
     this.#written = this.#setting<StoreMark>('mark');
     this.#stable = this.#written;
+    try {
+      // An earlier life may have ended before its last sync.
+      fdatasyncSync(this.#log);
+    } catch {
+      this.#failed = true;
+    }
   }
 
   /** Throws `format-unsupported` if a later version has written it. Changes nothing. */
@@ -74,15 +94,18 @@ export class ServerLedger {
   }
 
   /** The caller holds the directory's lock. Throws `format-unsupported` (nothing was changed) or `corrupt`. */
-  static open(directory: string): ServerLedger {
+  static open(directory: string, syncLog: SyncFile = fdatasync): ServerLedger {
     const path = join(directory, FILE);
     let database: DatabaseSync | null = null;
     try {
       database = new DatabaseSync(path);
-      checkFormat(database, path);
+      // Without SQLite's shared memory, for which a full disk has no room: a server must start there.
+      database.exec('PRAGMA locking_mode = EXCLUSIVE');
+      const format = checkFormat(database, path);
       // NORMAL: SQLite syncs its log when it moves it into the database; each commit is synced by us, without the thread waiting.
       database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL');
-      const ledger = new ServerLedger(path, database);
+      if (format < FORMAT) database.exec(SCHEMA);
+      const ledger = new ServerLedger(path, database, syncLog);
       syncDirectory(directory);
       return ledger;
     } catch (error) {
@@ -118,11 +141,8 @@ export class ServerLedger {
       return done({ mark: this.#stable, taken: false, failed: true });
     }
     this.#written = mark;
-    fdatasync(this.#log(), (error) => {
-      if (error !== null) this.#failed = true;
-      else this.#stable = newerOf(this.#stable, mark);
-      done({ mark: this.#stable, taken: error === null, failed: error !== null });
-    });
+    this.#unstable.push({ mark, done });
+    this.#sync();
   }
 
   /** Its copy was removed. Not synced: a record without a copy means nothing. */
@@ -137,8 +157,30 @@ export class ServerLedger {
 
   close(): void {
     this.#closed = true;
-    if (this.#wal !== null) closeSync(this.#wal);
+    if (!this.#syncing) closeSync(this.#log);
     this.#database.close();
+  }
+
+  /** One at a time: Linux tells of a failed write once for each descriptor, and only one of two syncs would hear of it. */
+  #sync(): void {
+    if (this.#syncing || this.#unstable.length === 0) return;
+    this.#syncing = true;
+    const covered = this.#unstable.splice(0);
+    this.#syncLog(this.#log, (error) => {
+      this.#syncing = false;
+      if (this.#closed) closeSync(this.#log);
+      if (error !== null || this.#closed) return this.#fail(covered);
+      for (const { mark, done } of covered) {
+        this.#stable = mark;
+        done({ mark, taken: true, failed: false });
+      }
+      this.#sync();
+    });
+  }
+
+  #fail(covered: readonly Unstable[]): void {
+    this.#failed = true;
+    for (const { done } of [...covered, ...this.#unstable.splice(0)]) done({ mark: this.#stable, taken: false, failed: true });
   }
 
   #write({ servers, records, deleted }: Keep, mark: StoreMark): void {
@@ -149,8 +191,12 @@ export class ServerLedger {
         if (this.#written?.cluster !== mark.cluster) this.#forget.run(volumeId);
         this.#upsert.run(volumeId, revision, text);
       }
-      for (const { volumeId, revision } of deleted) this.#bury.run(volumeId, revision);
-      if (deleted.length > 0) this.#prune.run(DELETED_MAX);
+      for (const { volumeId, revision } of deleted) {
+        this.#bury.run(volumeId, revision);
+        // Its last record came after its copy was removed.
+        this.#forgetOlder.run(volumeId, revision);
+      }
+      this.#pruneDeleted(deleted.length);
       this.#set.run('mark', JSON.stringify(mark));
       const known = JSON.stringify(servers);
       if (JSON.stringify(this.servers) !== known) this.#set.run('servers', known);
@@ -162,10 +208,12 @@ export class ServerLedger {
     }
   }
 
-  /** SQLite's log: there since the first commit, until the database is closed. */
-  #log(): number {
-    this.#wal ??= openSync(`${this.#path}-wal`, 'r');
-    return this.#wal;
+  #pruneDeleted(more: number): void {
+    if (more === 0) return;
+    this.#deletedSincePruned += more;
+    if (this.#deletedSincePruned < PRUNE_EVERY) return;
+    this.#deletedSincePruned = 0;
+    this.#prune.run(DELETED_MAX);
   }
 
   #setting<T>(name: string): T | null {
@@ -174,14 +222,10 @@ export class ServerLedger {
   }
 }
 
-function checkFormat(database: DatabaseSync, path: string): void {
+function checkFormat(database: DatabaseSync, path: string): number {
   const { user_version: format } = database.prepare('PRAGMA user_version').get() as { user_version: number };
   if (format > FORMAT) throw new AshlarError('format-unsupported', `${path} has format ${format}, this version knows ${FORMAT}`, { path });
-}
-
-/** Syncs may end in another order than they began. */
-function newerOf(before: StoreMark | null, after: StoreMark): StoreMark {
-  return before !== null && before.life === after.life && before.revision > after.revision ? before : after;
+  return format;
 }
 
 function syncDirectory(path: string): void {

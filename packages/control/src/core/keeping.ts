@@ -15,6 +15,8 @@ export interface Keeper {
   /** It answers `keep`; servers of older versions do not. */
   readonly keeps: boolean;
   mark: StoreMark | null;
+  /** It said so in answer to a `keep`, and so has it on its disk. What it said in its hello it may only have heard. */
+  stable: boolean;
   /** It could not write the last one. Nobody waits for it until it can. */
   failing: boolean;
   /** Volumes whose record it does not have in the newest form, and deletions that it does not know. */
@@ -22,7 +24,7 @@ export interface Keeper {
   readonly deleted: Set<VolumeId>;
   underWay: Keep | null;
   sentMs: number;
-  /** Since when it owes an answer; null: it owes none. */
+  /** Since when it owes an answer, on the attentive clock; null: it owes none. */
   owesSinceMs: number | null;
 }
 
@@ -61,7 +63,7 @@ export function newKeeping(number: number): Keeping {
 }
 
 export function newKeeper(keeps: boolean, mark: StoreMark | null): Keeper {
-  return { keeps, mark, failing: false, records: new Set(), deleted: new Set(), underWay: null, sentMs: -Infinity, owesSinceMs: null };
+  return { keeps, mark, stable: false, failing: false, records: new Set(), deleted: new Set(), underWay: null, sentMs: -Infinity, owesSinceMs: null };
 }
 
 /** What the store has: takes in what is newer than what is known. */
@@ -100,7 +102,7 @@ export function whenKept(m: Manager, revision: number, run: () => void, fail: ()
 
 /** Sends what servers lack, and runs what waited for what they have. */
 export function keepOn(m: Manager): void {
-  if (m.standing.state !== 'acting') return drop(m);
+  if (m.standing.state === 'waiting' || m.standing.state === 'refusing') return drop(m);
   for (const server of m.servers.values()) if (server.keeper !== null) send(m, server, server.keeper);
   release(m);
 }
@@ -111,36 +113,40 @@ function drop(m: Manager): void {
 
 function release(m: Manager): void {
   for (let some = true; some;) {
-    const ready = m.keeping.waiting.filter((waiting) => isKept(m, waiting));
-    m.keeping.waiting = m.keeping.waiting.filter((waiting) => !ready.includes(waiting));
+    const { all, most } = keptThrough(m);
+    const ready: Waiting[] = [];
+    const waiting: Waiting[] = [];
+    for (const one of m.keeping.waiting) (one.revision <= all || (one.revision <= most && m.nowMs - one.sinceMs >= PATIENCE_MS) ? ready : waiting).push(one);
+    m.keeping.waiting = waiting;
     for (const { run } of ready) run();
     some = ready.length > 0 && m.keeping.waiting.length > 0;
   }
 }
 
-/** By every server that is up and can keep it; or after a while by more than half of all there are. */
-function isKept(m: Manager, { revision, sinceMs }: Waiting): boolean {
-  let has = 0;
+/** Through which revision every server that is up and can keep it has it, and more than half of all there are. */
+function keptThrough(m: Manager): { readonly all: number; readonly most: number } {
+  const kept: number[] = [];
   let known = 0;
-  let missing = 0;
+  let all = Infinity;
   for (const server of m.servers.values()) {
     const { keeper } = server;
     if (server.record === null) continue;
     known++;
     if (keeper === null || !keeper.keeps) continue;
-    if (hasKept(m, keeper, revision)) has++;
-    else if (isUp(server) && !keeper.failing && !isMute(m, keeper)) missing++;
+    const through = keptBy(m, keeper);
+    kept.push(through);
+    if (isUp(server) && !keeper.failing && !isMute(m, keeper)) all = Math.min(all, through);
   }
-  return missing === 0 || (has * 2 > known && m.nowMs - sinceMs >= PATIENCE_MS);
+  kept.sort((a, b) => b - a);
+  return { all, most: kept[Math.floor(known / 2)] ?? -1 };
 }
 
-function hasKept(m: Manager, { mark }: Keeper, revision: number): boolean {
-  return mark !== null && mark.life === m.life && mark.revision >= revision;
-}
+/** -1: nothing of what this life of the manager decided. */
+function keptBy(m: Manager, { mark, stable }: Keeper): number { return stable && mark?.life === m.life ? mark.revision : -1; }
 
 /** It says that it is there, and answers nothing: like one that is silent. */
 function isMute(m: Manager, { owesSinceMs }: Keeper): boolean {
-  return owesSinceMs !== null && m.nowMs - owesSinceMs >= m.options.silenceAloneMs;
+  return owesSinceMs !== null && m.attentiveMs - owesSinceMs >= m.options.silenceAloneMs;
 }
 
 /** As last looked at: see watchServers. */
@@ -157,7 +163,7 @@ function send(m: Manager, server: Server, keeper: Keeper): void {
     keeper.sentMs = m.nowMs;
     return m.fx.toServer(server.serverId, { kind: 'keep', keep: keeper.underWay });
   }
-  if (hasKept(m, keeper, keeping.newest) && keeper.records.size === 0 && keeper.deleted.size === 0) return;
+  if (keptBy(m, keeper) >= keeping.newest && keeper.records.size === 0 && keeper.deleted.size === 0) return;
   const records: Keep['records'][number][] = [];
   let letters = 0;
   for (const volumeId of keeper.records) {
@@ -178,7 +184,7 @@ function send(m: Manager, server: Server, keeper: Keeper): void {
   const servers = [...m.servers.values()].filter(({ record, foreign }) => record !== null && !foreign).map(({ serverId }) => serverId).sort() as ServerId[];
   keeper.underWay = { expected: keeper.mark, mark, servers, records, deleted, number: ++keeping.number };
   keeper.sentMs = m.nowMs;
-  keeper.owesSinceMs ??= m.nowMs;
+  keeper.owesSinceMs ??= m.attentiveMs;
   m.fx.toServer(server.serverId, { kind: 'keep', keep: keeper.underWay });
 }
 
@@ -192,6 +198,7 @@ export function onKept(m: Manager, server: Server, { mark, taken, failed, number
   keeper.failing = failed;
   if (failed) return;
   keeper.mark = mark;
+  keeper.stable = taken;
   if (!taken) return;
   for (const { volumeId, revision } of sent.records) if (m.keeping.latest.get(volumeId)?.revision === revision) keeper.records.delete(volumeId);
   for (const { volumeId } of sent.deleted) keeper.deleted.delete(volumeId);

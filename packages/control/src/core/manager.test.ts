@@ -416,6 +416,33 @@ describe('a store that does not answer', () => {
   });
 });
 
+describe('what the store did not answer', () => {
+  it('is not told as done if it was not', () => {
+    const commands = [(volumeId: VolumeId) => ({ kind: 'volume-grow', volumeId, sizeBytes: 2 ** 31 }) as const, (volumeId: VolumeId) => ({ kind: 'volume-modify', volumeId, minCopies: 2 }) as const];
+    for (const command of commands) {
+      const world = new ModelWorld(3, FAST);
+      const id = world.create(1);
+      world.fate = 'request-lost';
+      const requestId = world.command(command(id));
+      world.fate = 'answered';
+      world.run(1000);
+      world.kill(primary(world, id));
+      world.run(35_000);
+      expect(world.answers.get(requestId)).toMatchObject({ ok: false, code: 'unavailable' });
+      expect(world.volume(id).configuration).toMatchObject({ sizeBytes: 2 ** 30, minCopies: 1 });
+    }
+  });
+
+  it('ends a deletion all the same, if it was done', () => {
+    const world = new ModelWorld(2, FAST);
+    const id = world.create(1);
+    const { transact } = world.store;
+    world.store.transact = (transaction, done) => transact.call(world.store, transaction, (outcome) => done(transaction.deletes.length > 0 ? { kind: 'unknown' } : outcome));
+    expect(world.ask({ kind: 'volume-delete', volumeId: id }, 5000)).toMatchObject({ ok: true });
+    expect(world.volume(id)).toBeUndefined();
+  });
+});
+
 describe('a store that fails', () => {
   it('is tried again after a while, not all the time', () => {
     const world = new ModelWorld(3, FAST);

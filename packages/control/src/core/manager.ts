@@ -91,7 +91,7 @@ export class ManagerCore {
   #fromHost(from: HostId, message: HostMessage): void {
     const m = this.#m;
     // What hosts say once, and say again only to a manager that asks.
-    if (m.standing.state === 'waiting' && message.kind !== 'host-hello' && this.#early.length < EARLY_MAX) this.#early.push({ kind: 'from-host', from, message });
+    if (!acts(m) && m.standing.state !== 'refusing' && message.kind !== 'host-hello' && this.#early.length < EARLY_MAX) this.#early.push({ kind: 'from-host', from, message });
     else if (acts(m) || message.kind === 'host-hello' || message.kind === 'usage') onHostMessage(m, from, message);
     mayBeginToAct(m);
   }

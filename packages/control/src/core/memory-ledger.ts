@@ -12,7 +12,10 @@ export class MemoryLedger {
     const taken = mayKeep(this.mark, keep);
     if (taken) {
       for (const record of keep.records) if ((this.records.get(record.volumeId)?.revision ?? 0) <= record.revision) this.records.set(record.volumeId, record);
-      for (const volume of keep.deleted) this.deleted.set(volume.volumeId, volume);
+      for (const volume of keep.deleted) {
+        this.deleted.set(volume.volumeId, volume);
+        if ((this.records.get(volume.volumeId)?.revision ?? Infinity) < volume.revision) this.records.delete(volume.volumeId);
+      }
       this.mark = markAfter(this.mark, keep);
       this.servers = keep.servers;
     }

@@ -233,13 +233,14 @@ function modify(m: Manager, v: Volume, requestId: number, command: Of<'volume-mo
   if (touches) checkChangeable(m, v);
   const record = touches ? reconfigured(base, { minCopies, copiesWanted: mirrors + 1, durability }) : base;
   const events = [eventOf(m, 'volume-modified', v.volumeId, 'asked for', { minCopies, mirrors, durability, iops: limits.iops, bandwidthBytes: limits.bandwidthBytes }, 'operator')];
-  const answer = (): void => {
+  const answer = (outcome: ChangeOutcome): void => {
+    if (outcome !== 'applied') return refuse(m, requestId, outcome);
     for (const hostId of new Set(v.record.attachments.map((attachment) => attachment.hostId))) m.fx.toHost(hostId, { kind: 'limits', volumeId: v.volumeId, limits });
     m.fx.answer(requestId, { ok: true, value: volumeView(m, v) });
     reconcile(m, v);
   };
   if (touches) changeAndPush(m, v, record, events, answer);
-  else change(m, v, record, events, (outcome) => (outcome === 'applied' ? answer() : refuse(m, requestId, outcome)));
+  else change(m, v, record, events, answer);
 }
 
 function grow(m: Manager, v: Volume, requestId: number, command: Of<'volume-grow'>): void {
@@ -249,7 +250,8 @@ function grow(m: Manager, v: Volume, requestId: number, command: Of<'volume-grow
   checkChangeable(m, v);
   const record = reconfigured(v.record, { sizeBytes: command.sizeBytes });
   const { epoch } = record.configuration;
-  changeAndPush(m, v, record, [eventOf(m, 'volume-grown', v.volumeId, 'asked for', { from: sizeBytes, to: command.sizeBytes, epoch }, 'operator')], () => {
+  changeAndPush(m, v, record, [eventOf(m, 'volume-grown', v.volumeId, 'asked for', { from: sizeBytes, to: command.sizeBytes, epoch }, 'operator')], (outcome) => {
+    if (outcome !== 'applied' && v.record.configuration.sizeBytes < command.sizeBytes) return refuse(m, requestId, outcome);
     wait(m, v, requestId, (known) => (known.record.configuration.epoch >= epoch && known.status?.epoch === known.record.configuration.epoch && known.status.serving ? { ok: true, value: volumeView(m, known) } : null));
     reconcile(m, v);
   });

@@ -1,16 +1,16 @@
 import { showCluster, type Configuration, type CopyReport, type StoreMark } from '@ashlar/protocol';
 import type { HostId, ServerId, VolumeId } from '@ashlar/words';
-import { keepOn, newKeeper, owe, takeStored } from './keeping.ts';
+import { keepOn, newKeeper, owe, takeStored, whenKept } from './keeping.ts';
 import type { StoreSnapshot } from './metadata-store.ts';
 import type { OriginRecord } from './records.ts';
 import { eventOf, hostOf, serverOf, type Manager, type Server } from './state.ts';
 import { note, transactRaw } from './store-access.ts';
 
 /**
- * Whether the manager may act on its store. `waiting`: not enough was heard yet to know that the store is the newest. `refusing`: somebody knows
- * more than the store; only `ashlar recover` ends that. docs/adr/0019.
+ * Whether the manager may act on its store. `waiting`: not enough was heard yet to know that the store is the newest. `keeping`: it is, and the servers
+ * do not have all of it yet. `refusing`: somebody knows more than the store; only `ashlar recover` ends that. docs/adr/0019.
  */
-export type Standing = { readonly state: 'waiting' } | { readonly state: 'acting' } | { readonly state: 'refusing'; readonly reason: string };
+export type Standing = { readonly state: 'waiting' | 'keeping' | 'acting' } | { readonly state: 'refusing'; readonly reason: string };
 
 /** Lives kept in the store. A server that was away for longer is judged by the first revision of the oldest. */
 const LIVES_MAX = 256;
@@ -24,10 +24,11 @@ export function takeCluster(m: Manager, snapshot: StoreSnapshot): void {
   m.origin = stored?.kind === 'origin' ? stored.value : null;
   m.originRevision = stored?.revision ?? 0;
   m.begun = m.origin?.lives.at(-1)?.life === m.life;
-  if (!m.begun) m.loadedRevision = snapshot.revision;
+  // As it was found: what this life noted before its beginning could be written must not be taken for what the one before it wrote.
+  if (!m.begun && !m.loaded) m.loadedRevision = snapshot.revision;
   for (const record of snapshot.records) {
     takeStored(m, record);
-    if (record.kind === 'server') m.knownServers.add(record.id as ServerId);
+    if (record.kind === 'server' && record.value.removed !== true) m.knownServers.add(record.id as ServerId);
   }
   // Once it is written, nothing that this life notes can be taken for the past that a restored store lacks.
   if (m.origin !== null && !m.begun) begin(m, m.origin);
@@ -119,14 +120,22 @@ export function judgeHost(m: Manager, from: HostId, configurations: readonly Con
 
 // ---------------------------------------------------------------------------------------------------------------- when it may act
 
-/** Goes from waiting to acting, if enough was heard. True: it has just done so. */
-export function mayBeginToAct(m: Manager): boolean {
-  if (m.standing.state !== 'waiting' || !m.loaded || !heardEnough(m)) return false;
+/** Goes on from waiting, if enough was heard. */
+export function mayBeginToAct(m: Manager): void {
+  if (m.standing.state !== 'waiting' || !m.loaded || !heardEnough(m)) return;
   if (m.origin === null) begin(m, { cluster: m.prng.between(1, LIFE_MAX), lives: [] });
-  if (!m.begun) return false;
-  m.standing = { state: 'acting' };
-  m.startActing();
-  return true;
+  if (m.begun) beginToAct(m);
+}
+
+/** When the servers have what the store has: what the life before decided last it may have told nobody. */
+export function beginToAct(m: Manager): void {
+  m.standing = { state: 'keeping' };
+  const act = (): void => {
+    if (m.standing.state !== 'keeping') return;
+    m.standing = { state: 'acting' };
+    m.startActing();
+  };
+  whenKept(m, m.keeping.newest, act, () => undefined);
 }
 
 /** Servers and hosts that the store knows of and that have not said hello in this life of the manager. */
@@ -155,11 +164,12 @@ export function standingView(m: Manager): { readonly state: Standing['state']; r
   const { standing, origin } = m;
   const { servers, hosts } = unheard(m);
   const missing: readonly (ServerId | HostId)[] = [...servers, ...hosts];
-  const reason = standing.state === 'refusing' ? standing.reason : standing.state === 'waiting' ? waitingReason(m, missing) : '';
-  return { state: standing.state, reason, cluster: origin === null ? null : showCluster(origin.cluster), unheard: missing };
+  const reason = standing.state === 'refusing' ? standing.reason : standing.state === 'acting' ? '' : waitingReason(m, missing);
+  return { state: standing.state === 'keeping' ? 'waiting' : standing.state, reason, cluster: origin === null ? null : showCluster(origin.cluster), unheard: missing };
 }
 
 function waitingReason(m: Manager, missing: readonly string[]): string {
+  if (m.standing.state === 'keeping') return 'the system manager has just started, and waits until the servers have written down what its store has';
   if (!m.begun && m.loaded && heardEnough(m)) return 'the system manager cannot write its metadata store; see its log';
   const foreign = [...m.servers.values()].filter((server) => server.foreign).map(({ serverId }) => serverId);
   return `the system manager has just started, and waits to hear that nobody knows more than its store${missing.length > 0 ? `; not heard yet: ${missing.join(', ')}` : ''}${foreign.length > 0 ? `; of another cluster: ${foreign.join(', ')}` : ''}`;

@@ -168,7 +168,7 @@ export interface Manager {
   originRevision: number;
   /** The store's revision when this life found it. */
   loadedRevision: number;
-  /** Servers that the store knew then. */
+  /** Servers that the store knew then, and that were not removed. */
   readonly knownServers: Set<ServerId>;
   readonly keeping: Keeping;
   /** `ashlar recover` is asking the servers. */

@@ -105,6 +105,7 @@ function settle(m: Manager, v: Volume, outcome: TransactionOutcome, then: (outco
   if (outcome.kind === 'unknown') {
     // It may have been made: what it was is read back before anything else is decided.
     readBack(m, () => {
+      if (v.gone) return finishWaiters(m, v);
       v.pending = false;
       v.retryAtMs = m.nowMs + m.options.repeatMs;
       m.unsettled.add(v.volumeId);

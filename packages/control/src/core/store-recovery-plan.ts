@@ -122,19 +122,31 @@ function planVolume(sources: RecoverySources, heard: ReadonlySet<ServerId>, id: 
     const notes = [away.length > 0 ? `its only copies were on ${away.join(', ')}, which is given up` : 'no server holds a file of it'];
     return { volume: { volumeId: id, outcome: 'gone', ...said, record: null, notes }, involved };
   }
-  const notes: string[] = [];
+  const damaged = ledgers.filter(({ records }) => records.some((kept) => kept.volumeId === id && recordIn(kept) === null)).map(({ serverId }) => serverId);
+  const notes = damaged.length > 0 ? [`its record cannot be read on ${damaged.join(', ')}`] : [];
   const record = recordOf(sources, latest, newest, copies, away, notes);
   return { volume: { volumeId: id, outcome: 'restored', epoch: record.configuration.epoch, members: said.members, sizeBytes: said.sizeBytes, record, notes }, involved };
 }
 
 function recordsOf({ ledgers, store }: RecoverySources, id: VolumeId): Known[] {
   const found = store.volumes.get(id);
-  const kept = ledgers.flatMap(({ serverId, records }) => records.filter(({ volumeId }) => volumeId === id).map(({ revision, text }) => ({ revision, record: recordIn(text), from: serverId })));
+  const kept = ledgers.flatMap(({ serverId, records }) => records.filter(({ volumeId }) => volumeId === id).flatMap((kept) => {
+    const record = recordIn(kept);
+    return record === null ? [] : [{ revision: kept.revision, record, from: serverId }];
+  }));
   return found === undefined ? kept : [...kept, { revision: found.revision, record: completed('volume', found.record), from: null }];
 }
 
-/** An older version may have written it. */
-function recordIn(text: string): VolumeRecord { return completed('volume', JSON.parse(text) as VolumeRecord); }
+/** An older version may have written it. Null: the disk has damaged it. */
+function recordIn({ volumeId, text }: KeptRecord): VolumeRecord | null {
+  try {
+    const { configuration, holders, attachments } = JSON.parse(text) as VolumeRecord;
+    if (configuration.volumeId !== volumeId || ![configuration.members, configuration.learners, holders, attachments].every(Array.isArray)) return null;
+    return completed('volume', JSON.parse(text) as VolumeRecord);
+  } catch {
+    return null;
+  }
+}
 
 /** By what the copies have promised first: of two stores that went on from one backup, the one that they followed counts. */
 function isNewer(a: Known, b: Known): boolean {
@@ -192,8 +204,8 @@ function stateOf({ ledgers, hosts, store }: RecoverySources, id: VolumeId, base:
   const { state } = base;
   if (state === 'creating') return copies.some(({ report }) => report.lastSeq > 0) ? 'available' : 'creating';
   if (state !== 'deleting') return state === 'in-use' ? 'available' : state;
-  const saysSo = (text: string): boolean => recordIn(text).state === 'deleting';
-  const sayers = ledgers.filter(({ records }) => records.some(({ volumeId, text }) => volumeId === id && saysSo(text))).map(({ serverId }) => serverId);
+  const saysSo = (record: KeptRecord): boolean => record.volumeId === id && recordIn(record)?.state === 'deleting';
+  const sayers = ledgers.filter(({ records }) => records.some(saysSo)).map(({ serverId }) => serverId);
   const witnesses = sayers.length + (store.volumes.get(id)?.record.state === 'deleting' ? 1 : 0);
   const others = copies.filter(({ serverId }) => !sayers.includes(serverId));
   const isShown = hosts.some(({ attachments }) => attachments.some(({ volumeId }) => volumeId === id));

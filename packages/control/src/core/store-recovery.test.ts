@@ -73,6 +73,35 @@ describe('what the store has', () => {
     expect(JSON.parse(first!.ledger.records.get(id)!.text)).toMatchObject({ tags: { team: 'red' } });
   });
 
+  it('is not taken for kept because a server that comes back has heard of it: it may not be on its disk yet', () => {
+    const world = new ModelWorld(1, FAST);
+    const id = world.create(0);
+    const server = world.servers[0]!;
+    world.freeze(server);
+    const requestId = world.command({ kind: 'volume-modify', volumeId: id, tags: { a: 'b' } });
+    const [command] = server.held;
+    if (command?.kind !== 'keep') throw new Error('nothing is to be kept');
+    const { mark } = server.ledger.keep(command.keep);
+    const hello = { kind: 'server-hello', serverId: server.id, pid: server.pid, instance: server.instance, address: 'here', rack: '', siteId: '', disk: 'unknown', build: null, keeps: true, mark } as const;
+    world.manager.receive(world.nowMs, { kind: 'from-server', from: server.id, message: hello }, world);
+    world.run(500);
+    expect(world.answers.has(requestId)).toBe(false);
+    world.revive(server);
+    expect(world.answers.get(requestId)).toMatchObject({ ok: true });
+  });
+
+  it('is waited for by a manager that was itself away, as by any other', () => {
+    const world = new ModelWorld(2, FAST);
+    const id = world.create(1);
+    for (const server of world.servers) world.freeze(server);
+    const requestId = world.command({ kind: 'volume-modify', volumeId: id, tags: { a: 'b' } });
+    world.nowMs += 60_000;
+    world.run(500);
+    expect(world.answers.has(requestId)).toBe(false);
+    for (const server of world.servers) world.revive(server);
+    expect(world.answers.get(requestId)).toMatchObject({ ok: true });
+  });
+
   it('waits for no server that cannot write it', () => {
     const world = new ModelWorld(2, FAST);
     const id = world.create(1);
@@ -97,6 +126,28 @@ describe('a manager that starts', () => {
     expect(standing(world).state).toBe('acting');
   });
 
+  it('acts on nothing that the life before decided and no server has kept, before they have', () => {
+    const world = new ModelWorld(2, FAST);
+    const id = world.create(1);
+    const toServer = world.toServer.bind(world);
+    const held: Parameters<typeof toServer>[] = [];
+    world.toServer = (to, command) => (command.kind === 'keep' ? void held.push([to, command]) : toServer(to, command));
+    world.command({ kind: 'volume-grow', volumeId: id, sizeBytes: 2 ** 31 });
+    expect(world.volume(id).configuration.epoch).toBe(2);
+    world.endManager();
+    held.length = 0;
+    world.restartManager();
+    world.run(1000);
+    const promised = (): readonly unknown[] => world.servers.map((server) => server.copies.get(id)?.promisedEpoch);
+    expect(promised()).toEqual([1, 1]);
+    expect(standing(world)).toMatchObject({ state: 'waiting', reason: expect.stringContaining('written down') });
+    world.toServer = toServer;
+    for (const [to, command] of held) toServer(to, command);
+    world.run(100);
+    expect(standing(world).state).toBe('acting');
+    expect(promised()).toEqual([2, 2]);
+  });
+
   it('is not stopped by one server that is down: after a while half of them are enough', () => {
     const world = new ModelWorld(2, FAST);
     const id = world.create(1);
@@ -106,6 +157,39 @@ describe('a manager that starts', () => {
     world.restartManager();
     expect(world.until(() => standing(world).state === 'acting', 6000)).toBe(true);
     expect(world.until(() => primary(world, id) !== dead && world.view(id).epoch > 1, 6000)).toBe(true);
+  });
+
+  it('waits for no server that was removed, and neither does a recovery', () => {
+    const world = new ModelWorld(7, FAST);
+    const id = world.create(1);
+    const removed = world.servers.filter((server) => !server.copies.has(id)).slice(0, 4);
+    for (const server of removed) {
+      world.ask({ kind: 'server-drain', serverId: server.id });
+      expect(world.ask({ kind: 'server-remove', serverId: server.id })).toMatchObject({ ok: true });
+      world.kill(server);
+    }
+    expect(standing(world).unheard).toEqual([]);
+    const yesterday = world.store.snapshot();
+    world.endManager();
+    world.restartManager();
+    expect(standing(world)).toMatchObject({ state: 'acting', unheard: [] });
+    world.ask({ kind: 'volume-modify', volumeId: id, tags: { a: 'b' } });
+    setBack(world, yesterday);
+    expect(recover(world)).toMatchObject({ applied: true, blocked: [] });
+  });
+
+  it('knows a removed server as removed, whatever was noted of it while it was', () => {
+    const world = new ModelWorld(4, FAST);
+    const [gone, other] = world.servers as [ModelWorld['servers'][number], ModelWorld['servers'][number]];
+    world.ask({ kind: 'server-drain', serverId: gone.id });
+    for (const server of [gone, other]) world.freeze(server);
+    expect(world.ask({ kind: 'server-remove', serverId: gone.id })).toMatchObject({ ok: true });
+    world.run(10_000);
+    world.endManager();
+    world.restartManager();
+    world.run(6000);
+    const servers = world.ask({ kind: 'server-list' });
+    expect(servers.ok && (servers.value as readonly { serverId: string }[]).map(({ serverId: name }) => name)).not.toContain(gone.id);
   });
 
   it('waits for more where more than half are away', () => {
@@ -198,6 +282,27 @@ describe('a store that was set back', () => {
     world.kill(world.servers[0]!);
     world.run(20_000);
     expect(JSON.stringify(world.store.snapshot().records.filter((record) => record.kind === 'volume'))).toBe(before);
+  });
+
+  it('is noticed by a change as small as what the manager noted before its beginning could be written', () => {
+    const world = new ModelWorld(3, FAST);
+    const id = world.create(2);
+    const yesterday = world.store.snapshot();
+    world.ask({ kind: 'volume-modify', volumeId: id, tags: { a: 'b' } });
+    world.endManager();
+    for (const server of world.servers) world.kill(server);
+    world.store.rollBack(yesterday);
+    const { transact } = world.store;
+    world.store.transact = (transaction, done) => {
+      if (!transaction.puts.some(({ kind }) => kind === 'origin')) return transact.call(world.store, transaction, done);
+      world.store.transact = transact;
+      done({ kind: 'unknown' });
+    };
+    world.restartManager();
+    world.run(2000);
+    for (const server of world.servers) world.revive(server);
+    world.run(1000);
+    expect(standing(world)).toMatchObject({ state: 'refusing' });
   });
 
   it('is noticed when it went on by itself, by a server that it did not hear then', () => {
@@ -294,6 +399,7 @@ describe('ashlar recover', () => {
     const files = new Map(holder!.copies);
     const record = holder!.ledger.records.get(gone)!;
     world.ask({ kind: 'volume-delete', volumeId: gone });
+    expect(world.servers.filter((server) => server.ledger.records.has(gone))).toEqual([]);
     // A disk that was put back from a backup.
     holder!.copies.set(gone, files.get(gone)!);
     holder!.ledger.records.set(gone, record);
@@ -339,6 +445,19 @@ describe('ashlar recover', () => {
     world.run(5000);
     expect(world.view(id)).toMatchObject({ state: 'available' });
     expect(world.servers.every((server) => server.copies.has(id))).toBe(true);
+  });
+
+  it('goes by the others where a disk has damaged a record', () => {
+    for (const text of ['{"volu', '{}', 'null']) {
+      const world = new ModelWorld(3, FAST);
+      const id = world.create(1);
+      world.ask({ kind: 'volume-modify', volumeId: id, tags: { team: 'blue' } });
+      const [holder] = world.servers.filter((server) => server.copies.has(id));
+      holder!.ledger.records.set(id, { ...holder!.ledger.records.get(id)!, text });
+      setBack(world);
+      expect(recover(world).volumes).toMatchObject([{ outcome: 'restored', notes: [`its record cannot be read on ${holder!.id}`] }]);
+      expect(world.view(id)).toMatchObject({ tags: { team: 'blue' } });
+    }
   });
 
   it('waits for a server that may know more, until it is given up', () => {

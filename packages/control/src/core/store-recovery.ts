@@ -3,7 +3,7 @@ import { AshlarError, type ServerId } from '@ashlar/words';
 import { DELETED_MAX, newKeeping, owe, takeStored } from './keeping.ts';
 import type { AnyStored, Put, TransactionOutcome } from './metadata-store.ts';
 import type { NewEvent } from './records.ts';
-import { acts } from './standing.ts';
+import { acts, beginToAct } from './standing.ts';
 import { restoreRaw } from './store-access.ts';
 import { planRecovery, type RecoveryPlan, type ServerLedger } from './store-recovery-plan.ts';
 import { dropVolume, eventOf, takeVolume, wallMs, type Manager } from './state.ts';
@@ -148,9 +148,8 @@ function restored(m: Manager, outcome: TransactionOutcome, puts: readonly Put[],
     if (server.record !== null && !puts.some(({ kind, id }) => kind === 'server' && id === server.serverId)) server.record = null;
     if (server.keeper !== null && !server.foreign) owe(m, server, server.keeper);
   }
-  m.standing = { state: 'acting' };
   answer(m, done);
-  m.startActing();
+  beginToAct(m);
 }
 
 function take(m: Manager, stored: AnyStored): void {

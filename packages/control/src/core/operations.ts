@@ -238,8 +238,9 @@ function modify(m: Manager, v: Volume, requestId: number, command: Of<'volume-mo
     m.fx.answer(requestId, { ok: true, value: volumeView(m, v) });
     reconcile(m, v);
   };
-  if (touches) changeAndPush(m, v, record, events, answer);
-  else change(m, v, record, events, (outcome) => (outcome === 'applied' ? answer() : refuse(m, requestId, outcome)));
+  const then = (outcome: ChangeOutcome): void => (outcome === 'applied' ? answer() : refuse(m, requestId, outcome));
+  if (touches) changeAndPush(m, v, record, events, then);
+  else change(m, v, record, events, then);
 }
 
 function grow(m: Manager, v: Volume, requestId: number, command: Of<'volume-grow'>): void {
@@ -249,7 +250,8 @@ function grow(m: Manager, v: Volume, requestId: number, command: Of<'volume-grow
   checkChangeable(m, v);
   const record = reconfigured(v.record, { sizeBytes: command.sizeBytes });
   const { epoch } = record.configuration;
-  changeAndPush(m, v, record, [eventOf(m, 'volume-grown', v.volumeId, 'asked for', { from: sizeBytes, to: command.sizeBytes, epoch }, 'operator')], () => {
+  changeAndPush(m, v, record, [eventOf(m, 'volume-grown', v.volumeId, 'asked for', { from: sizeBytes, to: command.sizeBytes, epoch }, 'operator')], (outcome) => {
+    if (outcome !== 'applied') return refuse(m, requestId, outcome);
     wait(m, v, requestId, (known) => (known.record.configuration.epoch >= epoch && known.status?.epoch === known.record.configuration.epoch && known.status.serving ? { ok: true, value: volumeView(m, known) } : null));
     reconcile(m, v);
   });

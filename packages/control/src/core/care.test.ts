@@ -175,6 +175,46 @@ describe('a server that is drained', () => {
     expect(names()).not.toContain(drained.id);
   });
 
+  /** Drained, empty, and forgotten; its process ends. */
+  function removed(world: ModelWorld, id: ServerId): void {
+    world.ask({ kind: 'server-drain', serverId: id });
+    expect(world.ask({ kind: 'server-remove', serverId: id })).toMatchObject({ ok: true });
+    world.kill(world.server(id));
+  }
+
+  it('and removed is not waited for by the next life of the manager, however many there were', () => {
+    const world = new ModelWorld(5, FAST);
+    for (const id of ['server-1', 'server-2', 'server-3']) removed(world, serverId(id));
+    const id = world.create(1);
+    world.endManager();
+    world.run(500).restartManager();
+    world.run(60_000);
+    expect(world.ask({ kind: 'manager-describe' })).toMatchObject({ ok: true, value: { state: 'acting', unheard: [] } });
+    expect(world.view(id).health).toBe('healthy');
+  });
+
+  it('and removed stays so, whatever is heard of it before its removal is kept everywhere', () => {
+    for (const moment of ['ends', 'another life', 'drain cancelled'] as const) {
+      const world = new ModelWorld(3, FAST);
+      const id = serverId('server-1');
+      world.ask({ kind: 'server-drain', serverId: id });
+      // The store has it at once; the other servers are slow to keep it.
+      for (const other of world.servers.slice(1)) world.freeze(other);
+      const asked = world.command({ kind: 'server-remove', serverId: id });
+      expect(world.answers.has(asked)).toBe(false);
+      if (moment === 'drain cancelled') world.command({ kind: 'server-drain', serverId: id, cancel: true });
+      else world.kill(world.server(id));
+      if (moment === 'another life') world.revive(world.server(id));
+      for (const other of world.servers.slice(1)) world.revive(other);
+      expect(world.until(() => world.answers.has(asked), 10_000)).toBe(true);
+      world.endManager();
+      world.run(500).restartManager();
+      world.run(1000);
+      const listed = (world.ask({ kind: 'server-list' }) as { value: ServerView[] }).value.map((server) => server.serverId);
+      expect(listed, moment).toEqual(['server-2', 'server-3']);
+    }
+  });
+
   it('is still being drained after it and the manager were restarted', () => {
     const world = new ModelWorld(3, FAST);
     world.ask({ kind: 'server-drain', serverId: serverId('server-2') });

@@ -56,8 +56,13 @@ export function removeServer(m: Manager, requestId: number, { serverId, check }:
   const others = [...m.servers.values()].filter((other) => other !== server && other.record !== null).length;
   if (others === 0) throw new AshlarError('invalid-argument', `${serverId} is the last server`);
   if (check === true) return m.fx.answer(requestId, { ok: true, value: { serverId } });
-  save(m, { kind: 'server', id: serverId, value: { ...server.record, removed: true, state: 'down' } }, [eventOf(m, 'server-removed', serverId, 'asked for', {}, 'operator')], (applied) => {
-    if (!applied) return m.fx.answer(requestId, { ok: false, code: 'unavailable', message: 'the metadata store did not answer; try again' });
+  // First here: whatever else is saved of it meanwhile must not take it back.
+  server.record = { ...server.record, removed: true };
+  save(m, { kind: 'server', id: serverId, value: { ...server.record, state: 'down' } }, [eventOf(m, 'server-removed', serverId, 'asked for', {}, 'operator')], (applied) => {
+    if (!applied) {
+      server.record = { ...server.record, removed: false };
+      return m.fx.answer(requestId, { ok: false, code: 'unavailable', message: 'the metadata store did not answer; try again' });
+    }
     m.servers.delete(serverId);
     m.removedServers.add(serverId);
     m.fx.answer(requestId, { ok: true, value: { serverId } });

@@ -27,7 +27,8 @@ export function takeCluster(m: Manager, snapshot: StoreSnapshot): void {
   if (!m.begun) m.loadedRevision = snapshot.revision;
   for (const record of snapshot.records) {
     takeStored(m, record);
-    if (record.kind === 'server') m.knownServers.add(record.id as ServerId);
+    // One that was removed keeps nothing, and says nothing any more.
+    if (record.kind === 'server' && record.value.removed !== true) m.knownServers.add(record.id as ServerId);
   }
   // Once it is written, nothing that this life notes can be taken for the past that a restored store lacks.
   if (m.origin !== null && !m.begun) begin(m, m.origin);

@@ -239,6 +239,37 @@ describe('a server that is drained', () => {
   });
 });
 
+describe('a former copy', () => {
+  it('is not forgotten when it was given a role again, and lost it, before its removal was heard of', () => {
+    const world = new ModelWorld(3, FAST);
+    const id = world.create(1);
+    world.ask({ kind: 'volume-modify', volumeId: id, mirrors: 2 });
+    expect(world.until(() => membersOf(world, id).length === 3, 20_000)).toBe(true);
+    world.run(500);
+    const former = world.server(membersOf(world, id)[2]!);
+    const discards: number[] = [];
+    const toServer = world.toServer.bind(world);
+    world.toServer = (to, command) => {
+      if (to === former.id && command.kind === 'discard') {
+        discards.push(world.nowMs);
+        former.busy = true;
+      }
+      toServer(to, command);
+    };
+    expect(world.ask({ kind: 'volume-modify', volumeId: id, mirrors: 1 })).toMatchObject({ ok: true });
+    expect(world.until(() => discards.length > 0, 10_000)).toBe(true);
+    expect(world.ask({ kind: 'volume-modify', volumeId: id, mirrors: 2 })).toMatchObject({ ok: true });
+    expect(world.until(() => world.volume(id).configuration.learners.includes(former.id), 300)).toBe(true);
+    expect(world.ask({ kind: 'volume-modify', volumeId: id, mirrors: 1 })).toMatchObject({ ok: true });
+    expect(world.until(() => world.volume(id).configuration.learners.length === 0, 300)).toBe(true);
+    expect(discards).toHaveLength(1);
+    world.toServer = toServer;
+    world.relieve(former);
+    settles(world, id, 2);
+    expect(former.copies.has(id)).toBe(false);
+  });
+});
+
 describe('records of the version before', () => {
   it('are read with the defaults of what it did not know, and can be moved and drained', () => {
     const world = new ModelWorld(3, FAST);

@@ -45,7 +45,7 @@ export function onCopyMessage(m: Manager, from: ServerId, message: ManagerMessag
       note(m, [eventOf(m, message.name, v.volumeId, '', message.detail, from)]);
       return;
     case 'discarded':
-      onDiscarded(m, v, from);
+      onDiscarded(m, v, from, message.epoch);
       break;
     default: unreachable(message);
   }

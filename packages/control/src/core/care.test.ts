@@ -239,6 +239,45 @@ describe('a server that is drained', () => {
   });
 });
 
+describe('a slow copy', () => {
+  function toldSlow(world: ModelWorld, id: VolumeId, slow: ServerId): void {
+    const { configuration } = world.volume(id);
+    world.manager.receive(world.nowMs, { kind: 'from-copy', from: primaryOf(configuration), message: { kind: 'suspect', volumeId: id, epoch: configuration.epoch, serverId: slow, reason: 'slow' } }, world);
+  }
+
+  it('is replaced when another is in sync, and not before', () => {
+    const world = new ModelWorld(3, FAST);
+    const id = world.create(1);
+    const [primary, slow] = membersOf(world, id) as [ServerId, ServerId];
+    const spare = idle(world, id);
+    toldSlow(world, id, slow);
+    settles(world, id, 2);
+    expect(world.until(() => world.volume(id).configuration.learners.length > 0, 10_000)).toBe(true);
+    settles(world, id, 2);
+    expect(membersOf(world, id)).toEqual([primary, spare]);
+  });
+
+  it('that became primary is one as any other: nobody else leads but by a promotion', () => {
+    const world = new ModelWorld(4, FAST);
+    const id = world.create(1);
+    const [primary, slow] = membersOf(world, id) as [ServerId, ServerId];
+    world.ask({ kind: 'server-drain', serverId: primary });
+    toldSlow(world, id, slow);
+    const unpromoted: string[] = [];
+    const transact = world.transact.bind(world);
+    world.transact = (token, transaction) => {
+      for (const put of transaction.puts) {
+        if (put.kind !== 'volume' || primaryOf(put.value.configuration) === primaryOf(world.volume(id).configuration)) continue;
+        if (!transaction.events.some(({ name }) => name === 'promoted')) unpromoted.push(`${primaryOf(put.value.configuration)} in epoch ${put.value.configuration.epoch}`);
+      }
+      transact(token, transaction);
+    };
+    expect(world.until(() => !world.volume(id).holders.includes(primary) && world.volume(id).holders.length === 2, 60_000)).toBe(true);
+    expect(unpromoted).toEqual([]);
+    expect(primaryOf(world.volume(id).configuration)).toBe(slow);
+  });
+});
+
 describe('a former copy', () => {
   it('is not forgotten when it was given a role again, and lost it, before its removal was heard of', () => {
     const world = new ModelWorld(3, FAST);

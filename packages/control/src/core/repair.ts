@@ -51,11 +51,13 @@ function isUsable(m: Manager, v: Volume, id: ServerId): boolean {
 }
 
 /**
- * The one member that has been reported slow of late. It stays until its replacement is in sync; when several are slow at once the cause
+ * The one mirror that has been reported slow of late. It stays until its replacement is in sync; when several are slow at once the cause
  * is not in one of them, and nothing is replaced.
  */
 function slowCopy(m: Manager, v: Volume): ServerId | null {
-  for (const [id, toldMs] of v.slow) if (m.nowMs - toldMs > m.options.slowMs || memberOf(v.record.configuration, id) === undefined) v.slow.delete(id);
+  const { configuration } = v.record;
+  // One that became primary acknowledges to nobody: it would be taken out like a mirror, without handing over.
+  for (const [id, toldMs] of v.slow) if (m.nowMs - toldMs > m.options.slowMs || memberOf(configuration, id) === undefined || id === primaryOf(configuration)) v.slow.delete(id);
   if (v.slow.size !== 1) return null;
   for (const other of m.volumes.values()) for (const id of other.slow.keys()) if (!v.slow.has(id)) return null;
   return v.slow.keys().next().value ?? null;

@@ -1,7 +1,7 @@
 import { memberOf, primaryOf, type PlacementView, type ServerView, type VolumeView } from '@ashlar/protocol';
 import { serverId, type ServerId, type VolumeId } from '@ashlar/words';
 import { describe, expect, it } from 'vitest';
-import { ModelWorld } from '../testing/model-world.ts';
+import { ModelWorld, type ModelServer } from '../testing/model-world.ts';
 
 const FAST = { rebuildDelayMs: 5000, learnerPatienceMs: 5000 };
 const LIMITS = { ioTimeoutMs: 60_000, iops: 0, bandwidthBytes: 0, priority: 5 };
@@ -440,6 +440,24 @@ describe('rebuilds', () => {
     expect(twice).toBeGreaterThan(0);
     // A volume that lost two gets one of them first, before any that lost one.
     expect(began.slice(0, twice)).toEqual(Array.from({ length: twice }, () => 2));
+  });
+
+  it('of volumes that have lost what they are filled from keep nobody else waiting', () => {
+    const world = new ModelWorld(6, { ...FAST, rebuildsMax: 1 });
+    const stuck = world.create(1);
+    const [source, mirror] = membersOf(world, stuck).map((id) => world.server(id)) as [ModelServer, ModelServer];
+    world.kill(mirror);
+    expect(world.until(() => world.volume(stuck).configuration.learners.length > 0, 20_000)).toBe(true);
+    world.run(200);
+    world.kill(source);
+    world.run(1000);
+    expect(world.view(stuck).health).toBe('faulted');
+    const other = world.create(1);
+    const lost = world.server(membersOf(world, other)[1]!);
+    world.kill(lost);
+    expect(world.until(() => membersOf(world, other).length === 2 && !membersOf(world, other).includes(lost.id), 60_000)).toBe(true);
+    world.revive(source);
+    expect(world.until(() => membersOf(world, stuck).length === 2 && world.view(stuck).health === 'healthy', 60_000)).toBe(true);
   });
 
   it('are told that there is no limit any more, also where only an earlier life of the manager told of one', () => {

@@ -87,6 +87,12 @@ export function candidate(m: Manager, v: Volume, exclude: ServerId | null): Memb
   return unreported;
 }
 
+/** The primary cannot go on, and nobody may take over: until somebody comes back there is nothing to read from. */
+export function isStuck(m: Manager, v: Volume): boolean {
+  const need = promotionNeed(m, v);
+  return need !== null && candidate(m, v, need.exclude ? primaryOf(v.record.configuration) : null) === null;
+}
+
 export interface Recovery {
   readonly winner: CopyReport;
   readonly answered: readonly CopyReport[];

@@ -239,6 +239,28 @@ describe('a server that is drained', () => {
   });
 });
 
+describe('a volume of which nobody may lead', () => {
+  it('keeps whatever is left of it, faulted copies too, and is given no empty ones', () => {
+    const world = new ModelWorld(3, FAST);
+    const id = world.create(1);
+    const [source, mirror] = membersOf(world, id).map((one) => world.server(one)) as [ModelServer, ModelServer];
+    const spare = world.server(idle(world, id));
+    world.kill(spare);
+    world.kill(mirror);
+    expect(world.until(() => membersOf(world, id).length === 1, 10_000)).toBe(true);
+    world.kill(source);
+    mirror.copies.get(id)!.fault = 'sync-failed';
+    world.revive(mirror);
+    world.revive(spare);
+    world.run(60_000);
+    expect(mirror.copies.get(id)?.fault).toBe('sync-failed');
+    expect(world.volume(id).configuration.learners).toEqual([]);
+    expect(spare.copies.has(id)).toBe(false);
+    world.revive(source);
+    expect(world.until(() => world.view(id).health === 'healthy' && world.volume(id).holders.length === 2, 60_000)).toBe(true);
+  });
+});
+
 describe('a slow copy', () => {
   function toldSlow(world: ModelWorld, id: VolumeId, slow: ServerId): void {
     const { configuration } = world.volume(id);

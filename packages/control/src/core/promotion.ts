@@ -87,10 +87,12 @@ export function candidate(m: Manager, v: Volume, exclude: ServerId | null): Memb
   return unreported;
 }
 
-/** The primary cannot go on, and nobody may take over: until somebody comes back there is nothing to read from. */
+/** The primary is gone, or has lost its cache, and nobody may take over: until somebody comes back there is nothing that a copy could be filled from. */
 export function isStuck(m: Manager, v: Volume): boolean {
-  const need = promotionNeed(m, v);
-  return need !== null && candidate(m, v, need.exclude ? primaryOf(v.record.configuration) : null) === null;
+  const [primary] = v.record.configuration.members;
+  const report = reportOf(m, v, primary.serverId);
+  const gone = isDown(m, serverOf(m, primary.serverId)) || (report !== undefined && isLost(v, primary, report));
+  return gone && candidate(m, v, primary.serverId) === null;
 }
 
 export interface Recovery {

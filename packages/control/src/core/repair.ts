@@ -1,7 +1,7 @@
 import { memberOf, primaryOf } from '@ashlar/protocol';
 import type { ServerId } from '@ashlar/words';
 import { endMove, heir, isDrained, leavingCopies, moveTarget } from './moves.ts';
-import { isFaulted, isLost, isPromotable, reportOf } from './promotion.ts';
+import { isFaulted, isLost, isPromotable, isStuck, reportOf } from './promotion.ts';
 import { addLearner } from './rebuilds.ts';
 import { allInSync, changeAndPush, discardFrom, involvedIn } from './telling.ts';
 import { isDown, isUp } from './servers.ts';
@@ -27,6 +27,8 @@ export function repair(m: Manager, v: Volume, handOver: (to: ServerId, reason: s
   // A disk that fails keeps no promise of another epoch: as it is, the last copy goes on answering verified reads.
   if (isFaulted(m, v, primaryOf(configuration))) return;
   v.deficitSinceMs ??= m.nowMs;
+  // Nothing can be filled, and what is left of it anywhere may be all there is.
+  if (isStuck(m, v)) return;
   discardUseless(m, v);
   // A volume without a primary at work has nothing to be filled from. One that waits for a member which the minimum does not let go can fill another.
   if (v.status?.epoch !== configuration.epoch || (!v.status.serving && configuration.members.length > configuration.minCopies)) return;

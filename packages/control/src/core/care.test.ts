@@ -261,6 +261,34 @@ describe('a volume of which nobody may lead', () => {
   });
 });
 
+describe('a server that is lost', () => {
+  it('is not waited for: volumes are deleted, and it can be removed', () => {
+    const world = new ModelWorld(4, FAST);
+    const [kept, deleted] = [world.create(1), world.create(1)];
+    const lost = world.server(membersOf(world, kept)[0]!);
+    world.kill(lost);
+    world.ask({ kind: 'server-lost', serverId: lost.id });
+    settles(world, kept, 2, 60_000);
+    expect(world.volume(kept).holders).not.toContain(lost.id);
+    expect(world.ask({ kind: 'volume-delete', volumeId: deleted })).toMatchObject({ ok: true });
+    world.ask({ kind: 'server-drain', serverId: lost.id });
+    expect(world.ask({ kind: 'server-remove', serverId: lost.id })).toMatchObject({ ok: true });
+  });
+
+  it('gives up its files when it comes back after all', () => {
+    const world = new ModelWorld(4, FAST);
+    const id = world.create(1);
+    const lost = world.server(membersOf(world, id)[0]!);
+    world.kill(lost);
+    world.ask({ kind: 'server-lost', serverId: lost.id });
+    settles(world, id, 2, 60_000);
+    world.revive(lost);
+    expect(world.until(() => !lost.copies.has(id), 10_000)).toBe(true);
+    settles(world, id, 2);
+    expect(membersOf(world, id)).not.toContain(lost.id);
+  });
+});
+
 describe('a slow copy', () => {
   function toldSlow(world: ModelWorld, id: VolumeId, slow: ServerId): void {
     const { configuration } = world.volume(id);

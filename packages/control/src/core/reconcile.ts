@@ -6,7 +6,7 @@ import { repair } from './repair.ts';
 import { isUp } from './servers.ts';
 import { acts } from './standing.ts';
 import { change, note, reconfigured, remove } from './store-access.ts';
-import { allInSync, changeAndPush, configure, discardFrom, involvedIn, push } from './telling.ts';
+import { allInSync, changeAndPush, configure, discardFrom, forgetLost, involvedIn, push } from './telling.ts';
 
 /** Its primary speaks to a copy that is behind as well, so that this is seldom needed. */
 const NUDGE_REPEATS = 4;
@@ -127,7 +127,7 @@ function driveDeletion(m: Manager, v: Volume): void {
     remove(m, v, [eventOf(m, 'volume-deleted', v.volumeId, 'all files are removed')]);
     return;
   }
-  discardFrom(m, v, v.record.holders);
+  if (!forgetLost(m, v, v.record.holders)) discardFrom(m, v, v.record.holders);
 }
 
 /** A server had no files of it left in that epoch. It may have been given a role, and files, since: only an answer to what is told now counts, and that is said again. */

@@ -3,7 +3,7 @@ import type { ServerId } from '@ashlar/words';
 import { endMove, heir, isDrained, leavingCopies, moveTarget } from './moves.ts';
 import { isFaulted, isLost, isPromotable, isStuck, reportOf } from './promotion.ts';
 import { addLearner } from './rebuilds.ts';
-import { allInSync, changeAndPush, discardFrom, involvedIn } from './telling.ts';
+import { allInSync, changeAndPush, discardFrom, forgetLost, involvedIn } from './telling.ts';
 import { isDown, isUp } from './servers.ts';
 import { reconfigured } from './store-access.ts';
 import { eventOf, serverOf, type Manager, type Volume } from './state.ts';
@@ -126,5 +126,5 @@ function removeSuperfluous(m: Manager, v: Volume, leaving: ReadonlySet<ServerId>
   }
   const involved = involvedIn(configuration);
   const former = holders.filter((id) => !involved.includes(id));
-  if (former.length > 0) discardFrom(m, v, former);
+  if (former.length > 0 && !forgetLost(m, v, former)) discardFrom(m, v, former);
 }

@@ -20,8 +20,10 @@ export class Fifo<T> {
   shift(): T | undefined {
     if (this.#head === this.#items.length) return undefined;
     const item = this.#items[this.#head];
-    this.#head++;
-    if (this.#head === this.#items.length || (this.#head >= TAKEN_KEPT_MAX && this.#head * 2 >= this.#items.length)) {
+    if (++this.#head === this.#items.length) {
+      this.#items.length = 0;
+      this.#head = 0;
+    } else if (this.#head >= TAKEN_KEPT_MAX && this.#head * 2 >= this.#items.length) {
       this.#items.splice(0, this.#head);
       this.#head = 0;
     }

@@ -1,4 +1,7 @@
-/** A queue whose taking does not move what is behind. */
+/** What was taken is kept in the array up to here, so that what is behind is not moved for each. */
+const TAKEN_KEPT_MAX = 1024;
+
+/** A queue whose taking does not move what is behind. One that never runs empty (requests held back by a rate limit) stays as large as what is in it. */
 export class Fifo<T> {
   #items: T[];
   #head = 0;
@@ -19,6 +22,9 @@ export class Fifo<T> {
     const item = this.#items[this.#head];
     if (++this.#head === this.#items.length) {
       this.#items.length = 0;
+      this.#head = 0;
+    } else if (this.#head >= TAKEN_KEPT_MAX && this.#head * 2 >= this.#items.length) {
+      this.#items.splice(0, this.#head);
       this.#head = 0;
     }
     return item;

@@ -26,6 +26,11 @@ export function failureOf(volume: string, request: Request, status: Status, fail
   }
 }
 
+/** The buffer of it is not what it was when it was asked for. */
+export function failureOfBuffer(volume: string, request: Request): AshlarError {
+  return new AshlarError('invalid-argument', `${describe(volume, request)}: its buffer was transferred or resized before it was answered`);
+}
+
 function describe(volume: string, { op, offsetBytes, lengthBytes }: Request): string {
   const name = NAMES[op] ?? 'request';
   return op === Op.flush ? `${name} of ${volume}` : `${name} of ${lengthBytes} bytes at ${offsetBytes} of ${volume}`;

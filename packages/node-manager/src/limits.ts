@@ -10,6 +10,8 @@ export const RANGE_BYTES_MAX = 2 ** 30;
 /** An attached volume is usable, a started node manager known, within this; longer than a failover, and than a restart of the system manager. */
 export const READY_MS = 30_000;
 export const READY_POLL_MS = 20;
+/** The system manager answers within 30 s, also what waits for others. What it has not answered after so long it never will. */
+export const ANSWER_MS = 60_000;
 /** What is under way when a node manager is closed is waited for so long, then given up. */
 export const CLOSE_GRACE_MS = 5000;
 /** How often it is looked whether the site has servers that are not linked yet. */

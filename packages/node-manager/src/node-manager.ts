@@ -3,7 +3,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Address } from '@ashlar/actor';
-import { exportName, HostNode } from '@ashlar/host';
+import { exportName, HostNode, type OpenAttachment } from '@ashlar/host';
 import { createLog, createRuntime, DirectoryLock, type Runtime } from '@ashlar/runtime';
 import { AshlarError, errorCode, hostId, volumeId, type HostId, type VolumeId } from '@ashlar/words';
 import { controlAt, type Control } from './control.ts';
@@ -122,9 +122,8 @@ export class NodeManager {
       const ours = attachments.some((known) => known.host === this.hostId && known.readOnly === readOnly && known.copy === null && known.state !== 'detaching');
       if (!ours) await this.#control.call({ kind: 'volume-attach', volumeId: volume, hostId: this.hostId, readOnly });
       await this.#opened(name);
-      const opened = new Volume(volume, readOnly, {
-        name: volume, attachment: () => this.#host?.attachment(name), turn: (work) => this.#runtime.turn(work), detach: () => this.#detach(volume),
-      });
+      const attachNumber = this.#host?.attachment(name)?.spec.attachNumber;
+      const opened = new Volume(volume, readOnly, { name: volume, attachment: () => this.#attachment(name, attachNumber), turn: (work) => this.#runtime.turn(work), detach: () => this.#detach(volume) });
       this.#volumes.set(volume, opened);
       return opened;
     } catch (error) {
@@ -149,6 +148,12 @@ export class NodeManager {
     late.abort();
     await this.#host?.stop();
     await this.#release();
+  }
+
+  /** A later attach under the same name is another's: between the two somebody else may have written. */
+  #attachment(name: string, attachNumber: number | undefined): OpenAttachment | undefined {
+    const attachment = this.#host?.attachment(name);
+    return attachment?.spec.attachNumber === attachNumber ? attachment : undefined;
   }
 
   async #detach(volume: VolumeId): Promise<void> {

@@ -1,8 +1,8 @@
 import type { LocalFailure, OpenAttachment } from '@ashlar/host';
 import { RequestBatch } from '@ashlar/nbd';
-import { Op, SlabPool, Status, type Frame, type PayloadLease } from '@ashlar/protocol';
+import { SlabPool, Status, type Frame, type PayloadLease } from '@ashlar/protocol';
 import { AshlarError } from '@ashlar/words';
-import { failureOf } from './failures.ts';
+import { failureOf, failureOfBuffer } from './failures.ts';
 import { WAITING_MAX } from './limits.ts';
 import { heldBytes, type Request } from './request.ts';
 
@@ -30,8 +30,8 @@ const slabs = new SlabPool();
 export class RequestQueue {
   readonly #port: RequestQueuePort;
   readonly #batch = new RequestBatch();
-  /** Waiting; those before #head have been sent. */
-  #line: Request[] = [];
+  /** Waiting; those before #head have been sent, and are let go: each holds a buffer of the program's. */
+  #line: (Request | undefined)[] = [];
   #head = 0;
   /** Under way, by tag. */
   readonly #sent: (Request | undefined)[] = [];
@@ -107,10 +107,14 @@ export class RequestQueue {
     const batch = this.#batch;
     const writes: Request[] = [];
     let bytes = 0;
-    for (; this.#head < this.#line.length; this.#head++) {
-      const request = this.#line[this.#head];
-      if (request.settled) continue;
+    for (let request = this.#line[this.#head]; request !== undefined; request = this.#line[this.#head]) {
+      if (!request.settled && isGone(request.bytes, request)) settle(request, failureOfBuffer(this.#port.name, request));
+      if (request.settled) {
+        this.#shift();
+        continue;
+      }
       if (!this.#hasRoom(request, attachment) || !batch.fits(request.op, request.lengthBytes, bytes)) break;
+      this.#shift();
       batch.add(this.#take(request), request.op, request.flags, request.offsetBytes, request.lengthBytes, bytes);
       if (request.bytes === null) continue;
       writes.push(request);
@@ -121,6 +125,8 @@ export class RequestQueue {
     attachment.submit(batch.toFrame(memory, true), this.#client(), lease);
     return true;
   }
+
+  #shift(): void { this.#line[this.#head++] = undefined; }
 
   #hasRoom(request: Request, { limits }: OpenAttachment): boolean {
     if (this.#sentCount === 0) return true;
@@ -170,15 +176,22 @@ export class RequestQueue {
     if (request.settled) return;
     const status = reply.status(k);
     if (failure !== undefined || status !== Status.ok) return settle(request, failureOf(this.#port.name, request, status, failure));
-    if (request.op === Op.read) request.into?.set(reply.bytes(k));
+    if (isGone(request.into, request)) return settle(request, failureOfBuffer(this.#port.name, request));
+    request.into?.set(reply.bytes(k));
     settle(request, null);
   }
 
   #refuseAll(): void {
     const error = new AshlarError('not-attached', `${this.#port.name} is not attached here any more`);
-    for (; this.#head < this.#line.length; this.#head++) settle(this.#line[this.#head], error);
+    for (let request = this.#line[this.#head]; request !== undefined; request = this.#line[this.#head]) {
+      this.#shift();
+      settle(request, error);
+    }
   }
 }
+
+/** The program gave the memory away (transferred, or resized it) while we used it. Nobody else's request may suffer for that. */
+function isGone(buffer: Uint8Array | null, { lengthBytes }: Request): boolean { return buffer !== null && buffer.length !== lengthBytes; }
 
 /** The bytes of writes, one after the other, where nobody changes them. */
 function copied(writes: readonly Request[], bytes: number): { readonly memory: Uint8Array; readonly lease: PayloadLease } {

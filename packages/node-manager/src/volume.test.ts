@@ -1,4 +1,6 @@
 import { setImmediate as turn } from 'node:timers/promises';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { MemoryBackend, type AttachmentClient, type LocalFailure, type OpenAttachment } from '@ashlar/host';
 import { Frame, FrameKind, Op, Status, type PayloadLease } from '@ashlar/protocol';
 import { volumeId, type ErrorCode } from '@ashlar/words';
@@ -60,6 +62,11 @@ beforeEach(() => {
 });
 
 const bytes = (seed: number, length = 4096): Uint8Array => Uint8Array.from({ length }, (_, i) => (i * 13 + seed) & 0xff);
+/** At once. The flag makes the function for a context of its own. */
+function collectGarbage(): void {
+  setFlagsFromString('--expose-gc');
+  (runInNewContext('gc') as () => void)();
+}
 const codeOf = (promise: Promise<unknown>): Promise<ErrorCode | 'answered'> => promise.then(() => 'answered' as const, (error: { code: ErrorCode }) => error.code);
 
 describe('a volume', () => {
@@ -107,6 +114,9 @@ describe('a volume', () => {
     ['a length that is no multiple of a sector', (of) => of.read(0, 1000)],
     ['a range beyond the end', (of) => of.write(SIZE - 512, bytes(1, 1024))],
     ['what is no number', (of) => of.trim(Number.NaN, 512)],
+    ['a write of what is no bytes', (of) => of.write(0, new Uint32Array(1024) as unknown as Uint8Array)],
+    ['a write of a text', (of) => of.write(0, 'x'.repeat(512) as unknown as Uint8Array)],
+    ['a read into what is no bytes', (of) => of.read(0, new Uint16Array(512) as unknown as Uint8Array)],
   ])('refuses %s, and sends nothing', async (_what, ask) => {
     await expect(ask(volume)).rejects.toMatchObject({ code: 'invalid-argument' });
     await turn();
@@ -121,7 +131,58 @@ describe('a volume', () => {
   });
 });
 
+describe('a buffer that the program gives away too early', () => {
+  const given = (buffer: Uint8Array): void => void structuredClone(buffer.buffer, { transfer: [buffer.buffer as ArrayBuffer] });
+
+  test('fails its write alone: what was asked for beside it is written as it was', async () => {
+    attachment.limits = { ...attachment.limits, requestsMax: 100 };
+    const mine = bytes(7);
+    const all = Promise.allSettled([volume.write(0, bytes(1)), volume.write(4096, mine), volume.write(8192, bytes(2))]);
+    given(mine);
+    expect((await all).map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'fulfilled']);
+    expect((await all)[1]).toMatchObject({ reason: { code: 'invalid-argument' } });
+    expect(await volume.read(0, 4096)).toEqual(bytes(1));
+    expect(await volume.read(4096, 4096)).toEqual(new Uint8Array(4096));
+    expect(await volume.read(8192, 4096)).toEqual(bytes(2));
+    expect(volume.unanswered).toBe(0);
+  });
+
+  test('fails its read alone', async () => {
+    await volume.write(0, bytes(3));
+    attachment.held = true;
+    const into = new Uint8Array(4096);
+    const all = Promise.allSettled([volume.read(0, into), volume.read(0, 4096)]);
+    await turn();
+    given(into);
+    attachment.held = false;
+    attachment.answer();
+    expect(await all).toMatchObject([{ status: 'rejected', reason: { code: 'invalid-argument' } }, { status: 'fulfilled', value: bytes(3) }]);
+    expect(volume.unanswered).toBe(0);
+  });
+});
+
 describe('backpressure', () => {
+  test('keeps nothing of the program’s once it is answered, while more is waiting', async () => {
+    attachment.held = true;
+    const buffers: WeakRef<Uint8Array>[] = [];
+    const write = (i: number): Promise<void> => {
+      const buffer = bytes(i);
+      buffers.push(new WeakRef(buffer));
+      return volume.write(i * 4096, buffer);
+    };
+    const first = Promise.all([0, 1, 2, 3].map(write));
+    const rest = Promise.all([4, 5, 6, 7, 8].map(write));
+    await turn();
+    attachment.answer();
+    await first;
+    await turn();
+    collectGarbage();
+    expect(buffers.slice(0, 4).filter((buffer) => buffer.deref() !== undefined)).toEqual([]);
+    attachment.held = false;
+    attachment.answer();
+    await rest;
+  });
+
   test('lets as many go out as there is room for, the rest in order when answers come', async () => {
     attachment.held = true;
     const writes = Promise.all(Array.from({ length: 10 }, (_, i) => volume.write(i * 4096, bytes(i))));

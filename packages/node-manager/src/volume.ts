@@ -36,7 +36,7 @@ type Asked = Pick<Request, 'op'> & Partial<Pick<Request, 'flags' | 'bytes' | 'in
  *
  * **Bytes.** Those of a write must not change, and the buffer of a read must not be used, until the promise is settled.
  *
- * **Errors** are `AshlarError`s: `invalid-argument` (nothing was sent), `io-error`, `no-space`, `timeout` (the volume's I/O timeout; the
+ * **Errors** are `AshlarError`s: `invalid-argument` (nothing was sent; or the buffer was given away), `io-error`, `no-space`, `timeout` (the volume's I/O timeout; the
  * outcome is not known), `fenced` (another attachment writes now), `not-found` (deleted), `not-attached` (closed, or detached by somebody),
  * `unavailable` (the attachment ended with the request under way), `quarantined`, `busy`.
  */
@@ -73,7 +73,7 @@ export class Volume {
   read(offsetBytes: number, into: number | Uint8Array, options: RequestOptions = {}): Promise<Uint8Array> {
     let buffer: Uint8Array;
     try {
-      const lengthBytes = typeof into === 'number' ? into : into.length;
+      const lengthBytes = typeof into === 'number' ? into : checkedBytes(into).length;
       this.#check(offsetBytes, lengthBytes, false);
       buffer = typeof into === 'number' ? new Uint8Array(into) : into;
     } catch (error) {
@@ -87,6 +87,11 @@ export class Volume {
 
   write(offsetBytes: number, bytes: Uint8Array, options: WriteOptions = {}): Promise<void> {
     const flags = fuaOf(options);
+    try {
+      checkedBytes(bytes);
+    } catch (error) {
+      return Promise.reject(error as Error);
+    }
     return this.#change(offsetBytes, bytes.length, PIECE_BYTES_MAX, options, (at, length) => ({ op: Op.write, flags, bytes: length === bytes.length ? bytes : bytes.subarray(at, at + length) }));
   }
 
@@ -170,6 +175,12 @@ export class Volume {
 }
 
 function fuaOf({ fua }: WriteOptions): number { return fua === true ? OpFlag.fua : 0; }
+
+/** What is copied element by element later must be bytes: larger numbers would be cut, a string become zeros. Not by `instanceof`: some test runners have globals of their own. */
+function checkedBytes(buffer: Uint8Array): Uint8Array {
+  if (ArrayBuffer.isView(buffer) && buffer.BYTES_PER_ELEMENT === 1) return buffer;
+  throw new AshlarError('invalid-argument', 'bytes are a Uint8Array (a Buffer is one)');
+}
 
 /** In order. Settled when all are, because until then the program's bytes are in use. */
 async function inPieces(lengthBytes: number, pieceBytes: number, ask: (at: number, length: number) => Promise<unknown>): Promise<void> {

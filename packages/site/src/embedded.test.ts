@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { NodeManager, type Volume } from '@ashlar/node-manager';
-import { errorCode } from '@ashlar/words';
+import { errorCode, type HostId } from '@ashlar/words';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Site } from './site.ts';
 
@@ -89,6 +89,20 @@ describe('a site in this process', () => {
     await volume.close();
     await client.call({ kind: 'volume-delete', volumeId: id });
     expect(await codeOf(site.attach(id))).toBe('not-found');
+  });
+
+  test('does not let an open volume go on in a later attach: between the two somebody else may have written', async () => {
+    const id = await created();
+    const before = await site.attach(id);
+    const client = await site.client();
+    await client.call({ kind: 'volume-detach', volumeId: id });
+    await client.call({ kind: 'volume-attach', volumeId: id, hostId: 'program' as HostId });
+    expect(await codeOf(before.write(0, bytes(1)))).toBe('not-attached');
+    expect(await codeOf(before.read(0, 512))).toBe('not-attached');
+    await before.close();
+    const after = await site.attach(id);
+    await after.write(0, bytes(2));
+    await after.close();
   });
 
   test('is not where nobody started one', async () => {

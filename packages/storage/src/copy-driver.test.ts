@@ -353,6 +353,24 @@ describe('an extent that differs', () => {
     expect(driver.errandDueMs).toBeLessThan(at.at(-1) as number);
   });
 
+  test('keeps to its share when it is told of it again, or of another', () => {
+    const { driver, from, answers4, step, store } = learning(ALL, C, [A]);
+    store.bytesOfFill = 1000;
+    driver.limitFills(1000);
+    answers4();
+    step();
+    const at: number[] = [];
+    for (const told of [1000, 1000, 1000, 500, 250]) {
+      expect(step()).toHaveLength(1);
+      driver.limitFills(told);
+      at.push(driver.errandDueMs);
+      from({ kind: 'filled', epoch: 1, extent: 4 });
+    }
+    expect(at.slice(1).map((ms, i) => Math.round((ms - (at[i] as number)) / 100))).toEqual([10, 10, 20, 40]);
+    driver.limitFills(0);
+    expect(driver.errandDueMs).toBeLessThan(at.at(-1) as number);
+  });
+
   test('that was asked for again has room for its pieces, whatever became of those of the answer before', () => {
     const { answers4, step } = learning(ALL, C);
     answers4();

@@ -53,9 +53,11 @@ export class Errands {
     return fillsOnly ? Math.max(this.#restMs, this.#fillsDueMs) : this.#restMs;
   }
 
+  /** Said again and again while it fills: what was sent before is still paid for, at the new rate. */
   limitFills(bytesPerSecond: number): void {
+    const owedBytes = this.#fillRate * Math.max(0, this.#fillsDueMs - this.#nowMs());
     this.#fillRate = bytesPerSecond;
-    this.#fillsDueMs = -Infinity;
+    this.#fillsDueMs = owedBytes > 0 && bytesPerSecond > 0 ? this.#nowMs() + owedBytes / bytesPerSecond : -Infinity;
   }
 
   /** So many bytes were just sent as fills. */

@@ -1,7 +1,7 @@
 import { memberOf, primaryOf, type PlacementView, type ServerView, type VolumeView } from '@ashlar/protocol';
 import { serverId, type ServerId, type VolumeId } from '@ashlar/words';
 import { describe, expect, it } from 'vitest';
-import { ModelWorld } from '../testing/model-world.ts';
+import { ModelWorld, type ModelServer } from '../testing/model-world.ts';
 
 const FAST = { rebuildDelayMs: 5000, learnerPatienceMs: 5000 };
 const LIMITS = { ioTimeoutMs: 60_000, iops: 0, bandwidthBytes: 0, priority: 5 };
@@ -175,6 +175,46 @@ describe('a server that is drained', () => {
     expect(names()).not.toContain(drained.id);
   });
 
+  /** Drained, empty, and forgotten; its process ends. */
+  function removed(world: ModelWorld, id: ServerId): void {
+    world.ask({ kind: 'server-drain', serverId: id });
+    expect(world.ask({ kind: 'server-remove', serverId: id })).toMatchObject({ ok: true });
+    world.kill(world.server(id));
+  }
+
+  it('and removed is not waited for by the next life of the manager, however many there were', () => {
+    const world = new ModelWorld(5, FAST);
+    for (const id of ['server-1', 'server-2', 'server-3']) removed(world, serverId(id));
+    const id = world.create(1);
+    world.endManager();
+    world.run(500).restartManager();
+    world.run(60_000);
+    expect(world.ask({ kind: 'manager-describe' })).toMatchObject({ ok: true, value: { state: 'acting', unheard: [] } });
+    expect(world.view(id).health).toBe('healthy');
+  });
+
+  it('and removed stays so, whatever is heard of it before its removal is kept everywhere', () => {
+    for (const moment of ['ends', 'another life', 'drain cancelled'] as const) {
+      const world = new ModelWorld(3, FAST);
+      const id = serverId('server-1');
+      world.ask({ kind: 'server-drain', serverId: id });
+      // The store has it at once; the other servers are slow to keep it.
+      for (const other of world.servers.slice(1)) world.freeze(other);
+      const asked = world.command({ kind: 'server-remove', serverId: id });
+      expect(world.answers.has(asked)).toBe(false);
+      if (moment === 'drain cancelled') world.command({ kind: 'server-drain', serverId: id, cancel: true });
+      else world.kill(world.server(id));
+      if (moment === 'another life') world.revive(world.server(id));
+      for (const other of world.servers.slice(1)) world.revive(other);
+      expect(world.until(() => world.answers.has(asked), 10_000)).toBe(true);
+      world.endManager();
+      world.run(500).restartManager();
+      world.run(1000);
+      const listed = (world.ask({ kind: 'server-list' }) as { value: ServerView[] }).value.map((server) => server.serverId);
+      expect(listed, moment).toEqual(['server-2', 'server-3']);
+    }
+  });
+
   it('is still being drained after it and the manager were restarted', () => {
     const world = new ModelWorld(3, FAST);
     world.ask({ kind: 'server-drain', serverId: serverId('server-2') });
@@ -196,6 +236,126 @@ describe('a server that is drained', () => {
     world.run(10_000);
     expect(membersOf(world, id)).toHaveLength(2);
     expect(world.names(id)).toContain('no-server-for-copy');
+  });
+});
+
+describe('a volume of which nobody may lead', () => {
+  it('keeps whatever is left of it, faulted copies too, and is given no empty ones', () => {
+    const world = new ModelWorld(3, FAST);
+    const id = world.create(1);
+    const [source, mirror] = membersOf(world, id).map((one) => world.server(one)) as [ModelServer, ModelServer];
+    const spare = world.server(idle(world, id));
+    world.kill(spare);
+    world.kill(mirror);
+    expect(world.until(() => membersOf(world, id).length === 1, 10_000)).toBe(true);
+    world.kill(source);
+    mirror.copies.get(id)!.fault = 'sync-failed';
+    world.revive(mirror);
+    world.revive(spare);
+    world.run(60_000);
+    expect(mirror.copies.get(id)?.fault).toBe('sync-failed');
+    expect(world.volume(id).configuration.learners).toEqual([]);
+    expect(spare.copies.has(id)).toBe(false);
+    world.revive(source);
+    expect(world.until(() => world.view(id).health === 'healthy' && world.volume(id).holders.length === 2, 60_000)).toBe(true);
+  });
+});
+
+describe('a server that is lost', () => {
+  it('is not waited for: volumes are deleted, and it can be removed', () => {
+    const world = new ModelWorld(4, FAST);
+    const [kept, deleted] = [world.create(1), world.create(1)];
+    const lost = world.server(membersOf(world, kept)[0]!);
+    world.kill(lost);
+    world.ask({ kind: 'server-lost', serverId: lost.id });
+    settles(world, kept, 2, 60_000);
+    expect(world.volume(kept).holders).not.toContain(lost.id);
+    expect(world.ask({ kind: 'volume-delete', volumeId: deleted })).toMatchObject({ ok: true });
+    world.ask({ kind: 'server-drain', serverId: lost.id });
+    expect(world.ask({ kind: 'server-remove', serverId: lost.id })).toMatchObject({ ok: true });
+  });
+
+  it('gives up its files when it comes back after all', () => {
+    const world = new ModelWorld(4, FAST);
+    const id = world.create(1);
+    const lost = world.server(membersOf(world, id)[0]!);
+    world.kill(lost);
+    world.ask({ kind: 'server-lost', serverId: lost.id });
+    settles(world, id, 2, 60_000);
+    world.revive(lost);
+    expect(world.until(() => !lost.copies.has(id), 10_000)).toBe(true);
+    settles(world, id, 2);
+    expect(membersOf(world, id)).not.toContain(lost.id);
+  });
+});
+
+describe('a slow copy', () => {
+  function toldSlow(world: ModelWorld, id: VolumeId, slow: ServerId): void {
+    const { configuration } = world.volume(id);
+    world.manager.receive(world.nowMs, { kind: 'from-copy', from: primaryOf(configuration), message: { kind: 'suspect', volumeId: id, epoch: configuration.epoch, serverId: slow, reason: 'slow' } }, world);
+  }
+
+  it('is replaced when another is in sync, and not before', () => {
+    const world = new ModelWorld(3, FAST);
+    const id = world.create(1);
+    const [primary, slow] = membersOf(world, id) as [ServerId, ServerId];
+    const spare = idle(world, id);
+    toldSlow(world, id, slow);
+    settles(world, id, 2);
+    expect(world.until(() => world.volume(id).configuration.learners.length > 0, 10_000)).toBe(true);
+    settles(world, id, 2);
+    expect(membersOf(world, id)).toEqual([primary, spare]);
+  });
+
+  it('that became primary is one as any other: nobody else leads but by a promotion', () => {
+    const world = new ModelWorld(4, FAST);
+    const id = world.create(1);
+    const [primary, slow] = membersOf(world, id) as [ServerId, ServerId];
+    world.ask({ kind: 'server-drain', serverId: primary });
+    toldSlow(world, id, slow);
+    const unpromoted: string[] = [];
+    const transact = world.transact.bind(world);
+    world.transact = (token, transaction) => {
+      for (const put of transaction.puts) {
+        if (put.kind !== 'volume' || primaryOf(put.value.configuration) === primaryOf(world.volume(id).configuration)) continue;
+        if (!transaction.events.some(({ name }) => name === 'promoted')) unpromoted.push(`${primaryOf(put.value.configuration)} in epoch ${put.value.configuration.epoch}`);
+      }
+      transact(token, transaction);
+    };
+    expect(world.until(() => !world.volume(id).holders.includes(primary) && world.volume(id).holders.length === 2, 60_000)).toBe(true);
+    expect(unpromoted).toEqual([]);
+    expect(primaryOf(world.volume(id).configuration)).toBe(slow);
+  });
+});
+
+describe('a former copy', () => {
+  it('is not forgotten when it was given a role again, and lost it, before its removal was heard of', () => {
+    const world = new ModelWorld(3, FAST);
+    const id = world.create(1);
+    world.ask({ kind: 'volume-modify', volumeId: id, mirrors: 2 });
+    expect(world.until(() => membersOf(world, id).length === 3, 20_000)).toBe(true);
+    world.run(500);
+    const former = world.server(membersOf(world, id)[2]!);
+    const discards: number[] = [];
+    const toServer = world.toServer.bind(world);
+    world.toServer = (to, command) => {
+      if (to === former.id && command.kind === 'discard') {
+        discards.push(world.nowMs);
+        former.busy = true;
+      }
+      toServer(to, command);
+    };
+    expect(world.ask({ kind: 'volume-modify', volumeId: id, mirrors: 1 })).toMatchObject({ ok: true });
+    expect(world.until(() => discards.length > 0, 10_000)).toBe(true);
+    expect(world.ask({ kind: 'volume-modify', volumeId: id, mirrors: 2 })).toMatchObject({ ok: true });
+    expect(world.until(() => world.volume(id).configuration.learners.includes(former.id), 300)).toBe(true);
+    expect(world.ask({ kind: 'volume-modify', volumeId: id, mirrors: 1 })).toMatchObject({ ok: true });
+    expect(world.until(() => world.volume(id).configuration.learners.length === 0, 300)).toBe(true);
+    expect(discards).toHaveLength(1);
+    world.toServer = toServer;
+    world.relieve(former);
+    settles(world, id, 2);
+    expect(former.copies.has(id)).toBe(false);
   });
 });
 
@@ -330,6 +490,24 @@ describe('rebuilds', () => {
     expect(twice).toBeGreaterThan(0);
     // A volume that lost two gets one of them first, before any that lost one.
     expect(began.slice(0, twice)).toEqual(Array.from({ length: twice }, () => 2));
+  });
+
+  it('of volumes that have lost what they are filled from keep nobody else waiting', () => {
+    const world = new ModelWorld(6, { ...FAST, rebuildsMax: 1 });
+    const stuck = world.create(1);
+    const [source, mirror] = membersOf(world, stuck).map((id) => world.server(id)) as [ModelServer, ModelServer];
+    world.kill(mirror);
+    expect(world.until(() => world.volume(stuck).configuration.learners.length > 0, 20_000)).toBe(true);
+    world.run(200);
+    world.kill(source);
+    world.run(1000);
+    expect(world.view(stuck).health).toBe('faulted');
+    const other = world.create(1);
+    const lost = world.server(membersOf(world, other)[1]!);
+    world.kill(lost);
+    expect(world.until(() => membersOf(world, other).length === 2 && !membersOf(world, other).includes(lost.id), 60_000)).toBe(true);
+    world.revive(source);
+    expect(world.until(() => membersOf(world, stuck).length === 2 && world.view(stuck).health === 'healthy', 60_000)).toBe(true);
   });
 
   it('are told that there is no limit any more, also where only an earlier life of the manager told of one', () => {

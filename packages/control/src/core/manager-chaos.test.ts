@@ -4,10 +4,10 @@ import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { ModelWorld } from '../testing/model-world.ts';
 
-type Act = { readonly kind: 'kill' | 'kill-unseen' | 'freeze' | 'revive' | 'manager-ends' | 'manager-starts' | 'store-silent' | 'reply-lost' | 'store-back' | 'attach' | 'failover' | 'grow' | 'move' | 'move-ends' | 'drain' | 'drain-ends' | 'mirrors'; readonly server: number; readonly forMs: number };
+type Act = { readonly kind: 'kill' | 'kill-unseen' | 'lost' | 'freeze' | 'revive' | 'manager-ends' | 'manager-starts' | 'store-silent' | 'reply-lost' | 'store-back' | 'attach' | 'failover' | 'grow' | 'move' | 'move-ends' | 'drain' | 'drain-ends' | 'mirrors'; readonly server: number; readonly forMs: number };
 
 const act: fc.Arbitrary<Act> = fc.record({
-  kind: fc.constantFrom('kill', 'kill-unseen', 'freeze', 'revive', 'revive', 'manager-ends', 'manager-starts', 'manager-starts', 'store-silent', 'reply-lost', 'store-back', 'store-back', 'attach', 'failover', 'grow', 'move', 'move', 'move-ends', 'drain', 'drain-ends', 'mirrors'),
+  kind: fc.constantFrom('kill', 'kill-unseen', 'lost', 'freeze', 'revive', 'revive', 'manager-ends', 'manager-starts', 'manager-starts', 'store-silent', 'reply-lost', 'store-back', 'store-back', 'attach', 'failover', 'grow', 'move', 'move', 'move-ends', 'drain', 'drain-ends', 'mirrors'),
   server: fc.nat(3), forMs: fc.constantFrom(50, 100, 300, 1200, 4000),
 });
 
@@ -16,6 +16,9 @@ function perform(world: ModelWorld, id: VolumeId, { kind, server: index, forMs }
   switch (kind) {
     case 'kill': return world.kill(server);
     case 'kill-unseen': return world.kill(server, false);
+    case 'lost':
+      world.kill(server);
+      return void world.command({ kind: 'server-lost', serverId: server.id });
     case 'freeze': return world.freeze(server);
     case 'revive': return world.revive(server);
     case 'manager-ends': return world.endManager();

@@ -406,6 +406,24 @@ describe('a store that does not answer', () => {
     }
   });
 
+  it('answers no command with a change that was not made', () => {
+    const world = new ModelWorld(3, FAST);
+    const id = world.create(1);
+    for (const command of [{ kind: 'volume-modify', volumeId: id, mirrors: 2 }, { kind: 'volume-grow', volumeId: id, sizeBytes: 2 ** 31 }] as const) {
+      world.run(1000);
+      world.fate = 'request-lost';
+      const asked = world.command(command);
+      world.run(200);
+      world.fate = 'answered';
+      world.run(1000);
+      // The epoch that it would have had comes by another change.
+      world.ask({ kind: 'volume-failover', volumeId: id });
+      world.run(2000);
+      expect(world.answers.get(asked), command.kind).toMatchObject({ ok: false, code: 'unavailable' });
+    }
+    expect(world.view(id)).toMatchObject({ mirrors: 1, sizeBytes: 2 ** 30 });
+  });
+
   it('does not keep commands waiting for ever', () => {
     const world = new ModelWorld(3, FAST);
     const id = world.create(1);

@@ -5,7 +5,7 @@ import { onPropose } from './proposals.ts';
 import { onDiscarded, reconcile } from './reconcile.ts';
 import { hear, hostUp, onComplaint } from './servers.ts';
 import { acts, judgeHost, judgeReport, noteUnknown } from './standing.ts';
-import { note } from './store-access.ts';
+import { change, note } from './store-access.ts';
 import { configure } from './telling.ts';
 import { eventOf, hostOf, serverOf, type Manager, type Volume } from './state.ts';
 
@@ -28,6 +28,10 @@ export function onCopyMessage(m: Manager, from: ServerId, message: ManagerMessag
     case 'report':
       server.reports.set(id, message.copy);
       if (primaryOf(v.record.configuration) === from && v.status?.epoch !== undefined) v.reportedMs ??= m.nowMs;
+      // Its server was given up for lost, and is back: what it has is removed like any former copy.
+      if (!v.pending && server.record !== null && !v.record.holders.includes(from)) {
+        change(m, v, { ...v.record, holders: [...v.record.holders, from] }, [eventOf(m, 'copy-found', v.volumeId, 'its server had been given up', { serverId: from })]);
+      }
       break;
     case 'status':
       onStatus(m, v, from, message);
@@ -45,7 +49,7 @@ export function onCopyMessage(m: Manager, from: ServerId, message: ManagerMessag
       note(m, [eventOf(m, message.name, v.volumeId, '', message.detail, from)]);
       return;
     case 'discarded':
-      onDiscarded(m, v, from);
+      onDiscarded(m, v, from, message.epoch);
       break;
     default: unreachable(message);
   }

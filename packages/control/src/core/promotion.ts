@@ -87,6 +87,14 @@ export function candidate(m: Manager, v: Volume, exclude: ServerId | null): Memb
   return unreported;
 }
 
+/** The primary is gone, or has lost its cache, and nobody may take over: until somebody comes back there is nothing that a copy could be filled from. */
+export function isStuck(m: Manager, v: Volume): boolean {
+  const [primary] = v.record.configuration.members;
+  const report = reportOf(m, v, primary.serverId);
+  const gone = isDown(m, serverOf(m, primary.serverId)) || (report !== undefined && isLost(v, primary, report));
+  return gone && candidate(m, v, primary.serverId) === null;
+}
+
 export interface Recovery {
   readonly winner: CopyReport;
   readonly answered: readonly CopyReport[];

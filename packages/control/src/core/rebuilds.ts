@@ -2,7 +2,7 @@ import { primaryOf, type RebuildBudget } from '@ashlar/protocol';
 import { AshlarError, type ServerId } from '@ashlar/words';
 import { leavingCopies } from './moves.ts';
 import { place, type PlacementRequest, type PlacementServer } from './placement.ts';
-import { isFaulted, reportOf } from './promotion.ts';
+import { isFaulted, isStuck, reportOf } from './promotion.ts';
 import { isDown, isUp, shownState } from './servers.ts';
 import { note, reconfigured } from './store-access.ts';
 import { changeAndPush, discardFrom, involvedIn } from './telling.ts';
@@ -92,7 +92,7 @@ function nowhere(m: Manager, v: Volume, why: string): void {
 
 /**
  * Copies being built, over all volumes. One that has just been asked for counts too, or all would begin before the first has said that it has. One that
- * only catches up is not held back, and holds nobody up; nor does one whose server is down.
+ * only catches up is not held back, and holds nobody up; nor does one whose server is down, or that has nothing to be filled from.
  */
 export function rebuildsRunning(m: Manager): number {
   let running = 0;
@@ -109,6 +109,7 @@ function filling(m: Manager, v: Volume): number {
     if (!v.beginsRebuild) v.built.clear();
     return Number(v.beginsRebuild);
   }
+  if (isStuck(m, v)) return Number(v.beginsRebuild);
   // A new copy says that it catches up before it is filled, and when it is.
   const isFilled = (id: ServerId): boolean => v.built.has(id) || v.status?.copies.find((copy) => copy.serverId === id)?.state === 'rebuilding';
   return learners.filter((id) => isFilled(id) && !isDown(m, serverOf(m, id)) && !isFaulted(m, v, id)).length + Number(v.beginsRebuild);

@@ -6,7 +6,7 @@ import { repair } from './repair.ts';
 import { isUp } from './servers.ts';
 import { acts } from './standing.ts';
 import { change, note, reconfigured, remove } from './store-access.ts';
-import { allInSync, changeAndPush, configure, discardFrom, involvedIn, push } from './telling.ts';
+import { allInSync, changeAndPush, configure, discardFrom, forgetLost, involvedIn, push } from './telling.ts';
 
 /** Its primary speaks to a copy that is behind as well, so that this is seldom needed. */
 const NUDGE_REPEATS = 4;
@@ -127,14 +127,14 @@ function driveDeletion(m: Manager, v: Volume): void {
     remove(m, v, [eventOf(m, 'volume-deleted', v.volumeId, 'all files are removed')]);
     return;
   }
-  discardFrom(m, v, v.record.holders);
+  if (!forgetLost(m, v, v.record.holders)) discardFrom(m, v, v.record.holders);
 }
 
-/** A server has no files of it left. Ignored for a server that was given a role after the discard was sent. */
-export function onDiscarded(m: Manager, v: Volume, from: ServerId): void {
+/** A server had no files of it left in that epoch. It may have been given a role, and files, since: only an answer to what is told now counts, and that is said again. */
+export function onDiscarded(m: Manager, v: Volume, from: ServerId, epoch: number): void {
   const { configuration, holders, state } = v.record;
   const hasRole = state !== 'deleting' && (memberOf(configuration, from) !== undefined || configuration.learners.includes(from));
-  if (v.pending || hasRole || !holders.includes(from)) return;
+  if (v.pending || hasRole || epoch !== configuration.epoch || !holders.includes(from)) return;
   serverOf(m, from).reports.delete(v.volumeId);
   const record = { ...v.record, holders: holders.filter((holder) => holder !== from) };
   change(m, v, record, [eventOf(m, 'copy-discarded', v.volumeId, state === 'deleting' ? 'the volume is being deleted' : 'superfluous', { serverId: from })]);

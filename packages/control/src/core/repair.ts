@@ -1,9 +1,9 @@
 import { memberOf, primaryOf } from '@ashlar/protocol';
 import type { ServerId } from '@ashlar/words';
 import { endMove, heir, isDrained, leavingCopies, moveTarget } from './moves.ts';
-import { isFaulted, isLost, isPromotable, reportOf } from './promotion.ts';
+import { isFaulted, isLost, isPromotable, isStuck, reportOf } from './promotion.ts';
 import { addLearner } from './rebuilds.ts';
-import { allInSync, changeAndPush, discardFrom, involvedIn } from './telling.ts';
+import { allInSync, changeAndPush, discardFrom, forgetLost, involvedIn } from './telling.ts';
 import { isDown, isUp } from './servers.ts';
 import { reconfigured } from './store-access.ts';
 import { eventOf, serverOf, type Manager, type Volume } from './state.ts';
@@ -27,6 +27,8 @@ export function repair(m: Manager, v: Volume, handOver: (to: ServerId, reason: s
   // A disk that fails keeps no promise of another epoch: as it is, the last copy goes on answering verified reads.
   if (isFaulted(m, v, primaryOf(configuration))) return;
   v.deficitSinceMs ??= m.nowMs;
+  // Nothing can be filled, and what is left of it anywhere may be all there is.
+  if (isStuck(m, v)) return;
   discardUseless(m, v);
   // A volume without a primary at work has nothing to be filled from. One that waits for a member which the minimum does not let go can fill another.
   if (v.status?.epoch !== configuration.epoch || (!v.status.serving && configuration.members.length > configuration.minCopies)) return;
@@ -51,11 +53,13 @@ function isUsable(m: Manager, v: Volume, id: ServerId): boolean {
 }
 
 /**
- * The one member that has been reported slow of late. It stays until its replacement is in sync; when several are slow at once the cause
+ * The one mirror that has been reported slow of late. It stays until its replacement is in sync; when several are slow at once the cause
  * is not in one of them, and nothing is replaced.
  */
 function slowCopy(m: Manager, v: Volume): ServerId | null {
-  for (const [id, toldMs] of v.slow) if (m.nowMs - toldMs > m.options.slowMs || memberOf(v.record.configuration, id) === undefined) v.slow.delete(id);
+  const { configuration } = v.record;
+  // One that became primary acknowledges to nobody: it would be taken out like a mirror, without handing over.
+  for (const [id, toldMs] of v.slow) if (m.nowMs - toldMs > m.options.slowMs || memberOf(configuration, id) === undefined || id === primaryOf(configuration)) v.slow.delete(id);
   if (v.slow.size !== 1) return null;
   for (const other of m.volumes.values()) for (const id of other.slow.keys()) if (!v.slow.has(id)) return null;
   return v.slow.keys().next().value ?? null;
@@ -122,5 +126,5 @@ function removeSuperfluous(m: Manager, v: Volume, leaving: ReadonlySet<ServerId>
   }
   const involved = involvedIn(configuration);
   const former = holders.filter((id) => !involved.includes(id));
-  if (former.length > 0) discardFrom(m, v, former);
+  if (former.length > 0 && !forgetLost(m, v, former)) discardFrom(m, v, former);
 }

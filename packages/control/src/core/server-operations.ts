@@ -56,12 +56,11 @@ export function removeServer(m: Manager, requestId: number, { serverId, check }:
   const others = [...m.servers.values()].filter((other) => other !== server && other.record !== null).length;
   if (others === 0) throw new AshlarError('invalid-argument', `${serverId} is the last server`);
   if (check === true) return m.fx.answer(requestId, { ok: true, value: { serverId } });
-  const { record } = server;
-  // First here, as above.
-  server.record = { ...record, removed: true, state: 'down' };
-  save(m, { kind: 'server', id: serverId, value: server.record }, [eventOf(m, 'server-removed', serverId, 'asked for', {}, 'operator')], (applied) => {
+  // First here: whatever else is saved of it meanwhile must not take it back.
+  server.record = { ...server.record, removed: true };
+  save(m, { kind: 'server', id: serverId, value: { ...server.record, state: 'down' } }, [eventOf(m, 'server-removed', serverId, 'asked for', {}, 'operator')], (applied) => {
     if (!applied) {
-      server.record = record;
+      server.record = { ...server.record, removed: false };
       return m.fx.answer(requestId, { ok: false, code: 'unavailable', message: 'the metadata store did not answer; try again' });
     }
     m.servers.delete(serverId);

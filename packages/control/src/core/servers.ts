@@ -73,7 +73,7 @@ function onHello(m: Manager, server: Server, hello: ServerMessage & { readonly k
   const another = before?.instance !== hello.instance;
   server.record = {
     serverId: server.serverId, state: 'up', address: hello.address, pid: hello.pid, instance: hello.instance,
-    siteId: hello.siteId === '' ? m.options.siteId : hello.siteId, rack: hello.rack, disk: hello.disk, draining: before?.draining ?? false, removed: false,
+    siteId: hello.siteId === '' ? m.options.siteId : hello.siteId, rack: hello.rack, disk: hello.disk, draining: before?.draining ?? false, removed: before?.removed ?? false,
     capacityBytes: before?.capacityBytes ?? 0, usedBytes: before?.usedBytes ?? 0,
   };
   if (another || !server.heard) {

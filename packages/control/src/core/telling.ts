@@ -1,7 +1,7 @@
 import { primaryOf, type Configuration } from '@ashlar/protocol';
 import type { ServerId } from '@ashlar/words';
 import { change, type ChangeOutcome } from './store-access.ts';
-import { serverOf, type Manager, type Volume } from './state.ts';
+import { eventOf, serverOf, type Manager, type Volume } from './state.ts';
 
 /** Changes the record, and tells everybody whom the former or the new configuration concerns. */
 export function changeAndPush(m: Manager, v: Volume, record: Volume['record'], events: Parameters<typeof change>[3], then?: (outcome: ChangeOutcome) => void): void {
@@ -50,4 +50,12 @@ export function discardFrom(m: Manager, v: Volume, holders: readonly ServerId[])
   if (m.nowMs - v.discardedMs < m.options.repeatMs) return;
   v.discardedMs = m.nowMs;
   for (const holder of holders) m.fx.toServer(holder, { kind: 'discard', volumeId: v.volumeId, epoch: v.record.configuration.epoch });
+}
+
+/** Nobody answers for a server whose disks are lost, says the operator: it is not waited for. True: the record is being changed. */
+export function forgetLost(m: Manager, v: Volume, holders: readonly ServerId[]): boolean {
+  const lost = holders.filter((id) => serverOf(m, id).lost);
+  if (lost.length === 0) return false;
+  change(m, v, { ...v.record, holders: v.record.holders.filter((id) => !lost.includes(id)) }, [eventOf(m, 'copy-forgotten', v.volumeId, 'its server is lost', { serverId: lost.join(' ') })]);
+  return true;
 }

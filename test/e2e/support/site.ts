@@ -3,6 +3,8 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
+import { ApiClient, type ApiCommand } from '@ashlar/client';
+import { volumeId } from '@ashlar/words';
 
 const MAIN = join(import.meta.dirname, '../../../apps/ashlar/src/main.ts');
 const READY_MS = 60_000;
@@ -100,8 +102,18 @@ export class Site {
     return [code, (json as { error?: { code?: unknown } } | null)?.error?.code];
   }
 
-  volume(id: string): Promise<Volume> { return this.ask<Volume>('volume', 'describe', id); }
-  servers(): Promise<readonly Server[]> { return this.ask<readonly Server[]>('server', 'list'); }
+  /** What is looked at again and again: the same document without a process for each look. */
+  async #look<T>(command: ApiCommand): Promise<T> {
+    const client = await ApiClient.connect(this.endpoint, this.token);
+    try {
+      return (await client.call(command)) as T;
+    } finally {
+      client.close();
+    }
+  }
+
+  volume(id: string): Promise<Volume> { return this.#look<Volume>({ kind: 'volume-describe', volumeId: volumeId(id) }); }
+  servers(): Promise<readonly Server[]> { return this.#look<readonly Server[]>({ kind: 'server-list' }); }
 
   async primary(id: string): Promise<Server> {
     const primary = (await this.volume(id)).copies.find((copy) => copy.role === 'primary');

@@ -4,7 +4,7 @@ import { afterHello, saveUsage } from './attachments.ts';
 import { keepOn, newKeeping, onKept, takeStored, whenKept } from './keeping.ts';
 import type { ManagerEffects, ManagerInput, ManagerOptions } from './manager-messages.ts';
 import type { StoreSnapshot } from './metadata-store.ts';
-import { beginCreations, onCommand } from './operations.ts';
+import { beginCreations, goOnWithHeld, onCommand } from './operations.ts';
 import { onCopyMessage, onHostMessage } from './observations.ts';
 import { beginRebuilds, shareRebuildBudget } from './rebuilds.ts';
 import { reconcile } from './reconcile.ts';
@@ -32,7 +32,7 @@ export class ManagerCore {
       standing: { state: 'waiting' }, startActing: () => this.#startActing(), life: prng.between(1, LIFE_MAX), begun: false, beganMs: -Infinity, refused: false, origin: null, originRevision: 0, loadedRevision: 0, knownServers: new Set(),
       keeping: newKeeping(prng.between(1, 2 ** 31)), gathering: null,
       transactions: new Map(), afterLoad: [], servers: new Map(), hosts: new Map(), volumes: new Map(), creations: new Map(), creating: new Map(), waitingCreations: [], usage: new Map(), usageRunning: new Map(), usageSavedMs: nowMs,
-      usageDirty: new Set(), unsettled: new Unsettled(), rebuildBudget: null, removedServers: new Set(), rebuildsWanted: new Map(),
+      usageDirty: new Set(), held: [], unsettled: new Unsettled(), rebuildBudget: null, removedServers: new Set(), rebuildsWanted: new Map(),
     };
   }
 
@@ -177,6 +177,7 @@ export class ManagerCore {
 
   #reconcile(ids: readonly VolumeId[]): void {
     const m = this.#m;
+    goOnWithHeld(m);
     for (const id of ids) {
       const v = m.volumes.get(id);
       if (v) reconcile(m, v);

@@ -33,17 +33,32 @@ const CREATION_PATIENCE_MS = 5000;
 /** Creations that wait for those. */
 const CREATIONS_WAITING_MAX = 10_000;
 
+/** For so long a command waits for what is just being done to its volume: a change of its record takes milliseconds, with slow disks of servers some hundred. */
+const HELD_MS = 5000;
+/** Commands that wait so. */
+const HELD_MAX = 1000;
+
 /** One command of the API: checked, carried out, answered exactly once; refused commands change nothing. */
-export function onCommand(m: Manager, requestId: number, principal: Principal, command: ApiCommand): void {
+export function onCommand(m: Manager, requestId: number, principal: Principal, command: ApiCommand, deadlineMs = m.nowMs + HELD_MS): void {
   try {
-    carryOut(m, requestId, principal, command);
+    carryOut(m, requestId, principal, command, deadlineMs);
   } catch (error) {
     if (!(error instanceof AshlarError)) throw error;
     m.fx.answer(requestId, { ok: false, code: error.code, message: error.message });
   }
 }
 
-function carryOut(m: Manager, requestId: number, principal: Principal, command: ApiCommand): void {
+/** In their order, those whose volume is not being changed any more, and those that have waited long enough. */
+export function goOnWithHeld(m: Manager): void {
+  const held = m.held.splice(0);
+  for (const one of held) {
+    const isNext = !m.held.some(({ command }) => command.volumeId === one.command.volumeId);
+    if (isNext && (m.volumes.get(one.command.volumeId)?.pending !== true || m.nowMs >= one.deadlineMs)) onCommand(m, one.requestId, one.principal, one.command, one.deadlineMs);
+    else m.held.push(one);
+  }
+}
+
+function carryOut(m: Manager, requestId: number, principal: Principal, command: ApiCommand, deadlineMs: number): void {
   const v = 'volumeId' in command ? m.volumes.get(command.volumeId) : undefined;
   if (!authorize(principal, command.kind, v?.record)) throw new AshlarError('unauthorized', 'this needs the token of the site');
   const ok = (value: unknown): void => m.fx.answer(requestId, { ok: true, value });
@@ -77,8 +92,12 @@ function carryOut(m: Manager, requestId: number, principal: Principal, command: 
   if (v === undefined) throw new AshlarError('not-found', `there is no volume ${command.volumeId}`);
   if (command.kind === 'volume-describe') return ok(volumeView(m, v));
   if (v.record.state === 'deleting' && command.kind !== 'volume-delete') throw new AshlarError('not-found', `${v.volumeId} is being deleted`);
-  // One thing at a time; what is under way takes milliseconds.
-  if (v.pending) throw new AshlarError('busy', `${v.volumeId} is just being changed`, { retry: 'now' });
+  if (v.pending) {
+    // One thing at a time.
+    if (m.nowMs >= deadlineMs || m.held.length >= HELD_MAX) throw new AshlarError('busy', `${v.volumeId} is just being changed`, { retry: 'now' });
+    m.held.push({ requestId, principal, command, deadlineMs });
+    return;
+  }
   switch (command.kind) {
     case 'volume-modify': return modify(m, v, requestId, command);
     case 'volume-grow': return grow(m, v, requestId, command);

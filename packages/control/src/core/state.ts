@@ -1,5 +1,6 @@
-import type { ApiAnswer, AttachmentSpec, Build, Configuration, CopyReport, CopyStatus, DirectoryHealth, RebuildBudget, Usage, VolumeLimits } from '@ashlar/protocol';
+import type { ApiAnswer, ApiCommand, AttachmentSpec, Build, Configuration, CopyReport, CopyStatus, DirectoryHealth, RebuildBudget, Usage, VolumeLimits } from '@ashlar/protocol';
 import { hostId, serverId, volumeId, type HostId, type Prng, type ServerId, type VolumeId } from '@ashlar/words';
+import type { Principal } from './authorize.ts';
 import type { Keeper, Keeping } from './keeping.ts';
 import type { ManagerEffects, ManagerOptions } from './manager-messages.ts';
 import type { AnyStored, StoreSnapshot, TransactionOutcome } from './metadata-store.ts';
@@ -123,6 +124,14 @@ export interface Volume {
   fillRate: { readonly epoch: number; readonly bytesPerSecond: number; readonly toldMs: number } | null;
 }
 
+/** A command that waits until its volume is not being changed any more. */
+export interface HeldCommand {
+  readonly requestId: number;
+  readonly principal: Principal;
+  readonly command: ApiCommand & { readonly volumeId: VolumeId };
+  readonly deadlineMs: number;
+}
+
 /** A volume that wants one more copy built, and may begin when the budget has room. */
 export interface RebuildWish {
   /** Copies that it has, in sync or on their way: the fewer, the sooner. */
@@ -189,6 +198,8 @@ export interface Manager {
   readonly usageRunning: Map<VolumeId, Map<HostId, Usage>>;
   usageSavedMs: number;
   readonly usageDirty: Set<VolumeId>;
+  /** Commands for volumes that are just being changed. */
+  readonly held: HeldCommand[];
   /** Volumes with something left to do. A settled volume costs nothing. */
   readonly unsettled: Unsettled;
   /** Null: as the options say. */

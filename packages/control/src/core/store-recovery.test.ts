@@ -102,6 +102,16 @@ describe('what the store has', () => {
     expect(world.answers.get(requestId)).toMatchObject({ ok: true });
   });
 
+  it('is waited for by the next command to the same volume, and so is that by the one after', () => {
+    const world = new ModelWorld(2, FAST);
+    const id = world.create(1);
+    for (const server of world.servers) world.freeze(server);
+    const asked = ['b', 'c', 'd'].map((a) => world.command({ kind: 'volume-modify', volumeId: id, tags: { a } }));
+    expect(asked.map((requestId) => world.answers.get(requestId))).toEqual([undefined, undefined, undefined]);
+    for (const server of world.servers) world.revive(server);
+    expect(asked.map((requestId) => world.answers.get(requestId))).toMatchObject(['b', 'c', 'd'].map((a) => ({ ok: true, value: { tags: { a } } })));
+  });
+
   it('waits for no server that cannot write it', () => {
     const world = new ModelWorld(2, FAST);
     const id = world.create(1);

@@ -1,3 +1,5 @@
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
 import { Load, runLoad, type LoadTarget } from '@ashlar/load';
 
 /** 70/30, 4 KiB, as the goals of what runs beside other work are stated. */
@@ -27,11 +29,15 @@ export class Foreground {
     this.requestsPerSecond = requestsPerSecond;
   }
 
-  /** Fills the volumes, measures what is possible for ten seconds, and begins at half of that. */
+  /**
+   * Fills the volumes, measures what is possible for ten seconds, and begins at half of that, when the disk has all of it: what was filled is written
+   * back for a minute on a slow one, and the calm part would be measured in that.
+   */
   static async begin(targets: readonly LoadTarget[], regionBytes: number, seed: number): Promise<Foreground> {
     const shape = { targets, readPercent: READ_PERCENT, depth: Math.max(1, Math.ceil(DEPTH / targets.length)), regionBytes, reconnectTimeoutMs: RECONNECT_MS };
     const most = await runLoad({ ...shape, durationMs: MOST_MS, fill: true, seed });
     const rate = Math.max(1, Math.floor(most.requestsPerSecond / 2));
+    await promisify(execFile)('sync');
     const load = await Load.open({ ...shape, durationMs: 0, rate, seed: seed + 1 });
     load.start();
     return new Foreground(load, rate);

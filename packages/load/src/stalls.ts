@@ -1,5 +1,6 @@
 /** Shorter silences are not kept. */
 const STALL_MS_MIN = 20;
+/** The newest so many: what is asked for is a stretch that has just ended. */
 const STALLS_MAX = 10_000;
 
 /** A stretch in which requests were in flight and none was answered. Times as performance.now() gives them. */
@@ -48,6 +49,8 @@ export class StallLog {
   #note(nowMs: number): void {
     const lengthMs = nowMs - this.#since;
     if (lengthMs > this.#longestMs) this.#longestMs = lengthMs;
-    if (lengthMs >= STALL_MS_MIN && this.#stalls.length < STALLS_MAX) this.#stalls.push({ fromMs: this.#since, lengthMs });
+    if (lengthMs < STALL_MS_MIN) return;
+    this.#stalls.push({ fromMs: this.#since, lengthMs });
+    if (this.#stalls.length > STALLS_MAX) this.#stalls.shift();
   }
 }

@@ -30,6 +30,13 @@ function mostThatCan(asked: PlacementRequest, servers: readonly PlacementServer[
 }
 
 describe('weigh', () => {
+  it('takes a server that has not told its size for the last choice, and not for a full one', () => {
+    const servers = [server(1, { capacityBytes: 0, usedBytes: 0 }), server(2), server(3, { usedBytes: 100 * GIB })];
+    expect(place(request(1), servers)).toEqual(['server-2']);
+    expect([...place(request(2), servers)].sort()).toEqual(['server-1', 'server-2']);
+    expect(() => place(request(3), servers)).toThrow(/server-3: it has less than 256 MiB free/);
+  });
+
   it('chooses as many as can be: distinct, up, at the site, on the disk asked for, with room, each in a rack of its own', () => {
     fc.assert(fc.property(anyServers, anyRequest, (servers, asked) => {
       const { chosen } = weigh(asked, servers);

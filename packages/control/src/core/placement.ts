@@ -9,6 +9,7 @@ export interface PlacementServer {
   /** Empty: unknown, and so never the same as another's. */
   readonly rack: string;
   readonly disk: DiskKind;
+  /** 0: not told yet. */
   readonly capacityBytes: number;
   readonly usedBytes: number;
   readonly copies: number;
@@ -105,8 +106,9 @@ function obstacleTo(request: PlacementRequest, server: PlacementServer, racks: R
   return neighbour === undefined ? null : `its rack ${server.rack} has a copy already, on ${neighbour}`;
 }
 
+/** One that has just said hello has not told yet how large it is: it comes last, and is not full. */
 function isFull(server: PlacementServer): boolean {
-  return server.capacityBytes - server.usedBytes < PLACEMENT_RESERVE_BYTES;
+  return server.capacityBytes > 0 && server.capacityBytes - server.usedBytes < PLACEMENT_RESERVE_BYTES;
 }
 
 function describe(server: PlacementServer): string {

@@ -1,5 +1,5 @@
 import { FOUNDING_INCARNATION, memberOf, primaryOf, type Configuration, type VolumeLimits, type ApiAnswer, type ApiCommand, type PlacementView } from '@ashlar/protocol';
-import { AshlarError, BLOCK_BYTES, newVolumeId, unreachable, VOLUME_BYTES_MAX, type ErrorCode, type HostId, type ServerId } from '@ashlar/words';
+import { AshlarError, BLOCK_BYTES, newVolumeId, unreachable, VOLUME_BYTES_MAX, type ErrorCode, type HostId, type ServerId, type VolumeId } from '@ashlar/words';
 import { authorize, type Principal } from './authorize.ts';
 import { sameAttachment, specOf } from './attachments.ts';
 import { cancelled } from './moves.ts';
@@ -50,11 +50,15 @@ export function onCommand(m: Manager, requestId: number, principal: Principal, c
 
 /** In their order, those whose volume is not being changed any more, and those that have waited long enough. */
 export function goOnWithHeld(m: Manager): void {
-  const held = m.held.splice(0);
-  for (const one of held) {
-    const isNext = !m.held.some(({ command }) => command.volumeId === one.command.volumeId);
-    if (isNext && (m.volumes.get(one.command.volumeId)?.pending !== true || m.nowMs >= one.deadlineMs)) onCommand(m, one.requestId, one.principal, one.command, one.deadlineMs);
-    else m.held.push(one);
+  const waiting = new Set<VolumeId>();
+  for (const one of m.held.splice(0)) {
+    const { volumeId } = one.command;
+    if (!waiting.has(volumeId) && (m.volumes.get(volumeId)?.pending !== true || m.nowMs >= one.deadlineMs)) {
+      onCommand(m, one.requestId, one.principal, one.command, one.deadlineMs);
+    } else {
+      waiting.add(volumeId);
+      m.held.push(one);
+    }
   }
 }
 

@@ -5,6 +5,7 @@ import type { CopyStore } from '@ashlar/store';
 import type { Prng, ServerId, VolumeId } from '@ashlar/words';
 import { CopyDriver, type CopyPort } from './copy-driver.ts';
 import type { CopyTotals } from './figures.ts';
+import type { FillPace } from './fill-pace.ts';
 import type { ReplyMemory } from './reply-memory.ts';
 import { SessionKeys } from './session-keys.ts';
 
@@ -24,6 +25,7 @@ export interface CopySurroundings {
   readonly managerAddress: Address;
   readonly leases: Leases;
   readonly replies: ReplyMemory;
+  readonly pace: FillPace;
   /** What it was sent so far: messages, and the requests and records in them. */
   readonly traffic: { messages: number; requests: number };
   /** So many blocks did not fit their checksums. Copies are striped: which of several directories has them is not told. */
@@ -81,7 +83,7 @@ export class CopyActor implements Actor<CopyActorMessage>, CopyPort {
     this.#trafficSeen = surroundings.traffic.messages;
     this.#trafficMs = context.nowMs();
     this.#ageMs = AGE_MS * (0.75 + surroundings.prng.fraction() / 2);
-    this.driver = new CopyDriver(volumeId, surroundings.serverId, store, surroundings.leases, surroundings.prng, this, surroundings.replies);
+    this.driver = new CopyDriver(volumeId, surroundings.serverId, store, surroundings.leases, surroundings.prng, this, surroundings.replies, surroundings.pace);
     this.driver.receive({ kind: 'started' });
     this.#watchPeers();
     // What an earlier life left in the journal.

@@ -6,6 +6,7 @@ import { CopyCore, copiesInSync, type Copy, type CopyInput, type DurableState, t
 import { BlockState, TILE_BYTES, blockEntry, blocksToFill, type CopyStore, type StoreFailure, type StoreResult } from '@ashlar/store';
 import { BLOCK_BYTES, EXTENT_BLOCKS, EXTENT_BYTES, Defect, type Prng, type ServerId, type VolumeId } from '@ashlar/words';
 import { Errands } from './errands.ts';
+import { FillPace } from './fill-pace.ts';
 import { ReplyMemory } from './reply-memory.ts';
 
 /** How a copy reaches the rest of the world: actors in production, the simulated network in the simulator. */
@@ -79,11 +80,11 @@ export class CopyDriver implements Effects {
   #scrubbing = false;
   readonly volumeId: VolumeId;
 
-  constructor(volumeId: VolumeId, self: ServerId, store: CopyStore, leases: Leases, prng: Prng, port: CopyPort, replies: ReplyMemory = new ReplyMemory()) {
+  constructor(volumeId: VolumeId, self: ServerId, store: CopyStore, leases: Leases, prng: Prng, port: CopyPort, replies: ReplyMemory = new ReplyMemory(), pace: FillPace = new FillPace(() => port.nowMs(), () => 0)) {
     this.volumeId = volumeId;
     this.store = store;
     this.#port = port;
-    this.#errands = new Errands(() => port.nowMs(), () => port.traffic(), (to) => this.#roomFor(to));
+    this.#errands = new Errands(() => port.nowMs(), () => port.traffic(), (to) => this.#roomFor(to), pace);
     this.#replies = replies;
     const durable: DurableState = store.fault && !store.state.fault ? { ...store.state, fault: store.fault } : store.state;
     this.core = new CopyCore(volumeId, self, store, durable, leases, prng);
@@ -141,11 +142,6 @@ export class CopyDriver implements Effects {
   close(clean: boolean): void {
     this.#closed = true;
     this.store.close(clean);
-  }
-
-  remove(): void {
-    this.#closed = true;
-    this.store.remove();
   }
 
   #run(): void {
@@ -413,7 +409,7 @@ export class CopyDriver implements Effects {
     const sent = spreadLost ? differing : differing.filter((i) => !bad(i));
     answer.bad.push(...corrupt);
     if (sent.length === blocks.length) {
-      this.#errands.filled(frame.payload.length);
+      this.#errands.filled(frame.payload.length, this.#atRisk);
       this.counts.rebuildSentBytes += frame.payload.length;
       this.#port.send(to, { kind: 'fill', epoch, extent, frame });
       answer.pieces += 1;

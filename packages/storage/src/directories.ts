@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
-import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readFileSync, readdirSync, renameSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readFileSync, readdirSync, renameSync, statfsSync, writeFileSync } from 'node:fs';
+import { open, readdir, rm, stat, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import { sealJson, unsealJson } from '@ashlar/runtime';
 import { AshlarError, type ServerId, type VolumeId } from '@ashlar/words';
@@ -9,6 +10,11 @@ const COPIES = 'copies';
 const SCRUBS_FILE = 'scrubs.json';
 export const DIRECTORY_FORMAT = 1;
 const VOLUME_DIRECTORY = /^vol-[0-9a-f]{17}$/;
+/** Of copies that were removed, until their bytes are given back. */
+const GONE = 'gone-';
+const PIECE_BYTES = 4 * 2 ** 20;
+/** What stat counts in. */
+const STAT_BLOCK_BYTES = 512;
 
 /** Written once into each directory of a server, so that none is ever taken for another's. docs/formats/directories.md */
 interface Identity {
@@ -25,25 +31,31 @@ const IDENTITY_KEYS = ['format', 'serverId', 'setId', 'index', 'count'] as const
 /** The directories (one a disk) that hold a server's copies. */
 export class Directories {
   readonly paths: readonly string[];
+  readonly #onLeft: (what: string, error: unknown) => void;
+  #emptying: Promise<void>;
 
-  private constructor(paths: readonly string[]) {
+  private constructor(paths: readonly string[], onLeft: (what: string, error: unknown) => void) {
     this.paths = paths;
+    this.#onLeft = onLeft;
+    // What the process before did not come to.
+    const left = paths.flatMap((path) => namesIn(path).filter((name) => name.startsWith(GONE)).map((name) => join(path, COPIES, name)));
+    this.#emptying = removeAll(left).catch((error: unknown) => onLeft('of the last process', error));
   }
 
   /**
    * Checks that all of them belong to this server, in this order, or claims them if all are empty.
-   * Throws `directory-foreign`, `format-unsupported` or `io-error`; nothing was changed then.
+   * Throws `directory-foreign`, `format-unsupported` or `io-error`; nothing was changed then. `onLeft`: what is left of a removed copy could not be removed.
    */
-  static open(serverId: ServerId, paths: readonly string[]): Directories {
+  static open(serverId: ServerId, paths: readonly string[], onLeft: (what: string, error: unknown) => void): Directories {
     const found = paths.map((path) => readIdentity(path));
     const first = found.find((identity) => identity !== null);
     if (first === undefined) {
       const setId = randomUUID();
       paths.forEach((path, index) => claim(path, { format: DIRECTORY_FORMAT, serverId, setId, index, count: paths.length }));
-      return new Directories(paths);
+      return new Directories(paths, onLeft);
     }
     // A first start that was ended between two directories has left some of them unclaimed; nothing was stored then.
-    const unused = paths.every((path) => !existsSync(join(path, COPIES)) || readdirSync(join(path, COPIES)).length === 0);
+    const unused = paths.every((path) => namesIn(path).length === 0);
     found.forEach((identity, index) => {
       const path = paths[index] as string;
       if (identity === null && unused && first.serverId === serverId && first.count === paths.length) return claim(path, { ...first, index });
@@ -53,12 +65,12 @@ export class Directories {
         throw new AshlarError('directory-foreign', `${path} is directory ${identity.index + 1} of ${identity.count} of a set; it was given as ${index + 1} of ${paths.length}`, { path });
       }
     });
-    return new Directories(paths);
+    return new Directories(paths, onLeft);
   }
 
   volumeIds(): VolumeId[] {
     const names = new Set<string>();
-    for (const path of this.paths) for (const name of readdirSync(join(path, COPIES))) if (VOLUME_DIRECTORY.test(name)) names.add(name);
+    for (const path of this.paths) for (const name of namesIn(path)) if (VOLUME_DIRECTORY.test(name)) names.add(name);
     return [...names].sort() as VolumeId[];
   }
 
@@ -95,13 +107,20 @@ export class Directories {
     return this.paths.some((path) => existsSync(join(path, COPIES, volumeId)));
   }
 
-  /** Removes what is left of a copy. */
-  remove(volumeId: VolumeId): void {
-    for (const path of this.paths) {
-      rmSync(join(path, COPIES, volumeId), { recursive: true, force: true });
-      syncDirectory(join(path, COPIES));
-    }
+  /**
+   * Removes what is left of a copy: its name is free at once, `done` is called when it cannot come back, and its bytes are given back behind that. Nothing of it
+   * is waited for here: to unlink a file of which much is still being written back takes seconds, in which this thread would serve nobody.
+   */
+  remove(volumeId: VolumeId, done: () => void = () => undefined): void {
+    const gone = this.paths.map((path) => join(path, COPIES, `${GONE}${volumeId}-${randomUUID()}`));
+    for (const [at, path] of this.paths.entries()) if (existsSync(join(path, COPIES, volumeId))) renameSync(join(path, COPIES, volumeId), gone[at] as string);
+    const removed = Promise.all(this.paths.map((path) => syncDirectoryLater(join(path, COPIES)))).then(done);
+    // One after the other: syncs need the same pool of threads.
+    this.#emptying = Promise.all([this.#emptying, removed]).then(() => removeAll(gone)).catch((error: unknown) => this.#onLeft(volumeId, error));
   }
+
+  /** Everything that was removed is given back to the disks. */
+  emptied(): Promise<void> { return this.#emptying; }
 
   space(): { capacityBytes: number; usedBytes: number } {
     let capacityBytes = 0;
@@ -113,6 +132,10 @@ export class Directories {
     }
     return { capacityBytes, usedBytes };
   }
+}
+
+function namesIn(path: string): readonly string[] {
+  return existsSync(join(path, COPIES)) ? readdirSync(join(path, COPIES)) : [];
 }
 
 function readIdentity(path: string): Identity | null {
@@ -145,5 +168,29 @@ function syncDirectory(path: string): void {
     fsyncSync(fd);
   } finally {
     closeSync(fd);
+  }
+}
+
+async function removeAll(paths: readonly string[]): Promise<void> {
+  for (const path of paths) {
+    if (!existsSync(path)) continue;
+    for (const name of await readdir(path)) await giveBack(join(path, name));
+    await rm(path, { recursive: true, force: true });
+  }
+}
+
+/** Piece by piece: a file system that gives back a quarter of a gigabyte in one go has writes to other files wait for it. */
+async function giveBack(path: string): Promise<void> {
+  const { size, blocks } = await stat(path);
+  const pieceBytes = Math.ceil(size / Math.max(1, (blocks * STAT_BLOCK_BYTES) / PIECE_BYTES));
+  for (let left = size - pieceBytes; left > 0; left -= pieceBytes) await truncate(path, left);
+}
+
+async function syncDirectoryLater(path: string): Promise<void> {
+  const directory = await open(path, 'r');
+  try {
+    await directory.sync();
+  } finally {
+    await directory.close();
   }
 }

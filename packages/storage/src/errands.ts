@@ -1,4 +1,5 @@
 import type { ServerId } from '@ashlar/words';
+import type { FillPace } from './fill-pace.ts';
 
 /** A piece of what a copy that catches up is sent. It is left out if it is no longer `wanted`: by another role, or another answer of that copy. */
 interface Errand {
@@ -27,6 +28,7 @@ export class Errands {
   readonly #nowMs: () => number;
   readonly #traffic: () => number;
   readonly #roomFor: (to: ServerId) => boolean;
+  readonly #pace: FillPace;
   #waiting: Errand[] = [];
   #trafficSeen = 0;
   /** What is left to requests ends then. */
@@ -37,11 +39,12 @@ export class Errands {
   /** What is added meanwhile waits for the next step, which comes in any case. */
   running = false;
 
-  /** `traffic`: requests and records that the server was sent so far. `roomFor`: whether one more fill may be on its way to that copy. */
-  constructor(nowMs: () => number, traffic: () => number, roomFor: (to: ServerId) => boolean) {
+  /** `traffic`: requests and records that the server was sent so far. `roomFor`: whether one more fill may be on its way to that copy. `pace`: of all fills of the server. */
+  constructor(nowMs: () => number, traffic: () => number, roomFor: (to: ServerId) => boolean, pace: FillPace) {
     this.#nowMs = nowMs;
     this.#traffic = traffic;
     this.#roomFor = roomFor;
+    this.#pace = pace;
   }
 
   /** Whether there is one that waits for nothing but its time. */
@@ -49,9 +52,11 @@ export class Errands {
 
   /** When the next one is due. */
   get dueMs(): number {
-    const fillsOnly = this.#fillRate > 0 && this.#waiting.every(({ fills }) => fills);
-    return fillsOnly ? Math.max(this.#restMs, this.#fillsDueMs) : this.#restMs;
+    const fillsOnly = this.#waiting.every(({ fills }) => fills);
+    return fillsOnly ? Math.max(this.#restMs, this.#fillsDue) : this.#restMs;
   }
+
+  get #fillsDue(): number { return Math.max(this.#fillsDueMs, this.#pace.dueMs); }
 
   /** Said again and again while it fills: what was sent before is still paid for, at the new rate. */
   limitFills(bytesPerSecond: number): void {
@@ -60,8 +65,9 @@ export class Errands {
     this.#fillsDueMs = owedBytes > 0 && bytesPerSecond > 0 ? this.#nowMs() + owedBytes / bytesPerSecond : -Infinity;
   }
 
-  /** So many bytes were just sent as fills. */
-  filled(bytes: number): void {
+  /** So many bytes were just sent as fills. `atRisk`: the volume has no second copy in sync. */
+  filled(bytes: number, atRisk: boolean): void {
+    this.#pace.filled(bytes, atRisk);
     if (this.#fillRate > 0) this.#fillsDueMs = Math.max(this.#fillsDueMs, this.#nowMs() - FILL_BURST_MS) + (1000 * bytes) / this.#fillRate;
   }
 
@@ -86,7 +92,7 @@ export class Errands {
     const beganMs = this.#nowMs();
     if (beganMs < this.#restMs) return;
     this.#waiting = this.#waiting.filter(({ wanted }) => wanted());
-    const at = this.#next(this.#fillRate === 0 || beganMs >= this.#fillsDueMs);
+    const at = this.#next(beganMs >= this.#fillsDue);
     if (at < 0) return;
     const [next] = this.#waiting.splice(at, 1) as [Errand];
     this.running = true;

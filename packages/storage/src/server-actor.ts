@@ -27,8 +27,8 @@ export interface CopyHouse {
   address(volumeId: VolumeId): Address;
   volumeIds(): Iterable<VolumeId>;
   copies(): Iterable<HandedCopy>;
-  /** Removes the files; false if the copy has promised a later epoch than `epoch`, and stays. */
-  discard(volumeId: VolumeId, epoch: number): boolean;
+  /** Removes the files, and calls `done` when they cannot come back; not if the copy has promised a later epoch than `epoch`, and stays. */
+  discard(volumeId: VolumeId, epoch: number, done: () => void): void;
   space(): { readonly capacityBytes: number; readonly usedBytes: number; readonly copies: number };
   /** How its directories are, as its copies met them. */
   directories(): readonly DirectoryHealth[];
@@ -108,12 +108,7 @@ export class ServerActor implements Actor<ManagerCommand | HandOverMessage> {
         if (this.#isManager(from)) this.#context.send(this.#house.address(message.volumeId), message);
         return;
       case 'discard':
-        if (this.#isManager(from) && this.#house.discard(message.volumeId, message.epoch)) {
-          // Whoever is told that a volume is deleted must not be shown its copies after that.
-          this.#tellStatus();
-          const gone: ManagerMessage = { kind: 'discarded', volumeId: message.volumeId, epoch: message.epoch };
-          this.#context.send(this.#manager, gone);
-        }
+        if (this.#isManager(from)) this.#house.discard(message.volumeId, message.epoch, () => this.#tellDiscarded(message.volumeId, message.epoch));
         return;
       case 'keep':
         if (this.#isManager(from)) this.#house.ledger.keep(message.keep, (answer) => this.#tellKept(answer, message.keep.number));
@@ -193,6 +188,14 @@ export class ServerActor implements Actor<ManagerCommand | HandOverMessage> {
     this.#house.reportFaulted();
     // A system manager that was restarted meanwhile must not give it roles.
     if (this.#leaving !== null) this.#tellLeaving();
+  }
+
+  #tellDiscarded(volumeId: VolumeId, epoch: number): void {
+    if (this.#stopped) return;
+    // Whoever is told that a volume is deleted must not be shown its copies after that.
+    this.#tellStatus();
+    const gone: ManagerMessage = { kind: 'discarded', volumeId, epoch };
+    this.#context.send(this.#manager, gone);
   }
 
   #tellKept(answer: KeepAnswer, number: number): void {

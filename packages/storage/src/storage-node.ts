@@ -12,10 +12,12 @@ import { Directories, DIRECTORY_FORMAT } from './directories.ts';
 import { diskKindOf, slowest } from './disk/disk-kind.ts';
 import { Gauge } from './disk/gauge.ts';
 import { CopyTotals } from './figures.ts';
+import { FillPace } from './fill-pace.ts';
 import { NodeDisk } from './disk/node-disk.ts';
 import { ServerLedger } from './ledger.ts';
 import type { HandedCopy } from './handover.ts';
 import { ReplyMemory } from './reply-memory.ts';
+import { threadWaitedMs } from './run-delay.ts';
 import { SCRUB_INTERVAL_MS, ScrubTurns } from './scrub-turns.ts';
 import { ServerActor, type CopyHouse, type HandOverMessage } from './server-actor.ts';
 import { COPY_SUPERVISION } from './supervision.ts';
@@ -80,7 +82,7 @@ export class StorageNode implements CopyHouse {
     this.#beacons = new BeaconTable(instance, () => runtime.send(beaconAddress(serverId), { kind: 'beacon-wanted' } as const));
     const leases: Leases = this.#beacons;
     this.#turns = new ScrubTurns(SCRUB_INTERVAL_MS, new Prng(instance), directories.scrubbed());
-    this.#surroundings = { serverId, managerAddress: options.managerAddress, leases, replies: new ReplyMemory(), totals: new CopyTotals(), traffic: { messages: 0, requests: 0 }, mismatched: (blocks) => this.#gauges.forEach((gauge) => gauge.mismatched(blocks)), prng: new Prng(instance), hosts: (other) => runtime.hosts(other) };
+    this.#surroundings = { serverId, managerAddress: options.managerAddress, leases, replies: new ReplyMemory(), pace: new FillPace(() => runtime.nowMs(), threadWaitedMs), totals: new CopyTotals(), traffic: { messages: 0, requests: 0 }, mismatched: (blocks) => this.#gauges.forEach((gauge) => gauge.mismatched(blocks)), prng: new Prng(instance), hosts: (other) => runtime.hosts(other) };
     this.#storeOptions = {
       serverId, bootId: options.bootId ?? bootId(), pageCache: new PageCache(PAGES_MAX), destageBuffer: new DestageBuffer(DESTAGE_BUFFER_BYTES),
     };
@@ -91,7 +93,7 @@ export class StorageNode implements CopyHouse {
    * changed. A copy that cannot be opened for another reason is reported as faulted, and the others go on.
    */
   static start(options: StorageNodeOptions): StorageNode {
-    const directories = Directories.open(options.serverId, options.directories);
+    const directories = Directories.open(options.serverId, options.directories, (removed, error) => options.runtime.log.warn({ serverId: options.serverId, removed, error }, 'what is left of a removed copy could not be removed; it takes room until this server is started again'));
     const first = directories.paths[0] as string;
     ServerLedger.check(first);
     const node = new StorageNode(options, directories);
@@ -116,6 +118,7 @@ export class StorageNode implements CopyHouse {
     for (const volumeId of this.#running) await this.#runtime.stop(this.#childId(volumeId));
     await this.#runtime.stop(`${this.serverId}/beacon`);
     this.#ledger?.close();
+    await this.#directories.emptied();
   }
 
   // ---- CopyHouse
@@ -146,17 +149,16 @@ export class StorageNode implements CopyHouse {
     }
   }
 
-  discard(volumeId: VolumeId, epoch: number): boolean {
+  discard(volumeId: VolumeId, epoch: number, done: () => void): void {
     const actor = this.#actors.get(volumeId);
-    if (actor && actor.driver.core.durable.promisedEpoch > epoch) return false;
-    if (actor) actor.driver.remove();
+    if (actor && actor.driver.core.durable.promisedEpoch > epoch) return;
+    if (actor) actor.driver.close(false);
     if (this.#running.delete(volumeId)) void this.#runtime.stop(this.#childId(volumeId));
     this.#actors.delete(volumeId);
     this.#faulted.delete(volumeId);
     this.#turns.forget(volumeId);
-    this.#directories.remove(volumeId);
+    this.#directories.remove(volumeId, done);
     this.#ledger?.forget(volumeId);
-    return true;
   }
 
   space(): { readonly capacityBytes: number; readonly usedBytes: number; readonly copies: number } {

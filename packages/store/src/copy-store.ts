@@ -100,7 +100,7 @@ export interface StoreFigures {
 
 /**
  * One copy of one volume on disk: journal and extent store. Has the fields of the replication core's LogView. Not thread safe; every
- * call runs to completion. After a failure that is final `fault` is set and nothing is written any more, except by `remove`.
+ * call runs to completion. After a failure that is final `fault` is set and nothing is written any more.
  */
 export interface CopyStore {
   readonly volumeId: VolumeId;
@@ -171,6 +171,4 @@ export interface CopyStore {
 
   /** Closes the files. `clean`: everything is synced first and the close is recorded, so that a restart of the machine loses nothing. */
   close(clean: boolean): StoreResult;
-  /** Closes, and removes every file of the copy. */
-  remove(): StoreResult;
 }

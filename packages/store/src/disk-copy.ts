@@ -18,7 +18,7 @@ import { chainAfter, LogTail, type LogSnapshot } from './log-tail.ts';
 import { type TileTable, frameFits, type JournalMark, marksBefore, payloadIntact } from './record.ts';
 import { DestageBuffer, PageCache } from './resources.ts';
 import { type Segment, SEGMENT_HEADER_BYTES } from './segment.ts';
-import { removeFiles, type Superblock, type SuperblockBody } from './superblock.ts';
+import type { Superblock, SuperblockBody } from './superblock.ts';
 
 /** Pages of a copy that shares no cache. */
 const OWN_PAGES = 256;
@@ -658,12 +658,6 @@ export class DiskCopy implements CopyStore {
     this.journal.closeFiles();
     this.extents.closeFiles();
     this.#superblock.close();
-  }
-
-  remove(): StoreResult {
-    if (!this.#closed) this.#closeFiles();
-    const error = removeFiles(this.#disk);
-    return error === null ? 'ok' : { failed: 'io-error', detail: error.message };
   }
 }
 

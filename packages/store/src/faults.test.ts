@@ -352,7 +352,7 @@ describe('what is refused', () => {
   });
 
   it('calls after the close', () => {
-    const { disk, store } = made();
+    const { store } = made();
     expect(put(store, 0, 1)).toBe('ok');
     expect(store.close(true)).toBe('ok');
     expect(store.close(true)).toBe('ok');
@@ -362,14 +362,6 @@ describe('what is refused', () => {
     expect(told).toBe('sync-failed');
     store.saveState(store.state, (failed) => { told = failed; });
     expect(told).toBe('io-error');
-    expect(store.remove()).toBe('ok');
-    expect(disk.list()).toEqual([]);
-  });
-
-  it('a copy that cannot remove its files says so', () => {
-    const { disk, store } = made();
-    failing(disk, 'EIO', (operation) => operation.kind === 'remove');
-    expect(failedWith(store.remove())).toBe('io-error');
   });
 });
 

@@ -81,7 +81,7 @@ function contentOf(place: number): Uint8Array {
 /** The store alone, as the server's process opens it. */
 function opened(paths: readonly string[], name: string, volumeId: VolumeId): { readonly openMs: number; readonly readMs: number; readonly bytes: number } {
   const server = serverId(name);
-  const disk = new NodeDisk(Directories.open(server, paths).copyPaths(volumeId));
+  const disk = new NodeDisk(Directories.open(server, paths, (what, error) => { throw new Error(what, { cause: error }); }).copyPaths(volumeId));
   const bootId = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
   const bytesBefore = readBytes(process.pid);
   const sinceMs = performance.now();

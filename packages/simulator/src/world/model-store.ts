@@ -323,7 +323,6 @@ export class ModelStore implements CopyStore {
   hasRoom(): boolean { return true; }
   scrubStep(): ScrubResult { return { checkedBlocks: this.#blocks.size, corrupt: [...this.#rotten], wrapped: true }; }
   close(): StoreResult { return 'ok'; }
-  remove(): StoreResult { return 'ok'; }
 
   /** The machine lost its power: what was not synced is gone, or a part of it. */
   powerCut(prng: Prng): void {

@@ -352,7 +352,7 @@ export class SimServer implements Receiver {
     if ((this.driver?.state.durable ?? this.#lastReport ?? UNOPENED).promisedEpoch > epoch) return;
     if (this.driver !== null) {
       this.#collect();
-      this.driver.remove();
+      this.driver.close(false);
       this.driver = null;
     }
     if (this.medium.holdsCopy) {

@@ -18,6 +18,8 @@ import { METADATA_FORMAT, SqliteStore } from './sqlite-store.ts';
 /** What can be asked of the supervisor of this machine's processes. */
 interface ProcessControl {
   has(name: string): boolean;
+  /** Has ready what the next start needs, while others go first. Never rejects. */
+  prepare(): Promise<void>;
   /** Ends it, in order or by force, and leaves it down. */
   hold(name: string, kill?: boolean): Promise<void>;
   resume(name: string): Promise<void>;
@@ -125,7 +127,7 @@ export class ManagerNode {
         if (processes?.has(command.serverId) !== true) return toActor(runtime, principal, { kind: 'server-start', serverId: command.serverId }, answer);
         if (command.kind !== 'server-restart') return void control(answer, command.serverId, () => (command.kind === 'server-stop' ? processes.hold(command.serverId, command.kill) : processes.resume(command.serverId)));
         // First whether that may be done now.
-        toActor(runtime, principal, command, (may) => (may.ok ? void restart(runtime, processes, command.serverId, answer) : answer(may)));
+        void processes.prepare().then(() => toActor(runtime, principal, command, (may) => (may.ok ? void restart(runtime, processes, command.serverId, answer) : answer(may))));
       },
     });
     const metrics = options.metricsPort === undefined ? null : await MetricsServer.listen(options.metricsPort, api.metrics);

@@ -2,6 +2,9 @@ import type { Credentials, Roster } from '@ashlar/identity';
 import type { ErrorCode } from '@ashlar/words';
 import type { PartiesArgument } from './parties.ts';
 
+/** The name of a process that only has what children run compiled, and ends. */
+export const COMPILE_ONLY = 'compile-only';
+
 /**
  * What a child process or thread is told at its start. While a site is upgraded parent and child are of adjacent builds, either may be the later one: what is
  * added here is optional, and what is here keeps its meaning (test/e2e/wire-versions.test.ts).

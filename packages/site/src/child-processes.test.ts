@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -18,7 +18,7 @@ interface Ended { readonly name: string; readonly pid: number; readonly signal: 
 let all: ChildProcesses | null = null;
 afterEach(() => all?.stop());
 
-function children(frozenKillAfterMs = 0, more: { readonly execPath?: string; readonly log?: ActorLog } = {}): { readonly children: ChildProcesses; readonly started: { pid: number }[]; readonly ended: Ended[]; readonly next: () => Promise<void> } {
+function children(frozenKillAfterMs = 0, more: { readonly execPath?: string; readonly codeCache?: string; readonly log?: ActorLog } = {}): { readonly children: ChildProcesses; readonly started: { pid: number }[]; readonly ended: Ended[]; readonly next: () => Promise<void> } {
   const started: { pid: number }[] = [];
   const ended: Ended[] = [];
   const waiting: (() => void)[] = [];
@@ -48,6 +48,15 @@ function isAlive(pid: number): boolean {
 }
 
 describe('ChildProcesses', () => {
+  it('has what children run compiled beforehand, or says that it could not', async () => {
+    const codeCache = join(directory, 'code-cache');
+    await children(0, { codeCache }).children.prepare();
+    expect(readdirSync(codeCache, { recursive: true }).length).toBeGreaterThan(1);
+    const warnings: string[] = [];
+    await children(0, { codeCache, execPath: join(directory, 'missing'), log: { ...log, warn: (_detail, message) => { warnings.push(message); } } }).children.prepare();
+    expect(warnings).toEqual([expect.stringContaining('could not be compiled beforehand')]);
+  });
+
   it('starts again what was killed, after telling that it was reaped', async () => {
     const { children: processes, started, ended, next } = children();
     const spec = argument();

@@ -2,7 +2,7 @@ import { ClusterTrust } from '@ashlar/identity';
 import { createLog, createRuntime } from '@ashlar/runtime';
 import { handOver } from '@ashlar/storage';
 import { AshlarError, errorCode, serverId } from '@ashlar/words';
-import type { ChildArgument, ClusterArgument, ToChild, ToParent } from './child-messages.ts';
+import { COMPILE_ONLY, type ChildArgument, type ClusterArgument, type ToChild, type ToParent } from './child-messages.ts';
 import { linkToCluster } from './cluster-links.ts';
 import { place } from './parties.ts';
 import { shiftedClock, surroundingsOf } from './surroundings.ts';
@@ -11,6 +11,7 @@ import { shiftedClock, surroundingsOf } from './surroundings.ts';
 const ORPHAN_STOP_MS = 5000;
 
 const name = process.argv[2] ?? 'child';
+if (name === COMPILE_ONLY) process.exit(0);
 // What `ps` shows.
 process.title = `ashlard ${name}`;
 /** Others take over from its servers. */

@@ -27,6 +27,7 @@ export class PooledWorkers implements Workers {
   }
 
   has(): boolean { return false; }
+  prepare(): Promise<void> { return Promise.resolve(); }
   hold(): Promise<void> { return Promise.resolve(); }
   resume(): Promise<void> { return Promise.resolve(); }
   /** One that shares its group with others holds nothing, is not spoken to any more, and ends with them. */

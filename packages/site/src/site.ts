@@ -131,6 +131,7 @@ export class Site {
     }
     replaceFile(layout.linksFile, siteLinksFile({ format: 1, linkToken, managerParty: MANAGER_PARTY, managerAddress: MANAGER_ADDRESS, managerPath: layout.linkSocket(MANAGER_PARTY) }));
     replaceFile(layout.endpointFile, `${manager.endpoint}\n`);
+    void workers.prepare();
     return new Site(manager, token, runtime, workers, lock, layout);
   }
 

@@ -6,6 +6,8 @@ export interface Workers {
   start(argument: ChildArgument): Promise<void>;
   /** Has one of this name that can be stopped on its own. */
   has(name: string): boolean;
+  /** Has ready what the next start needs, while others go first. Never rejects. */
+  prepare(): Promise<void>;
   /** Ends it, in order or by SIGKILL, and leaves it down. */
   hold(name: string, kill?: boolean): Promise<void>;
   /** Starts one that was held. */

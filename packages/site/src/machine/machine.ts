@@ -88,6 +88,7 @@ export class Machine {
       this.#apply();
     });
     await Promise.all(this.#arguments().map((argument) => this.#children.start(argument)));
+    void this.#children.prepare();
   }
 
   async #startManager({ port, apiPort, metricsPort, certificateLifetimeMs, rebuildDelayMs }: NonNullable<MachineConfig['manager']>): Promise<void> {

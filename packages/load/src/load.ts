@@ -140,15 +140,17 @@ export class Load {
   /** Open loop: requests are due at fixed times, whether earlier ones are answered or not; a stall is then seen by all that were due in it. */
   async #paced(rate: number, over: () => boolean): Promise<void> {
     const running = new Set<Promise<void>>();
-    const queues = this.#volumes.map(() => ({ inFlight: 0, due: [] as number[] }));
-    let dueMs = performance.now();
-    let turn = 0;
+    // What is late is only counted, however much it is: requests are due in turns, so each one's time follows from its number.
+    const queues = this.#volumes.map(() => ({ inFlight: 0, due: 0, sent: 0 }));
+    const fromMs = performance.now();
+    const dueMs = (number: number): number => fromMs + (1000 * number) / rate;
+    let number = 0;
     const startMore = (k: number): void => {
       const queue = queues[k] as (typeof queues)[number];
       const volume = this.#volumes[k] as VolumeLoad;
-      while (queue.inFlight < volume.plan.depth && queue.due.length > 0 && !over()) {
+      while (queue.inFlight < volume.plan.depth && queue.sent < queue.due && !over()) {
         queue.inFlight++;
-        const request = volume.one(queue.due.shift() as number).then(() => {
+        const request = volume.one(dueMs(queue.sent++ * queues.length + k)).then(() => {
           running.delete(request);
           queue.inFlight--;
           startMore(k);
@@ -157,9 +159,9 @@ export class Load {
       }
     };
     while (!over()) {
-      for (const now = performance.now(); dueMs <= now; dueMs += 1000 / rate) {
-        const k = turn++ % queues.length;
-        (queues[k] as (typeof queues)[number]).due.push(dueMs);
+      for (const nowMs = performance.now(); dueMs(number) <= nowMs; number++) {
+        const k = number % queues.length;
+        (queues[k] as (typeof queues)[number]).due++;
         startMore(k);
       }
       await delay(RATE_TICK_MS);

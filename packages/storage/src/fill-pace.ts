@@ -5,12 +5,12 @@ const LOOK_MS = 100;
  * Part of the time for which a thread that could run has no processor. On two cores that are half busy with requests it is a sixth, with their programs on the
  * same machine; when they have no reserve left, and requests become late, it is half.
  */
-const CROWDED = 0.3;
+const CROWDED = 0.32;
 /** Small steps near that point: twice as large ones had requests wait behind each wave of fills. */
 const SLOWER = 0.88;
 const FASTER = 1.05;
 /** … and large ones where nobody is in the way. */
-const IDLE = CROWDED / 2;
+const IDLE = 0.05;
 const FASTER_IDLE = 1.5;
 const RATE_START = 8 * MIB;
 const RATE_MAX = 4096 * MIB;

@@ -126,8 +126,9 @@ export class ManagerNode {
         // Refused there, with the reason.
         if (processes?.has(command.serverId) !== true) return toActor(runtime, principal, { kind: 'server-start', serverId: command.serverId }, answer);
         if (command.kind !== 'server-restart') return void control(answer, command.serverId, () => (command.kind === 'server-stop' ? processes.hold(command.serverId, command.kill) : processes.resume(command.serverId)));
-        // First whether that may be done now.
-        void processes.prepare().then(() => toActor(runtime, principal, command, (may) => (may.ok ? void restart(runtime, processes, command.serverId, answer) : answer(may))));
+        // First whether that may be done, and again when everything is ready for it.
+        const ask = (then: () => void): void => toActor(runtime, principal, command, (may) => (may.ok ? then() : answer(may)));
+        ask(() => void processes.prepare().then(() => ask(() => void restart(runtime, processes, command.serverId, answer))));
       },
     });
     const metrics = options.metricsPort === undefined ? null : await MetricsServer.listen(options.metricsPort, api.metrics);

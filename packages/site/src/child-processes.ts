@@ -64,6 +64,7 @@ export class ChildProcesses implements Workers {
   readonly #options: ChildProcessesOptions;
   readonly #children = new Map<string, Child>();
   readonly #ping: NodeJS.Timeout;
+  #preparing: Promise<void> | null = null;
   #compiling: ChildProcess | null = null;
   #stopping = false;
 
@@ -98,16 +99,23 @@ export class ChildProcesses implements Workers {
    * Has what children run compiled and kept for the next start, which then takes a third of the processor time; a process that is killed keeps nothing. In vain if
    * nobody leaves it the time.
    */
-  async prepare(): Promise<void> {
-    const { codeCache, module, execPath } = this.#options;
-    if (codeCache === undefined || this.#compiling !== null || this.#stopping) return;
-    const compiling = spawn(execPath ?? process.execPath, [module(COMPILE_ONLY), COMPILE_ONLY], { stdio: 'ignore', env: this.#environment(), timeout: COMPILE_MS_MAX, killSignal: 'SIGKILL' });
-    this.#compiling = compiling;
+  prepare(): Promise<void> {
+    this.#preparing ??= this.#compile().finally(() => { this.#preparing = null; });
+    return this.#preparing;
+  }
+
+  async #compile(): Promise<void> {
+    const { codeCache, module, execPath, log } = this.#options;
+    if (codeCache === undefined || this.#stopping) return;
     try {
+      const compiling = spawn(execPath ?? process.execPath, [...process.execArgv, module(COMPILE_ONLY), COMPILE_ONLY], { stdio: 'ignore', env: this.#environment(), timeout: COMPILE_MS_MAX, killSignal: 'SIGKILL' });
+      this.#compiling = compiling;
+      const ended = once(compiling, 'exit');
       if (compiling.pid !== undefined) setPriority(compiling.pid, COMPILE_NICE);
-      await once(compiling, 'exit');
+      const [code, signal] = (await ended) as [number | null, string | null];
+      if (code !== 0 && !this.#stopping) log.warn({ code, signal }, 'what processes run could not be compiled beforehand; they take longer to start');
     } catch (error) {
-      this.#options.log.warn({ error }, 'what processes run could not be compiled beforehand; they take longer to start');
+      log.warn({ error }, 'what processes run could not be compiled beforehand; they take longer to start');
     } finally {
       this.#compiling = null;
     }
@@ -131,7 +139,7 @@ export class ChildProcesses implements Workers {
   /** Starts one that was held; resolves when it is ready. */
   resume(name: string): Promise<void> {
     const child = this.#children.get(name);
-    if (!child?.held) return Promise.resolve();
+    if (!child?.held || this.#stopping) return Promise.resolve();
     child.held = false;
     child.ready = Promise.withResolvers<void>();
     if (!child.process) this.#spawn(child);

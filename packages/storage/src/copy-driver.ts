@@ -115,7 +115,7 @@ export class CopyDriver implements Effects {
   }
 
   /** When the next errand is due. */
-  get errandDueMs(): number { return this.#errands.dueMs; }
+  get errandDueMs(): number { return this.#errands.dueMs(this.#atRisk); }
 
   /** A bounded piece of background work: destaging, what others are sent, scrubbing. `errands`: call it again at `errandDueMs`. */
   work(idle: boolean): 'idle' | 'more' | 'waiting' | 'errands' {

@@ -1,4 +1,4 @@
-import { randomUUID } from 'node:crypto';
+import { randomBytes, randomUUID } from 'node:crypto';
 import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readFileSync, readdirSync, renameSync, statfsSync, writeFileSync } from 'node:fs';
 import { open, readdir, rm, stat, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -31,28 +31,30 @@ const IDENTITY_KEYS = ['format', 'serverId', 'setId', 'index', 'count'] as const
 /** The directories (one a disk) that hold a server's copies. */
 export class Directories {
   readonly paths: readonly string[];
-  readonly #onLeft: (what: string, error: unknown) => void;
-  #emptying: Promise<void>;
+  readonly #onProblem: (what: string, error: unknown) => void;
+  #lastSync: Promise<void> = Promise.resolve();
+  #nextSync: Promise<void> | null = null;
+  #emptying: Promise<void> = Promise.resolve();
+  #ending = false;
 
-  private constructor(paths: readonly string[], onLeft: (what: string, error: unknown) => void) {
+  private constructor(paths: readonly string[], onProblem: (what: string, error: unknown) => void) {
     this.paths = paths;
-    this.#onLeft = onLeft;
+    this.#onProblem = onProblem;
     // What the process before did not come to.
-    const left = paths.flatMap((path) => namesIn(path).filter((name) => name.startsWith(GONE)).map((name) => join(path, COPIES, name)));
-    this.#emptying = removeAll(left).catch((error: unknown) => onLeft('of the last process', error));
+    this.#giveBack(Promise.resolve(paths.flatMap((path) => namesIn(path).filter((name) => name.startsWith(GONE)).map((name) => join(path, COPIES, name)))));
   }
 
   /**
    * Checks that all of them belong to this server, in this order, or claims them if all are empty.
-   * Throws `directory-foreign`, `format-unsupported` or `io-error`; nothing was changed then. `onLeft`: what is left of a removed copy could not be removed.
+   * Throws `directory-foreign`, `format-unsupported` or `io-error`; nothing was changed then. `onProblem`: what is left of a removed copy could not be removed.
    */
-  static open(serverId: ServerId, paths: readonly string[], onLeft: (what: string, error: unknown) => void): Directories {
+  static open(serverId: ServerId, paths: readonly string[], onProblem: (what: string, error: unknown) => void): Directories {
     const found = paths.map((path) => readIdentity(path));
     const first = found.find((identity) => identity !== null);
     if (first === undefined) {
       const setId = randomUUID();
       paths.forEach((path, index) => claim(path, { format: DIRECTORY_FORMAT, serverId, setId, index, count: paths.length }));
-      return new Directories(paths, onLeft);
+      return new Directories(paths, onProblem);
     }
     // A first start that was ended between two directories has left some of them unclaimed; nothing was stored then.
     const unused = paths.every((path) => namesIn(path).length === 0);
@@ -65,7 +67,7 @@ export class Directories {
         throw new AshlarError('directory-foreign', `${path} is directory ${identity.index + 1} of ${identity.count} of a set; it was given as ${index + 1} of ${paths.length}`, { path });
       }
     });
-    return new Directories(paths, onLeft);
+    return new Directories(paths, onProblem);
   }
 
   volumeIds(): VolumeId[] {
@@ -112,12 +114,52 @@ export class Directories {
    * is waited for here: to unlink a file of which much is still being written back takes seconds, in which this thread would serve nobody.
    */
   remove(volumeId: VolumeId, done: () => void = () => undefined): void {
-    const gone = this.paths.map((path) => join(path, COPIES, `${GONE}${volumeId}-${randomUUID()}`));
-    for (const [at, path] of this.paths.entries()) if (existsSync(join(path, COPIES, volumeId))) renameSync(join(path, COPIES, volumeId), gone[at] as string);
-    const removed = Promise.all(this.paths.map((path) => syncDirectoryLater(join(path, COPIES)))).then(done);
-    // One after the other: syncs need the same pool of threads.
-    this.#emptying = Promise.all([this.#emptying, removed]).then(() => removeAll(gone)).catch((error: unknown) => this.#onLeft(volumeId, error));
+    // No longer than what they are named now: the name must fit into a directory on a full disk.
+    const name = `${GONE}${randomBytes(8).toString('hex')}`;
+    const gone: string[] = [];
+    for (const path of this.paths) {
+      if (!existsSync(join(path, COPIES, volumeId))) continue;
+      renameSync(join(path, COPIES, volumeId), join(path, COPIES, name));
+      gone.push(join(path, COPIES, name));
+    }
+    const removed = this.#syncCopies().then(() => true, (error: unknown) => {
+      this.#onProblem(volumeId, error);
+      return false;
+    });
+    void removed.then((is) => is && done()).catch((error: unknown) => this.#onProblem(volumeId, error));
+    this.#giveBack(removed.then((is) => (is ? gone : [])));
   }
+
+  /** One at a time; whoever renames meanwhile is covered by the next. */
+  #syncCopies(): Promise<void> {
+    this.#nextSync ??= this.#lastSync.catch(() => undefined).then(async () => {
+      this.#nextSync = null;
+      for (const path of this.paths) await syncDirectoryLater(join(path, COPIES));
+    });
+    this.#lastSync = this.#nextSync;
+    return this.#nextSync;
+  }
+
+  /** One after the other: syncs need the same pool of threads. What cannot be removed, or not yet when the server ends, is left to its next start. */
+  #giveBack(gone: Promise<readonly string[]>): void {
+    this.#emptying = Promise.all([this.#emptying, gone]).then(async ([, paths]) => {
+      for (const path of paths) await this.#giveBackOne(path).catch((error: unknown) => this.#onProblem(path, error));
+    });
+  }
+
+  /** Piece by piece: a file system that gives back a quarter of a gigabyte in one go has writes to other files wait for it. */
+  async #giveBackOne(path: string): Promise<void> {
+    for (const name of await readdir(path)) {
+      const { size, blocks } = await stat(join(path, name));
+      const pieceBytes = Math.ceil(size / Math.max(1, (blocks * STAT_BLOCK_BYTES) / PIECE_BYTES));
+      for (let left = size - pieceBytes; left > 0 && !this.#ending; left -= pieceBytes) await truncate(join(path, name), left);
+      if (this.#ending) return;
+    }
+    await rm(path, { recursive: true, force: true });
+  }
+
+  /** The server ends: what is still to be given back is left to its next start. */
+  end(): void { this.#ending = true; }
 
   /** Everything that was removed is given back to the disks. */
   emptied(): Promise<void> { return this.#emptying; }
@@ -169,21 +211,6 @@ function syncDirectory(path: string): void {
   } finally {
     closeSync(fd);
   }
-}
-
-async function removeAll(paths: readonly string[]): Promise<void> {
-  for (const path of paths) {
-    if (!existsSync(path)) continue;
-    for (const name of await readdir(path)) await giveBack(join(path, name));
-    await rm(path, { recursive: true, force: true });
-  }
-}
-
-/** Piece by piece: a file system that gives back a quarter of a gigabyte in one go has writes to other files wait for it. */
-async function giveBack(path: string): Promise<void> {
-  const { size, blocks } = await stat(path);
-  const pieceBytes = Math.ceil(size / Math.max(1, (blocks * STAT_BLOCK_BYTES) / PIECE_BYTES));
-  for (let left = size - pieceBytes; left > 0; left -= pieceBytes) await truncate(path, left);
 }
 
 async function syncDirectoryLater(path: string): Promise<void> {

@@ -50,13 +50,11 @@ export class Errands {
   /** Whether there is one that waits for nothing but its time. */
   get any(): boolean { return this.#next(true) >= 0; }
 
-  /** When the next one is due. */
-  get dueMs(): number {
+  /** When the next one is to be looked for. `atRisk`: the volume has no second copy in sync. */
+  dueMs(atRisk: boolean): number {
     const fillsOnly = this.#waiting.every(({ fills }) => fills);
-    return fillsOnly ? Math.max(this.#restMs, this.#fillsDue) : this.#restMs;
+    return fillsOnly ? Math.max(this.#restMs, this.#fillsDueMs, this.#pace.lookAgainMs(this, atRisk)) : this.#restMs;
   }
-
-  get #fillsDue(): number { return Math.max(this.#fillsDueMs, this.#pace.dueMs); }
 
   /** Said again and again while it fills: what was sent before is still paid for, at the new rate. */
   limitFills(bytesPerSecond: number): void {
@@ -65,7 +63,7 @@ export class Errands {
     this.#fillsDueMs = owedBytes > 0 && bytesPerSecond > 0 ? this.#nowMs() + owedBytes / bytesPerSecond : -Infinity;
   }
 
-  /** So many bytes were just sent as fills. `atRisk`: the volume has no second copy in sync. */
+  /** So many bytes were just sent as fills. */
   filled(bytes: number, atRisk: boolean): void {
     this.#pace.filled(bytes, atRisk);
     if (this.#fillRate > 0) this.#fillsDueMs = Math.max(this.#fillsDueMs, this.#nowMs() - FILL_BURST_MS) + (1000 * bytes) / this.#fillRate;
@@ -92,7 +90,7 @@ export class Errands {
     const beganMs = this.#nowMs();
     if (beganMs < this.#restMs) return;
     this.#waiting = this.#waiting.filter(({ wanted }) => wanted());
-    const at = this.#next(beganMs >= this.#fillsDue);
+    const at = this.#next(beganMs >= this.#fillsDueMs && this.#pace.mayFill(beganMs, atRisk));
     if (at < 0) return;
     const [next] = this.#waiting.splice(at, 1) as [Errand];
     this.running = true;

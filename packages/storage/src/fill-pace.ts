@@ -13,25 +13,38 @@ const FASTER = 1.05;
 const IDLE = 0.05;
 const FASTER_IDLE = 1.5;
 const RATE_START = 8 * MIB;
-const RATE_MAX = 4096 * MIB;
 /** However crowded it is, a copy becomes whole. */
 const RATE_MIN = 4 * MIB;
 /** … and soon, when the volume is a failure away from losing data. */
 const RATE_MIN_AT_RISK = 24 * MIB;
 /** So much of what could not be sent in time is made up for: a timer comes late by less. */
 const BURST_MS = 10;
+/** Nothing was sent for so long: what was found out before counts no more. */
+const FORGET_MS = 1000;
+/** Copies that wait wake at different times, over no more than this. */
+const SPREAD_MS = 20;
+const GOLDEN = 0.618;
 
 /**
  * How fast all copies of a server together fill others: as fast as the processors allow without requests being late. What a piece costs is spread over threads, kernel and
- * machines, and cannot be measured where it is sent; that the processors have no reserve left is seen by every thread.
+ * machines, and cannot be measured where it is sent; that the processors have no reserve left is seen by every thread (docs/adr/0022).
  */
 export class FillPace {
   readonly #nowMs: () => number;
   readonly #waitedMs: () => number;
   #rate = RATE_START;
+  /** When the next piece may be sent, by any copy … */
   #dueMs = -Infinity;
+  /** … and by one of a volume at risk, which waits for its like alone. */
+  #riskDueMs = -Infinity;
+  #pieceMs = 0;
   #lookedMs = -Infinity;
   #waitedBefore = 0;
+  #sentBytes = 0;
+  /** Copies that asked for their turn since the last look, and how many did before it. */
+  readonly #asking = new Set<object>();
+  #askers = 0;
+  #turn = 0;
 
   /** `waitedMs`: for so long has this thread been ready to run without a processor. Always 0 where the kernel does not say. */
   constructor(nowMs: () => number, waitedMs: () => number) {
@@ -39,15 +52,27 @@ export class FillPace {
     this.#waitedMs = waitedMs;
   }
 
-  /** When the next piece may be sent. */
-  get dueMs(): number { return this.#dueMs; }
+  /** `atRisk`: the volume has no second copy in sync. */
+  mayFill(nowMs: number, atRisk: boolean): boolean { return nowMs >= this.#due(atRisk); }
 
-  /** So many bytes were just sent. `atRisk`: the volume has no second copy in sync. */
+  /** When that copy is to look again whether it may. Not all at one time: only one of them can be the next. */
+  lookAgainMs(copy: object, atRisk: boolean): number {
+    this.#asking.add(copy);
+    const others = Math.max(this.#askers, this.#asking.size) - 1;
+    this.#turn = (this.#turn + GOLDEN) % 1;
+    return this.#due(atRisk) + this.#turn * Math.min(SPREAD_MS, others * this.#pieceMs);
+  }
+
+  #due(atRisk: boolean): number { return atRisk ? this.#riskDueMs : this.#dueMs; }
+
+  /** So many bytes were just sent. */
   filled(bytes: number, atRisk: boolean): void {
     const nowMs = this.#nowMs();
+    this.#sentBytes += bytes;
     this.#look(nowMs);
-    const rate = Math.max(this.#rate, atRisk ? RATE_MIN_AT_RISK : RATE_MIN);
-    this.#dueMs = Math.max(this.#dueMs, nowMs - BURST_MS) + (1000 * bytes) / rate;
+    this.#pieceMs = (1000 * bytes) / this.#rate;
+    this.#dueMs = Math.max(this.#dueMs, nowMs - BURST_MS) + this.#pieceMs;
+    if (atRisk) this.#riskDueMs = Math.max(this.#riskDueMs, nowMs - BURST_MS) + (1000 * bytes) / Math.max(this.#rate, RATE_MIN_AT_RISK);
   }
 
   #look(nowMs: number): void {
@@ -55,9 +80,15 @@ export class FillPace {
     if (tookMs < LOOK_MS) return;
     const waitedMs = this.#waitedMs();
     const part = (waitedMs - this.#waitedBefore) / tookMs;
+    // What is limited by something else says nothing about a higher rate.
+    const limits = this.#sentBytes * 2000 >= this.#rate * tookMs;
+    if (tookMs >= FORGET_MS) this.#rate = RATE_START;
+    else if (part > CROWDED) this.#rate = Math.max(RATE_MIN, this.#rate * SLOWER);
+    else if (limits) this.#rate *= part > IDLE ? FASTER : FASTER_IDLE;
     this.#lookedMs = nowMs;
     this.#waitedBefore = waitedMs;
-    const factor = part > CROWDED ? SLOWER : part > IDLE ? FASTER : FASTER_IDLE;
-    this.#rate = Math.min(RATE_MAX, Math.max(RATE_MIN, this.#rate * factor));
+    this.#sentBytes = 0;
+    this.#askers = this.#asking.size;
+    this.#asking.clear();
   }
 }

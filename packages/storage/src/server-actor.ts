@@ -1,4 +1,4 @@
-import type { Actor, ActorContext, Address, Signal } from '@ashlar/actor';
+import type { Actor, ActorContext, Address, Signal, StopReason } from '@ashlar/actor';
 import { KERNEL, partyOf } from '@ashlar/actor';
 import type { Build, DeletedVolume, DirectoryHealth, DiskKind, HeldCopy, Keep, KeptRecord, ManagerCommand, ManagerMessage, ServerMessage, StoreMark } from '@ashlar/protocol';
 import type { ServerId, VolumeId } from '@ashlar/words';
@@ -30,6 +30,8 @@ export interface CopyHouse {
   /** Removes the files, and calls `done` when they cannot come back; not if the copy has promised a later epoch than `epoch`, and stays. */
   discard(volumeId: VolumeId, epoch: number, done: () => void): void;
   space(): { readonly capacityBytes: number; readonly usedBytes: number; readonly copies: number };
+  /** The server ends in order. */
+  ends(): void;
   /** How its directories are, as its copies met them. */
   directories(): readonly DirectoryHealth[];
   /** Requests and records that its copies were sent so far. */
@@ -123,8 +125,9 @@ export class ServerActor implements Actor<ManagerCommand | HandOverMessage> {
     return { ...this.#identity, greeted: this.#greeted, ...this.#house.space() };
   }
 
-  stop(): void {
+  stop(reason: StopReason): void {
     this.#stopped = true;
+    if (reason === 'shutdown') this.#house.ends();
     this.#tellLeaving();
   }
 

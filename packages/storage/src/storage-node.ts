@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import type { ActorContext, Address, ChildSpec } from '@ashlar/actor';
 import { FOUNDING_INCARNATION, memberOf, type Configuration, type CopyFault, type CopyReport, type DirectoryHealth, type DiskKind, type HeldCopy, type ManagerCommand, type ManagerMessage } from '@ashlar/protocol';
 import { BeaconTable, newCopyState, type Leases } from '@ashlar/replication';
-import { figuresAddress, startFigures, thisBuild, type Runtime } from '@ashlar/runtime';
+import { startFigures, thisBuild, type Runtime } from '@ashlar/runtime';
 import { COPY_FORMAT, createCopy, openCopy, DestageBuffer, PageCache, type CopyStore, type OpenFailure, type StoreOptions } from '@ashlar/store';
 import { assert, AshlarError, Defect, Prng, type ServerId, type VolumeId } from '@ashlar/words';
 import { BeaconActor, beaconAddress } from './beacon-actor.ts';
@@ -90,7 +90,7 @@ export class StorageNode implements CopyHouse {
 
   /**
    * Opens every copy in the directories and starts its actor. Throws `directory-foreign` or `format-unsupported` before anything was
-   * changed. A copy that cannot be opened for another reason is reported as faulted, and the others go on.
+   * changed but what is left of removed copies. A copy that cannot be opened for another reason is reported as faulted, and the others go on.
    */
   static start(options: StorageNodeOptions): StorageNode {
     const directories = Directories.open(options.serverId, options.directories, (removed, error) => options.runtime.log.warn({ serverId: options.serverId, removed, error }, 'what is left of a removed copy could not be removed; it takes room until this server is started again'));
@@ -109,16 +109,6 @@ export class StorageNode implements CopyHouse {
     const { totals } = node.#surroundings;
     startFigures(runtime, serverId, options.managerAddress, (samples) => totals.collect(samples, serverId, node.#faulted.size, runtime.nowMs()));
     return node;
-  }
-
-  /** Says goodbye, closes every copy cleanly. */
-  async stop(): Promise<void> {
-    await this.#runtime.stop(figuresAddress(this.serverId));
-    await this.#runtime.stop(`${this.serverId}/server`);
-    for (const volumeId of this.#running) await this.#runtime.stop(this.#childId(volumeId));
-    await this.#runtime.stop(`${this.serverId}/beacon`);
-    this.#ledger?.close();
-    await this.#directories.emptied();
   }
 
   // ---- CopyHouse
@@ -165,6 +155,7 @@ export class StorageNode implements CopyHouse {
     return { ...this.#directories.space(), copies: this.#running.size };
   }
 
+  ends(): void { this.#directories.end(); }
   directories(): readonly DirectoryHealth[] { return this.#gauges.map((gauge) => gauge.health()); }
   requests(): number { return this.#surroundings.traffic.requests; }
 

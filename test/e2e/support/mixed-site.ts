@@ -39,7 +39,7 @@ export class MixedSite {
 
   /** Its system manager is in this process, and of this build. */
   static async start(options: Pick<SiteOptions, 'directory' | 'servers' | 'rebuildDelayMs'>, modules: Map<string, string>): Promise<MixedSite> {
-    const site = await Site.start({ ...options, processes: true, hostIn: null, frozenKillAfterMs: 30_000, apiPort: 0, module: (name) => modules.get(name) as string });
+    const site = await Site.start({ ...options, processes: true, hostIn: null, frozenKillAfterMs: 30_000, apiPort: 0, module: (name) => modules.get(name) ?? [...modules.values()][0] as string });
     return new MixedSite(() => site.stop(), await ApiClient.connect(site.endpoint, site.token), modules);
   }
 

@@ -48,15 +48,17 @@ export function onCommand(m: Manager, requestId: number, principal: Principal, c
   }
 }
 
-/** In their order, those whose volume is not being changed any more, and those that have waited long enough. */
+/** In their order, those whose volume is not being changed any more, those that waited for the servers to write down what the store has, and those that have waited long enough. */
 export function goOnWithHeld(m: Manager): void {
+  if (m.held.length === 0) return;
+  const keeping = m.standing.state === 'keeping';
   const waiting = new Set<VolumeId>();
   for (const one of m.held.splice(0)) {
-    const { volumeId } = one.command;
-    if (!waiting.has(volumeId) && (m.volumes.get(volumeId)?.pending !== true || m.nowMs >= one.deadlineMs)) {
-      onCommand(m, one.requestId, one.principal, one.command, one.deadlineMs);
-    } else {
-      waiting.add(volumeId);
+    const volumeId = 'volumeId' in one.command ? one.command.volumeId : null;
+    const free = !keeping && (volumeId === null || (!waiting.has(volumeId) && m.volumes.get(volumeId)?.pending !== true));
+    if (free || m.nowMs >= one.deadlineMs) onCommand(m, one.requestId, one.principal, one.command, one.deadlineMs);
+    else {
+      if (volumeId !== null) waiting.add(volumeId);
       m.held.push(one);
     }
   }
@@ -72,7 +74,10 @@ function carryOut(m: Manager, requestId: number, principal: Principal, command: 
     case 'manager-describe': return ok(standingView(m));
     case 'cluster-status': return ok(clusterStatus(m));
     case 'recover': return recoverStore(m, requestId, command);
-    default: checkStanding(m);
+    default:
+      // That takes a few syncs.
+      if (m.standing.state === 'keeping' && m.nowMs < deadlineMs && m.held.length < HELD_MAX) return void m.held.push({ requestId, principal, command, deadlineMs });
+      checkStanding(m);
   }
   switch (command.kind) {
     case 'volume-create': return createVolume(m, requestId, principal, command);
@@ -348,7 +353,7 @@ function detach(m: Manager, v: Volume, requestId: number, command: Of<'volume-de
 
 function deleteVolume(m: Manager, v: Volume, requestId: number): void {
   if (v.record.attachments.length > 0) throw new AshlarError('in-use', `${v.volumeId} is attached on ${v.record.attachments.map((attachment) => attachment.hostId).join(', ')}`);
-  // Answered when the last file is gone; a server that is away is told when it comes back.
+  // Answered when no copy can come back; a server that is away is told when it comes back.
   const check: Waiter['check'] = () => (v.gone ? { ok: true, value: { volumeId: v.volumeId } } : null);
   if (v.record.state === 'deleting') return wait(m, v, requestId, check);
   change(m, v, { ...v.record, state: 'deleting' }, [eventOf(m, 'volume-deleting', v.volumeId, 'asked for', {}, 'operator')], (outcome) => {

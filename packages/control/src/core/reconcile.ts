@@ -124,7 +124,7 @@ function becomeAvailable(m: Manager, v: Volume): void {
 /** Every holder is told to remove its files, until it says that it has; then the record goes. */
 function driveDeletion(m: Manager, v: Volume): void {
   if (v.record.holders.length === 0) {
-    remove(m, v, [eventOf(m, 'volume-deleted', v.volumeId, 'all files are removed')]);
+    remove(m, v, [eventOf(m, 'volume-deleted', v.volumeId, 'all copies are removed')]);
     return;
   }
   if (!forgetLost(m, v, v.record.holders)) discardFrom(m, v, v.record.holders);

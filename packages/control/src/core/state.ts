@@ -128,7 +128,7 @@ export interface Volume {
 export interface HeldCommand {
   readonly requestId: number;
   readonly principal: Principal;
-  readonly command: ApiCommand & { readonly volumeId: VolumeId };
+  readonly command: ApiCommand;
   readonly deadlineMs: number;
 }
 
@@ -198,7 +198,7 @@ export interface Manager {
   readonly usageRunning: Map<VolumeId, Map<HostId, Usage>>;
   usageSavedMs: number;
   readonly usageDirty: Set<VolumeId>;
-  /** Commands for volumes that are just being changed. */
+  /** Commands for volumes that are just being changed, and those that came before the servers had written down what the store has. */
   readonly held: HeldCommand[];
   /** Volumes with something left to do. A settled volume costs nothing. */
   readonly unsettled: Unsettled;

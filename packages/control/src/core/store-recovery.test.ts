@@ -151,10 +151,14 @@ describe('a manager that starts', () => {
     const promised = (): readonly unknown[] => world.servers.map((server) => server.copies.get(id)?.promisedEpoch);
     expect(promised()).toEqual([1, 1]);
     expect(standing(world)).toMatchObject({ state: 'waiting', reason: expect.stringContaining('written down') });
+    // What is asked for meanwhile waits with it.
+    const asked = world.commands({ kind: 'volume-describe', volumeId: id }, { kind: 'volume-list' });
+    expect(asked.map((requestId) => world.answers.has(requestId))).toEqual([false, false]);
     world.toServer = toServer;
     for (const [to, command] of held) toServer(to, command);
     world.run(100);
     expect(standing(world).state).toBe('acting');
+    expect(asked.map((requestId) => world.answers.get(requestId))).toMatchObject([{ ok: true, value: { volumeId: id } }, { ok: true, value: [{ volumeId: id }] }]);
     expect(promised()).toEqual([2, 2]);
   });
 

@@ -62,8 +62,9 @@ export class FiguresCollector {
 
   async #collect(): Promise<string> {
     const { runtime, version, ask, refused } = this.#options;
-    const [servers, hosts, volumes] = [await ask<ServerView[]>({ kind: 'server-list' }) ?? [], await ask<HostView[]>({ kind: 'host-list' }) ?? [], await ask<VolumeView[]>({ kind: 'volume-list' })];
-    const manager = await ask<ManagerView>({ kind: 'manager-describe' });
+    const [servers, hosts, manager] = [await ask<ServerView[]>({ kind: 'server-list' }) ?? [], await ask<HostView[]>({ kind: 'host-list' }) ?? [], await ask<ManagerView>({ kind: 'manager-describe' })];
+    // One that does not act yet would let us wait for them.
+    const volumes = manager?.state === 'acting' ? await ask<VolumeView[]>({ kind: 'volume-list' }) : null;
     const parties: Party[] = [...servers.map(({ serverId }) => serverId), ...hosts.map(({ hostId }) => hostId)];
     const { samples: told, missing } = await this.#askAll(parties);
     const samples = new Samples();

@@ -1,4 +1,4 @@
-import { fork, spawn, type ChildProcess } from 'node:child_process';
+import { fork, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { setPriority } from 'node:os';
 import type { ActorLog } from '@ashlar/actor';
@@ -108,16 +108,26 @@ export class ChildProcesses implements Workers {
     const { codeCache, module, execPath, log } = this.#options;
     if (codeCache === undefined || this.#stopping) return;
     try {
-      const compiling = spawn(execPath ?? process.execPath, [...process.execArgv, module(COMPILE_ONLY), COMPILE_ONLY], { stdio: 'ignore', env: this.#environment(), timeout: COMPILE_MS_MAX, killSignal: 'SIGKILL' });
+      const compiling = fork(module(COMPILE_ONLY), [COMPILE_ONLY], { stdio: ['ignore', 'ignore', 'ignore', 'ipc'], env: this.#environment(), timeout: COMPILE_MS_MAX, killSignal: 'SIGKILL', ...(execPath === undefined ? {} : { execPath }) });
       this.#compiling = compiling;
       const ended = once(compiling, 'exit');
-      if (compiling.pid !== undefined) setPriority(compiling.pid, COMPILE_NICE);
+      this.#lower(compiling.pid);
+      // It is told nothing, and whatever it runs does not wait for it.
+      if (compiling.connected) compiling.disconnect();
       const [code, signal] = (await ended) as [number | null, string | null];
       if (code !== 0 && !this.#stopping) log.warn({ code, signal }, 'what processes run could not be compiled beforehand; they take longer to start');
     } catch (error) {
       log.warn({ error }, 'what processes run could not be compiled beforehand; they take longer to start');
     } finally {
       this.#compiling = null;
+    }
+  }
+
+  #lower(pid: number | undefined): void {
+    try {
+      if (pid !== undefined) setPriority(pid, COMPILE_NICE);
+    } catch (error) {
+      this.#options.log.warn({ error }, 'the priority of a process could not be lowered; it takes its share beside those that serve');
     }
   }
 
@@ -139,7 +149,8 @@ export class ChildProcesses implements Workers {
   /** Starts one that was held; resolves when it is ready. */
   resume(name: string): Promise<void> {
     const child = this.#children.get(name);
-    if (!child?.held || this.#stopping) return Promise.resolve();
+    if (!child?.held) return Promise.resolve();
+    if (this.#stopping) return Promise.reject(new AshlarError('unavailable', `${name} is not started: its machine is being stopped`));
     child.held = false;
     child.ready = Promise.withResolvers<void>();
     if (!child.process) this.#spawn(child);

@@ -126,7 +126,7 @@ export class Directories {
       this.#onProblem(volumeId, error);
       return false;
     });
-    void removed.then((is) => is && done()).catch((error: unknown) => this.#onProblem(volumeId, error));
+    void removed.then((is) => is && done()).catch((error: unknown) => this.#onProblem(`${volumeId}: removed, but nobody was told`, error));
     this.#giveBack(removed.then((is) => (is ? gone : [])));
   }
 

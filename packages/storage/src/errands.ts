@@ -29,6 +29,7 @@ export class Errands {
   readonly #traffic: () => number;
   readonly #roomFor: (to: ServerId) => boolean;
   readonly #pace: FillPace;
+  readonly #turnOf: number;
   #waiting: Errand[] = [];
   #trafficSeen = 0;
   /** What is left to requests ends then. */
@@ -45,6 +46,7 @@ export class Errands {
     this.#traffic = traffic;
     this.#roomFor = roomFor;
     this.#pace = pace;
+    this.#turnOf = pace.newCopy();
   }
 
   /** Whether there is one that waits for nothing but its time. */
@@ -53,7 +55,7 @@ export class Errands {
   /** When the next one is to be looked for. `atRisk`: the volume has no second copy in sync. */
   dueMs(atRisk: boolean): number {
     const fillsOnly = this.#waiting.every(({ fills }) => fills);
-    return fillsOnly ? Math.max(this.#restMs, this.#fillsDueMs, this.#pace.lookAgainMs(this, atRisk)) : this.#restMs;
+    return fillsOnly ? Math.max(this.#restMs, this.#fillsDueMs, this.#pace.lookAgainMs(this.#turnOf, atRisk)) : this.#restMs;
   }
 
   /** Said again and again while it fills: what was sent before is still paid for, at the new rate. */

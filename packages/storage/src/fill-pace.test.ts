@@ -7,7 +7,7 @@ const PIECE = 128 * 1024;
 function fillFor(seconds: number, crowded: number, atRisk: boolean): number {
   let nowMs = 0;
   const pace = new FillPace(() => nowMs, () => nowMs * crowded);
-  const copy = {};
+  const copy = pace.newCopy();
   let sent = 0;
   while (nowMs < seconds * 1000) {
     while (!pace.mayFill(nowMs, atRisk)) nowMs = Math.max(nowMs + 0.001, pace.lookAgainMs(copy, atRisk));
@@ -45,6 +45,9 @@ describe('what copies are filled with', () => {
     }
     expect(atRisk / 10 / 2 ** 20).toBeGreaterThan(20);
     expect(others / 10 / 2 ** 20).toBeLessThan(10);
+    expect(others / 10 / 2 ** 20).toBeGreaterThan(3);
+    // Nor do they wait for what it was filled with, when it is no longer.
+    expect(pace.mayFill(nowMs + 100, false)).toBe(true);
   });
 
   test('begins slowly again after a while in which nothing was sent', () => {
@@ -65,7 +68,7 @@ describe('what copies are filled with', () => {
 
   test('copies that wait for it do not all wake at one time', () => {
     const pace = new FillPace(() => 0, () => 0);
-    const copies = Array.from({ length: 50 }, () => ({}));
+    const copies = Array.from({ length: 50 }, () => pace.newCopy());
     pace.filled(PIECE, false);
     const wakes = new Set(copies.map((copy) => pace.lookAgainMs(copy, false)));
     expect(wakes.size).toBe(50);

@@ -35,14 +35,15 @@ export class FillPace {
   #rate = RATE_START;
   /** When the next piece may be sent, by any copy … */
   #dueMs = -Infinity;
-  /** … and by one of a volume at risk, which waits for its like alone. */
+  /** … and by one of a volume at risk, which waits for its like alone, and leaves no debt to others where it is sent faster than they are. */
   #riskDueMs = -Infinity;
   #pieceMs = 0;
   #lookedMs = -Infinity;
   #waitedBefore = 0;
   #sentBytes = 0;
   /** Copies that asked for their turn since the last look, and how many did before it. */
-  readonly #asking = new Set<object>();
+  readonly #asking = new Set<number>();
+  #copies = 0;
   #askers = 0;
   #turn = 0;
 
@@ -52,15 +53,18 @@ export class FillPace {
     this.#waitedMs = waitedMs;
   }
 
+  /** A number for a copy that fills. */
+  newCopy(): number { return ++this.#copies; }
+
   /** `atRisk`: the volume has no second copy in sync. */
   mayFill(nowMs: number, atRisk: boolean): boolean { return nowMs >= this.#due(atRisk); }
 
   /** When that copy is to look again whether it may. Not all at one time: only one of them can be the next. */
-  lookAgainMs(copy: object, atRisk: boolean): number {
+  lookAgainMs(copy: number, atRisk: boolean): number {
     this.#asking.add(copy);
     const others = Math.max(this.#askers, this.#asking.size) - 1;
     this.#turn = (this.#turn + GOLDEN) % 1;
-    return this.#due(atRisk) + this.#turn * Math.min(SPREAD_MS, others * this.#pieceMs);
+    return this.#due(atRisk) + this.#turn * Math.min(atRisk ? BURST_MS : SPREAD_MS, others * this.#pieceMs);
   }
 
   #due(atRisk: boolean): number { return atRisk ? this.#riskDueMs : this.#dueMs; }
@@ -71,7 +75,7 @@ export class FillPace {
     this.#sentBytes += bytes;
     this.#look(nowMs);
     this.#pieceMs = (1000 * bytes) / this.#rate;
-    this.#dueMs = Math.max(this.#dueMs, nowMs - BURST_MS) + this.#pieceMs;
+    if (!atRisk || this.#rate >= RATE_MIN_AT_RISK) this.#dueMs = Math.max(this.#dueMs, nowMs - BURST_MS) + this.#pieceMs;
     if (atRisk) this.#riskDueMs = Math.max(this.#riskDueMs, nowMs - BURST_MS) + (1000 * bytes) / Math.max(this.#rate, RATE_MIN_AT_RISK);
   }
 
@@ -82,7 +86,7 @@ export class FillPace {
     const part = (waitedMs - this.#waitedBefore) / tookMs;
     // What is limited by something else says nothing about a higher rate.
     const limits = this.#sentBytes * 2000 >= this.#rate * tookMs;
-    if (tookMs >= FORGET_MS) this.#rate = RATE_START;
+    if (tookMs >= FORGET_MS) this.#rate = part > CROWDED ? Math.min(this.#rate, RATE_START) : RATE_START;
     else if (part > CROWDED) this.#rate = Math.max(RATE_MIN, this.#rate * SLOWER);
     else if (limits) this.#rate *= part > IDLE ? FASTER : FASTER_IDLE;
     this.#lookedMs = nowMs;

@@ -52,8 +52,10 @@ async function loseRun(): Promise<boolean> {
     let bad: string[] = [];
     const has = volumes.map((id, index) => ({ id, index })).filter(({ id }) => !gone.has(id));
     await foreground.part(`${loss.servers.join(' and ')} are lost, and all is rebuilt`, async () => {
+      // The first rebuilds begin before both servers are known to be lost.
+      const fromMs = performance.now();
       await lose(site, loss);
-      [rebuiltS, bad] = await Promise.all([rebuilt(site, gone), unreadable(site, has, writtenBytes, 'a-piece')]);
+      [rebuiltS, bad] = await Promise.all([rebuilt(site, gone, fromMs), unreadable(site, has, writtenBytes, 'a-piece')]);
     });
     foreground.load.stop();
     const { violationCount, errorCount } = await foreground.load.finish();

@@ -106,9 +106,8 @@ export async function lose(site: Site, { servers }: Loss): Promise<void> {
   await Promise.all(servers.map((id) => site.call({ kind: 'server-lost', serverId: id })));
 }
 
-/** Until every volume that can be is whole; how long that took. */
-export async function rebuilt(site: Site, gone: ReadonlySet<string>): Promise<number> {
-  const fromMs = performance.now();
+/** Until every volume that can be is whole; how long that took since then. */
+export async function rebuilt(site: Site, gone: ReadonlySet<string>, fromMs: number): Promise<number> {
   for (;;) {
     const report = (await site.call({ kind: 'report' })) as Report;
     const missing = report.volumes.filter((volume) => !gone.has(volume.volumeId) && (volume.health !== 'healthy' || volume.copiesInSync < volume.copiesWanted));

@@ -492,6 +492,36 @@ describe('rebuilds', () => {
     expect(began.slice(0, twice)).toEqual(Array.from({ length: twice }, () => 2));
   });
 
+  it('keep the turn of a volume whose record is just being changed', () => {
+    const world = new ModelWorld(6, { ...FAST, rebuildsMax: 1 });
+    const all = Array.from({ length: 30 }, () => world.create(2));
+    const [a, b] = [world.servers[0]!, world.servers[1]!];
+    const lostOf = (id: VolumeId): number => [a, b].filter((server) => memberOf(world.volume(id).configuration, server.id)).length;
+    const twice = all.filter((id) => lostOf(id) === 2);
+    expect(twice.length).toBeGreaterThan(1);
+    const learning = (ids: readonly VolumeId[]): VolumeId[] => ids.filter((id) => world.volume(id).configuration.learners.length > 0);
+    world.kill(a);
+    world.kill(b);
+    expect(world.until(() => learning(twice).length === 1, 60_000)).toBe(true);
+    world.run(200);
+    // All that are left of them are just being changed when the first rebuild ends.
+    const transact = world.transact.bind(world);
+    const held: Parameters<typeof transact>[] = [];
+    world.transact = (...transaction) => { held.push(transaction); };
+    const [first] = learning(twice);
+    const waiting = twice.filter((id) => id !== first);
+    for (const id of waiting) world.command({ kind: 'volume-modify', volumeId: id, limits: { iops: 10 } });
+    world.transact = transact;
+    expect(held.length).toBe(waiting.length);
+    expect(world.until(() => learning([first as VolumeId]).length === 0, 60_000)).toBe(true);
+    world.run(1000);
+    // The first one has more copies than they by now, and waits with the second that it lacks.
+    expect(world.events().filter((event) => event.name === 'learner-added').length).toBe(1);
+    for (const transaction of held) transact(...transaction);
+    expect(world.until(() => learning(all).length > 0, 10_000)).toBe(true);
+    expect(learning(all).every((id) => waiting.includes(id))).toBe(true);
+  });
+
   it('of volumes that have lost what they are filled from keep nobody else waiting', () => {
     const world = new ModelWorld(6, { ...FAST, rebuildsMax: 1 });
     const stuck = world.create(1);

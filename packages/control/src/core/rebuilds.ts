@@ -25,9 +25,13 @@ export function beginRebuilds(m: Manager): void {
   for (const [id, wish] of wishes) {
     if (room <= 0) return;
     const v = m.volumes.get(id);
-    // It is looked at again, and wishes again, when what is under way is done.
+    if (v?.pending === true) {
+      // An attachment, say, which takes milliseconds: nobody with more copies takes its turn for that.
+      room -= 1;
+      continue;
+    }
     m.rebuildsWanted.delete(id);
-    if (v !== undefined && !v.pending && !v.gone && begin(m, v, wish, servers)) room -= 1;
+    if (v !== undefined && !v.gone && begin(m, v, wish, servers)) room -= 1;
   }
 }
 

@@ -58,11 +58,11 @@ export class Errands {
     return fillsOnly ? Math.max(this.#restMs, this.#fillsDueMs, this.#pace.lookAgainMs(this.#turnOf, atRisk)) : this.#restMs;
   }
 
-  /** Said again and again while it fills: what was sent before is still paid for, at the new rate. */
+  /** Said again and again while it fills: what was sent before is still paid for, at the new rate. Nothing was saved up before: many that begin would take more than all of it. */
   limitFills(bytesPerSecond: number): void {
     const owedBytes = this.#fillRate * Math.max(0, this.#fillsDueMs - this.#nowMs());
     this.#fillRate = bytesPerSecond;
-    this.#fillsDueMs = owedBytes > 0 && bytesPerSecond > 0 ? this.#nowMs() + owedBytes / bytesPerSecond : -Infinity;
+    this.#fillsDueMs = bytesPerSecond > 0 ? this.#nowMs() + owedBytes / bytesPerSecond : -Infinity;
   }
 
   /** So many bytes were just sent as fills. */

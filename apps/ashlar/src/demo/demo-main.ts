@@ -13,7 +13,8 @@ import { picture, type Mark } from './picture.ts';
 import { means } from './tools.ts';
 
 const SOURCE = join(import.meta.dirname, '../../../..');
-const SIZE_BYTES = 512 * 2 ** 20;
+/** A fast machine writes 50 MiB a second of files, each synced, for as long as both acts take. */
+const SIZE_BYTES = 4 * 2 ** 30;
 /** Longer than a killed process takes to be back, on a busy machine too. */
 const REBUILD_DELAY_S = 6;
 /** How long is written before and after a kill. */
@@ -64,7 +65,7 @@ async function main(): Promise<void> {
       kind: 'volume-create', sizeBytes: SIZE_BYTES, mirrors: 1, minCopies: 1, durability: 'normal', limits: { ioTimeoutMs: 60_000, iops: 0, bandwidthBytes: 0, priority: 5 }, tags: {},
     });
     const { nbd } = await site.ask<{ nbd: string }>({ kind: 'volume-attach', volumeId, readOnly: false, tcp: false });
-    say(`A volume of 512 MiB with a mirror: ${volumeId}, attached as ${nbd}`);
+    say(`A volume of 4 GiB with a mirror: ${volumeId}, attached as ${nbd}`);
     volume = found.kernel ? new KernelVolume(nbd, directory, SOURCE) : new ImageVolume(nbd, directory, SOURCE, found.ext4);
     if (!found.kernel) say(`Not mounted, since ${found.why}: ${found.ext4 ? 'an ext4 image is' : 'bytes are'} written with our own NBD client`);
     say(`${await volume.fill()} files of this source tree are on ${found.kernel || found.ext4 ? 'its ext4' : 'it'}, through ${volume.client}`);

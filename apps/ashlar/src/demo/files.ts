@@ -71,9 +71,12 @@ export class Writer {
       const bytes = randomBytes(FILE_BYTES);
       const startedMs = performance.now();
       const file = await open(join(this.#folder, name), 'wx');
-      await file.writeFile(bytes);
-      await file.sync();
-      await file.close();
+      try {
+        await file.writeFile(bytes);
+        await file.sync();
+      } finally {
+        await file.close();
+      }
       this.#gaps.push(performance.now() - startedMs);
       this.#sums.set(name, createHash('sha256').update(bytes).digest('hex'));
     }

@@ -50,6 +50,12 @@ export const ARRIVALS_MAX = 256;
 export const CLOSE_MS = 1000;
 /** A link from which nothing came for so long, although it was asked, is taken to be cut. Not for failover, which is the beacons' business. */
 export const LINK_SILENT_MS = 10_000;
+/** How often a link looks whether anything was heard. */
+export const LINK_WATCH_MS = 1000;
+/** After so long without a word, not even to a ping, another connection is tried beside it. */
+export const LINK_QUIET_MS = 2000;
+/** And another one after that: the first request for it may be lost too, and is repeated by the kernel after a second at first, then more and more seldom. */
+export const LINK_AFRESH_MS = 2000;
 
 /** A stranger that keeps trying is told of once in so long, and of so many strangers at a time. */
 export const REFUSAL_LOG_MS = 60_000;

@@ -3,7 +3,7 @@ import { partyOf, type Address, type Message, type Party, type SendOutcome } fro
 import type { Slab } from '@ashlar/protocol';
 import type { LinkView } from './api.ts';
 import type { LinkEnd } from './links.ts';
-import { HANDSHAKE_MS, HELLO_BYTES_MAX, LINK_BATCH_BYTES_MAX, LINK_BUFFERED_BYTES_MAX, LINK_SILENT_MS, PARTIES_MAX } from './limits.ts';
+import { HANDSHAKE_MS, HELLO_BYTES_MAX, LINK_BATCH_BYTES_MAX, LINK_BUFFERED_BYTES_MAX, LINK_QUIET_MS, LINK_SILENT_MS, LINK_WATCH_MS, PARTIES_MAX } from './limits.ts';
 import { WS_HEADER_BYTES_MAX } from './websocket/framing.ts';
 import type { LinkSocket, LinkSocketEvents } from './websocket/link-socket.ts';
 import { GrowingBatch, WireDecoder, WireEncoder } from './wire/envelope.ts';
@@ -16,6 +16,8 @@ interface LinkOwner {
   closed(reason: string): void;
   /** Why the other end may not host these, or null. */
   refusal(parties: readonly Party[]): string | null;
+  /** Nothing was heard for seconds, not even an answer to a ping; said again each second. Or something is heard after all. */
+  quiet(isQuiet: boolean): void;
 }
 
 /** The first message of each side, as text, and again whenever its parties change. */
@@ -52,6 +54,8 @@ export class Link implements LinkSocketEvents {
   #closed = false;
   #silence: NodeJS.Timeout;
   #heard = true;
+  /** How often it was looked since something was heard. */
+  #unheard = 0;
   #sentMessages = 0;
   #sentBytes = 0;
   #receivedMessages = 0;
@@ -129,7 +133,7 @@ export class Link implements LinkSocketEvents {
   // ---- LinkSocketEvents
 
   opened(): void { this.introduce(this.#end.parties()); }
-  pong(): void { this.#heard = true; }
+  pong(): void { this.#hear(); }
   text(bytes: Uint8Array): void { this.#received(() => this.#onHello(bytes)); }
   binary(bytes: Uint8Array, memory: Slab): void { this.#received(() => this.#onBatch(bytes, memory)); }
 
@@ -146,7 +150,7 @@ export class Link implements LinkSocketEvents {
 
   #received(take: () => void): void {
     if (this.#closed) return;
-    this.#heard = true;
+    this.#hear();
     try {
       take();
     } catch (error) {
@@ -182,7 +186,7 @@ export class Link implements LinkSocketEvents {
       this.#introduced = true;
       this.#version = version;
       clearTimeout(this.#silence);
-      this.#silence = setInterval(() => this.#watchSilence(), LINK_SILENT_MS / 2);
+      this.#silence = setInterval(() => this.#watchSilence(), LINK_WATCH_MS);
     }
     this.#owner.parties(former, hello.parties);
   }
@@ -193,12 +197,27 @@ export class Link implements LinkSocketEvents {
     this.close(NO_COMMON_VERSION);
   }
 
+  #hear(): void {
+    this.#heard = true;
+    if (this.#unheard === 0) return;
+    const wasQuiet = this.#isQuiet();
+    this.#unheard = 0;
+    if (wasQuiet) this.#owner.quiet(false);
+  }
+
   /** A peer whose machine is gone sends nothing, not even an end. */
   #watchSilence(): void {
-    if (!this.#heard) return this.close('silent');
-    this.#heard = false;
+    if (this.#heard) {
+      this.#heard = false;
+      return;
+    }
+    this.#unheard++;
+    if (this.#unheard * LINK_WATCH_MS >= LINK_SILENT_MS) return this.close('silent');
     this.#socket.ping();
+    if (this.#isQuiet()) this.#owner.quiet(true);
   }
+
+  #isQuiet(): boolean { return this.#unheard * LINK_WATCH_MS >= LINK_QUIET_MS; }
 
   close(reason: string): void {
     if (this.#closed) return;

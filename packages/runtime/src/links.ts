@@ -6,7 +6,7 @@ import type { ActorLog, Address, DownReason, Message, Party, SendOutcome } from 
 import { SlabPool } from '@ashlar/protocol';
 import { AshlarError } from '@ashlar/words';
 import type { LinkAddress, LinkNotice, Links, LinkView, PeerTrust } from './api.ts';
-import { ARRIVALS_MAX, CLOSE_MS, HANDSHAKE_MS, HANDSHAKES_MAX, RECONNECT_MS_MAX, RECONNECT_MS_MIN, VERSION_RETRY_MS } from './limits.ts';
+import { ARRIVALS_MAX, CLOSE_MS, HANDSHAKE_MS, HANDSHAKES_MAX, LINK_AFRESH_MS, RECONNECT_MS_MAX, RECONNECT_MS_MIN, VERSION_RETRY_MS } from './limits.ts';
 import { Link, NO_COMMON_VERSION } from './link.ts';
 import { RefusalLog } from './refusal-log.ts';
 import { faultOf, LinkSocket, TLS, type DialAs } from './websocket/link-socket.ts';
@@ -29,6 +29,8 @@ interface Dialled {
   readonly party: Party;
   address: LinkAddress;
   link: Link | null;
+  /** Tried while nothing comes over the link: whichever is heard first stays. */
+  afresh: { readonly link: Link; readonly beganMs: number } | null;
   retry: NodeJS.Timeout | null;
   waitMs: number;
 }
@@ -164,7 +166,7 @@ export class WebSocketLinks implements Links {
   connect(party: Party, address: LinkAddress): void {
     const known = this.#dialled.get(party);
     if (known) return this.#move(known, address);
-    const dialled: Dialled = { party, address, link: null, retry: null, waitMs: RECONNECT_MS_MIN };
+    const dialled: Dialled = { party, address, link: null, afresh: null, retry: null, waitMs: RECONNECT_MS_MIN };
     this.#dialled.set(party, dialled);
     this.#dial(dialled);
   }
@@ -175,6 +177,7 @@ export class WebSocketLinks implements Links {
     if (same) return;
     dialled.address = address;
     dialled.waitMs = RECONNECT_MS_MIN;
+    dialled.afresh?.link.close('moved');
     // It is dialled again by `#onClosed`, or now if it was waiting for its next try.
     if (dialled.link) return dialled.link.close('moved');
     if (dialled.retry) clearTimeout(dialled.retry);
@@ -187,11 +190,23 @@ export class WebSocketLinks implements Links {
     this.#dialled.delete(party);
     if (dialled.retry) clearTimeout(dialled.retry);
     dialled.link?.close('disconnected');
+    dialled.afresh?.link.close('disconnected');
   }
 
   #dial(dialled: Dialled): void {
     dialled.retry = null;
     dialled.link = this.#begin(LinkSocket.dial(dialled.address, this.#dialAs(dialled), this.#pool), dialled);
+  }
+
+  /**
+   * What was lost on its way TCP sends again at intervals that double: a way that was cut for seconds is whole again for as long before anything comes over it. A new
+   * connection is through within a second. The old one stays until then: the peer may only be frozen.
+   */
+  #dialAfresh(link: Link, dialled: Dialled): void {
+    const nowMs = performance.now();
+    if (dialled.link !== link || 'path' in dialled.address || (dialled.afresh !== null && nowMs - dialled.afresh.beganMs < LINK_AFRESH_MS)) return;
+    dialled.afresh?.link.close('unanswered');
+    dialled.afresh = { link: this.#begin(LinkSocket.dial(dialled.address, this.#dialAs(dialled), this.#pool), dialled), beganMs: nowMs };
   }
 
   #dialAs({ party, address }: Dialled): DialAs {
@@ -235,6 +250,11 @@ export class WebSocketLinks implements Links {
       parties: (former, now) => this.#onParties(link, former, now, dialled),
       closed: (reason) => this.#onClosed(link, dialled, reason),
       refusal: (parties) => this.#mayHost(link, parties),
+      quiet: (isQuiet) => {
+        if (dialled === null) return;
+        if (isQuiet) this.#dialAfresh(link, dialled);
+        else if (dialled.link === link) dialled.afresh?.link.close('not needed');
+      },
     });
     this.#open.add(link);
     return link;
@@ -255,6 +275,11 @@ export class WebSocketLinks implements Links {
       this.#end.log.info({ party, incarnation: link.incarnation }, 'link up');
       this.#end.notice({ kind: 'link-up', party, incarnation: link.incarnation });
     }
+    if (dialled?.afresh?.link !== link) return;
+    const older = dialled.link;
+    dialled.link = link;
+    dialled.afresh = null;
+    older?.close('replaced');
   }
 
   #lose(party: Party, link: Link): void {
@@ -269,8 +294,11 @@ export class WebSocketLinks implements Links {
       this.#end.log.info({ party, incarnation: link.incarnation, reason }, 'link down');
       this.#lose(party, link);
     }
-    if (!dialled || this.#closed || this.#dialled.get(dialled.party) !== dialled) return;
-    dialled.link = null;
+    if (dialled?.afresh?.link === link) dialled.afresh = null;
+    if (!dialled || dialled.link !== link || this.#closed || this.#dialled.get(dialled.party) !== dialled) return;
+    dialled.link = dialled.afresh?.link ?? null;
+    dialled.afresh = null;
+    if (dialled.link !== null) return;
     dialled.retry = setTimeout(() => this.#dial(dialled), reason === NO_COMMON_VERSION ? VERSION_RETRY_MS : dialled.waitMs);
     dialled.waitMs = Math.min(dialled.waitMs * 2, RECONNECT_MS_MAX);
   }

@@ -522,6 +522,27 @@ describe('rebuilds', () => {
     expect(learning(all).every((id) => waiting.includes(id))).toBe(true);
   });
 
+  it.each([{ heldMs: 1000, begins: 'it' }, { heldMs: 20_000, begins: 'the other' }])('keep the turn of a volume whose primary is about to serve, for a moment: $begins begins if that takes $heldMs ms', ({ heldMs, begins }) => {
+    const world = new ModelWorld(6, { ...FAST, rebuildsMax: 1 });
+    const fewer = world.create(1);
+    const lost = world.server(primaryOf(world.volume(fewer).configuration));
+    expect(Array.from({ length: 10 }, () => world.create(2)).some((id) => membersOf(world, id).includes(lost.id))).toBe(true);
+    const { epoch } = world.volume(fewer).configuration;
+    const atMs = world.nowMs;
+    const toServer = world.toServer.bind(world);
+    world.toServer = (to, command) => {
+      // Without it nobody leads the epoch without the lost copy.
+      if (command.kind === 'configure' && command.configuration.volumeId === fewer && command.configuration.epoch > epoch && world.nowMs - atMs < heldMs) return;
+      toServer(to, command);
+    };
+    world.kill(lost);
+    world.command({ kind: 'server-lost', serverId: lost.id });
+    const begun = (): readonly string[] => world.events().filter((event) => event.name === 'learner-added').map((event) => event.subject);
+    expect(world.until(() => begun().length > 0, 60_000)).toBe(true);
+    if (begins === 'it') expect(begun()[0]).toBe(fewer);
+    else expect(begun()[0]).not.toBe(fewer);
+  });
+
   it('of volumes that have lost what they are filled from keep nobody else waiting', () => {
     const world = new ModelWorld(6, { ...FAST, rebuildsMax: 1 });
     const stuck = world.create(1);

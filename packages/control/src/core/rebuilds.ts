@@ -20,13 +20,13 @@ export function beginRebuilds(m: Manager): void {
   if (m.rebuildsWanted.size === 0) return;
   let room = rebuildBudget(m).atOnce - rebuildsRunning(m);
   if (room <= 0) return;
-  const wishes = [...m.rebuildsWanted].sort(([a, first], [b, second]) => first.copies - second.copies || first.sinceMs - second.sinceMs || (a < b ? -1 : 1));
+  const wishes = [...m.rebuildsWanted].sort(([a, first], [b, second]) => first.copies - second.copies || Number(second.ready) - Number(first.ready) || first.sinceMs - second.sinceMs || (a < b ? -1 : 1));
   const servers = placementServers(m);
   for (const [id, wish] of wishes) {
     if (room <= 0) return;
     const v = m.volumes.get(id);
-    if (v?.pending === true) {
-      // An attachment, say, which takes milliseconds: nobody with more copies takes its turn for that.
+    if (v?.pending === true || !wish.ready) {
+      // An attachment, say, or a primary that is about to serve, which takes milliseconds: nobody with more copies takes its turn for that.
       room -= 1;
       continue;
     }

@@ -2,7 +2,7 @@ import { memberOf, primaryOf } from '@ashlar/protocol';
 import type { ServerId } from '@ashlar/words';
 import { candidate, predecessorEnded, promotionNeed, recovery, type Recovery } from './promotion.ts';
 import { driveAttachments } from './attachments.ts';
-import { repair } from './repair.ts';
+import { keepTurn, repair } from './repair.ts';
 import { isUp } from './servers.ts';
 import { acts } from './standing.ts';
 import { change, note, reconfigured, remove } from './store-access.ts';
@@ -21,7 +21,7 @@ export function reconcile(m: Manager, v: Volume): void {
   answerWaiters(m, v);
   if (!acts(m) || v.pending || v.gone || m.nowMs < v.retryAtMs) return;
   if (v.record.state === 'deleting') return driveDeletion(m, v);
-  if (drivePromotion(m, v) || v.pending) return;
+  if (drivePromotion(m, v) || v.pending) return keepTurn(m, v);
   pushUntilConfirmed(m, v);
   nudgeLaggards(m, v);
   driveAttachments(m, v);

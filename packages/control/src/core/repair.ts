@@ -1,4 +1,4 @@
-import { memberOf, primaryOf } from '@ashlar/protocol';
+import { memberOf, primaryOf, type Member } from '@ashlar/protocol';
 import type { ServerId } from '@ashlar/words';
 import { endMove, heir, isDrained, leavingCopies, moveTarget } from './moves.ts';
 import { isFaulted, isLost, isPromotable, isStuck, reportOf } from './promotion.ts';
@@ -8,6 +8,9 @@ import { isDown, isUp } from './servers.ts';
 import { reconfigured } from './store-access.ts';
 import { eventOf, serverOf, type Manager, type Volume } from './state.ts';
 
+/** One whose primary takes longer to serve is passed by those with more copies. */
+const TURN_KEPT_MS = 2000;
+
 /**
  * Keeps as many copies in sync as are wanted: learners are added, replaced and removed, and what is superfluous is discarded. A
  * primary that leaves hands over first.
@@ -16,11 +19,10 @@ export function repair(m: Manager, v: Volume, handOver: (to: ServerId, reason: s
   const { configuration, state } = v.record;
   m.rebuildsWanted.delete(v.volumeId);
   if (state === 'creating' || endMove(m, v)) return;
-  const leaving = leavingCopies(m, v);
-  const usable = configuration.members.filter((member) => isUsable(m, v, member.serverId));
-  const deficit = configuration.copiesWanted - usable.filter((member) => !leaving.has(member.serverId)).length;
+  const { leaving, usable, deficit } = missingOf(m, v);
   if (deficit <= 0) {
     v.deficitSinceMs = null;
+    v.unservedSinceMs = null;
     removeSuperfluous(m, v, leaving, handOver);
     return;
   }
@@ -31,17 +33,41 @@ export function repair(m: Manager, v: Volume, handOver: (to: ServerId, reason: s
   if (isStuck(m, v)) return;
   discardUseless(m, v);
   // A volume without a primary at work has nothing to be filled from. One that waits for a member which the minimum does not let go can fill another.
-  if (v.status?.epoch !== configuration.epoch || (!v.status.serving && configuration.members.length > configuration.minCopies)) return;
+  if (v.status?.epoch !== configuration.epoch || (!v.status.serving && configuration.members.length > configuration.minCopies)) return keepTurn(m, v);
+  v.unservedSinceMs = null;
   if (dropUnreachable(m, v)) return;
-  const missing = usable.length < configuration.copiesWanted;
   // Where a copy only leaves, an older one elsewhere is no reason to go there instead of where it was told to.
-  const returned = configuration.learners.length <= deficit && (missing || moveTarget(v) === null) ? returnedHolder(m, v) : null;
+  const returned = configuration.learners.length <= deficit && (usable.length < configuration.copiesWanted || moveTarget(v) === null) ? returnedHolder(m, v) : null;
   if (returned !== null) return addLearner(m, v, returned, 'it is back, and catches up');
+  wish(m, v, true);
+}
+
+/** While its record is being changed, or its next primary does not serve yet, it cannot be filled; nobody with more copies is to take its turn for that. */
+export function keepTurn(m: Manager, v: Volume): void {
+  if (v.record.state === 'creating' || isStuck(m, v)) return;
+  v.unservedSinceMs ??= m.nowMs;
+  if (m.nowMs - v.unservedSinceMs <= TURN_KEPT_MS) wish(m, v, false);
+  else m.rebuildsWanted.delete(v.volumeId);
+}
+
+function wish(m: Manager, v: Volume, ready: boolean): void {
+  const { configuration } = v.record;
+  const { usable, deficit } = missingOf(m, v);
+  if (deficit <= 0) return;
+  v.deficitSinceMs ??= m.nowMs;
+  const missing = usable.length < configuration.copiesWanted;
   const learning = configuration.learners.filter((id) => !isDown(m, serverOf(m, id)) && !isFaulted(m, v, id)).length;
   // Nobody is waited for where copies leave on order only.
   if (learning >= deficit || (missing && m.nowMs - v.deficitSinceMs < delayMs(m, v))) return;
   const why = usable.length + learning < configuration.copiesWanted ? 'a copy is missing; a new one is built' : 'a copy is moved';
-  m.rebuildsWanted.set(v.volumeId, { copies: usable.length + learning, sinceMs: v.deficitSinceMs, to: moveTarget(v), why });
+  m.rebuildsWanted.set(v.volumeId, { copies: usable.length + learning, sinceMs: v.deficitSinceMs, ready, to: moveTarget(v), why });
+}
+
+function missingOf(m: Manager, v: Volume): { readonly leaving: ReadonlySet<ServerId>; readonly usable: readonly Member[]; readonly deficit: number } {
+  const { configuration } = v.record;
+  const leaving = leavingCopies(m, v);
+  const usable = configuration.members.filter((member) => isUsable(m, v, member.serverId));
+  return { leaving, usable, deficit: configuration.copiesWanted - usable.filter((member) => !leaving.has(member.serverId)).length };
 }
 
 /** Counts as a copy: not gone, not faulted, not lost. One that has not reported yet is not held against it. */

@@ -106,6 +106,8 @@ export interface Volume {
   /** Promotions in a row that came to nothing: the one promoted did not say that it leads. */
   unconfirmed: number;
   deficitSinceMs: number | null;
+  /** Since when a copy is missing and there is no primary at work that could fill one. */
+  unservedSinceMs: number | null;
   readonly unreachableSinceMs: Map<ServerId, number>;
   /** Members whose acknowledgements are slow, and when their primary last said so. */
   readonly slow: Map<ServerId, number>;
@@ -132,11 +134,13 @@ export interface HeldCommand {
   readonly deadlineMs: number;
 }
 
-/** A volume that wants one more copy built, and may begin when the budget has room. */
+/** A volume that wants one more copy built, and may begin when the budget has room and it is ready. */
 export interface RebuildWish {
   /** Copies that it has, in sync or on their way: the fewer, the sooner. */
   readonly copies: number;
   readonly sinceMs: number;
+  /** False: its primary is about to serve, and cannot fill anything before. */
+  readonly ready: boolean;
   /** Where, on order; null: where placement finds it best. */
   readonly to: ServerId | null;
   readonly why: string;
@@ -233,7 +237,7 @@ export function hostOf(m: Manager, id: HostId): Host {
 function newVolume(id: VolumeId, record: VolumeRecord, revision: number): Volume {
   return {
     volumeId: id, record, revision, gone: false, pending: false, retryAtMs: -Infinity, status: null, served: false, reportedMs: null, complaint: null, pushedMs: -Infinity,
-    firstPushedMs: -Infinity, unconfirmed: 0, deficitSinceMs: null, unreachableSinceMs: new Map(), slow: new Map(), discardedMs: -Infinity, nudgedMs: -Infinity, hostToldMs: -Infinity, stuckTold: false, recovery: null, waiters: [], beginsRebuild: false, built: new Set(), fillRate: null,
+    firstPushedMs: -Infinity, unconfirmed: 0, deficitSinceMs: null, unservedSinceMs: null, unreachableSinceMs: new Map(), slow: new Map(), discardedMs: -Infinity, nudgedMs: -Infinity, hostToldMs: -Infinity, stuckTold: false, recovery: null, waiters: [], beginsRebuild: false, built: new Set(), fillRate: null,
   };
 }
 

@@ -40,7 +40,7 @@ export function cutReport(description: readonly string[], slices: readonly CutSl
     ...description,
     `- Slices: ${slices.map((slice) => `${slice.episodes.length} episodes in ${(slice.seconds / 60).toFixed(1)} min at ${slice.commit}, seed ${slice.seed}`).join('; ')}`,
     `- Machines: m (manager), s1, s2, s3 (storage), h1 (host), each a daemon with a configuration file in a network namespace of its own, mutual TLS between them; a volume of ${size}, two copies; a verified load through NBD, half reads, 4k to 64k`, '',
-    '| episode | times | longest silence: median, most | all in sync again: median, most | not as it should be |', '|---|---|---|---|---|',
+    '| episode | times | longest silence: median, most | all in sync and answered again: median, most | not as it should be |', '|---|---|---|---|---|',
     ...kinds.map((kind) => {
       const ours = episodes.filter((episode) => episode.kind === kind);
       const stalls = ours.map(({ stallMs }) => stallMs);

@@ -406,6 +406,21 @@ describe('a store that does not answer', () => {
     }
   });
 
+  it('is read at once where the founding of the cluster was not answered: whether it was made, and its own record stands in the way of another, is in there', () => {
+    let founded = false;
+    class Unanswered extends ModelWorld {
+      override transact(...[token, transaction]: Parameters<ModelWorld['transact']>): void {
+        this.fate = !founded && transaction.puts.some(({ kind }) => kind === 'origin') ? 'reply-lost' : 'answered';
+        founded ||= this.fate === 'reply-lost';
+        super.transact(token, transaction);
+      }
+    }
+    const world = new Unanswered(3, FAST);
+    expect(founded).toBe(true);
+    // A tenth of a second after its start: not at a later look of a tick, which reports that come in between put off again and again.
+    expect(world.manager.state.standing.state).toBe('acting');
+  });
+
   it('answers no command with a change that was not made', () => {
     const world = new ModelWorld(3, FAST);
     const id = world.create(1);

@@ -11,6 +11,7 @@ import { reconcile } from './reconcile.ts';
 import { onLink, onServerMessage, onSupervisor, watchServers } from './servers.ts';
 import { acts, judgeMark, mayBeginToAct, onKeeperHello, refuseToAct, takeCluster } from './standing.ts';
 import { serverOf, takeSnapshot, type Manager } from './state.ts';
+import { load } from './store-access.ts';
 import { gatherOn, onLedger } from './store-recovery.ts';
 import { Unsettled } from './unsettled.ts';
 
@@ -43,7 +44,7 @@ export class ManagerCore {
     this.#m.nowMs = nowMs;
     this.#m.wallOffsetMs = wallMs - nowMs;
     this.#m.fx = effects;
-    this.#load();
+    load(this.#m);
     effects.setTick(nowMs + this.#m.options.tickMs);
   }
 
@@ -119,11 +120,6 @@ export class ManagerCore {
 
   readonly #early: ManagerInput[] = [];
 
-  #load(): void {
-    this.#m.loadAskedMs = this.#m.nowMs;
-    this.#m.fx.load();
-  }
-
   #loaded(snapshot: StoreSnapshot | null): void {
     const m = this.#m;
     if (snapshot === null) return; // asked again by the tick
@@ -161,7 +157,7 @@ export class ManagerCore {
     m.attentiveMs += Math.min(m.nowMs - this.#lastTickMs, ATTENTIVE_TICKS * m.options.tickMs);
     this.#lastTickMs = m.nowMs;
     m.fx.setTick(m.nowMs + m.options.tickMs);
-    if ((!m.loaded || m.afterLoad.length > 0 || (!m.begun && m.nowMs - m.beganMs >= m.options.repeatMs)) && m.nowMs - m.loadAskedMs >= m.options.repeatMs) this.#load();
+    if ((!m.loaded || m.afterLoad.length > 0 || (!m.begun && m.nowMs - m.beganMs >= m.options.repeatMs)) && m.nowMs - m.loadAskedMs >= m.options.repeatMs) load(this.#m);
     if (!m.loaded) return;
     watchServers(m);
     keepOn(m);

@@ -4,7 +4,7 @@ import { keepOn, newKeeper, owe, takeStored, whenKept } from './keeping.ts';
 import type { StoreSnapshot } from './metadata-store.ts';
 import type { OriginRecord } from './records.ts';
 import { eventOf, hostOf, serverOf, type Manager, type Server } from './state.ts';
-import { note, transactRaw } from './store-access.ts';
+import { load, note, transactRaw } from './store-access.ts';
 
 /**
  * Whether the manager may act on its store. `waiting`: not enough was heard yet to know that the store is the newest. `keeping`: it is, and the servers
@@ -45,8 +45,8 @@ function begin(m: Manager, before: OriginRecord): void {
   const value = { cluster: before.cluster, lives: [...before.lives, { life: m.life, first: m.loadedRevision + 1 }].slice(-LIVES_MAX) };
   const key = { kind: 'origin', id: 'origin' } as const;
   transactRaw(m, { conditions: [{ ...key, revision: m.originRevision }], puts: [{ ...key, value }], deletes: [], events: [] }, (outcome) => {
-    // The tick reads the store again: it may have been made.
-    if (outcome.kind !== 'applied') return;
+    // It may have been made all the same, and stand in its own way.
+    if (outcome.kind !== 'applied') return load(m);
     m.begun = true;
     m.origin = value;
     m.originRevision = outcome.revision;

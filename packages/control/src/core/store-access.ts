@@ -130,6 +130,11 @@ function takeConflict(m: Manager, v: Volume, current: readonly Parameters<typeof
 
 function readBack(m: Manager, then: () => void): void {
   m.afterLoad.push(then);
+  load(m);
+}
+
+/** Asks for all that the store has; the tick asks again until it comes. */
+export function load(m: Manager): void {
   m.loadAskedMs = m.nowMs;
   m.fx.load();
 }

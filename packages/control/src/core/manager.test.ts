@@ -410,9 +410,16 @@ describe('a store that does not answer', () => {
     let founded = false;
     class Unanswered extends ModelWorld {
       override transact(...[token, transaction]: Parameters<ModelWorld['transact']>): void {
-        this.fate = !founded && transaction.puts.some(({ kind }) => kind === 'origin') ? 'reply-lost' : 'answered';
-        founded ||= this.fate === 'reply-lost';
+        if (!founded && transaction.puts.some(({ kind }) => kind === 'origin')) {
+          founded = true;
+          this.fate = 'reply-lost';
+        }
         super.transact(token, transaction);
+      }
+
+      override load(): void {
+        this.fate = 'answered';
+        super.load();
       }
     }
     const world = new Unanswered(3, FAST);

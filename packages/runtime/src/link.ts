@@ -56,6 +56,9 @@ export class Link implements LinkSocketEvents {
   #heard = true;
   /** How often it was looked since something was heard. */
   #unheard = 0;
+  /** At the last look. */
+  #moved = { received: 0, queued: 0 };
+  #greeted = false;
   #sentMessages = 0;
   #sentBytes = 0;
   #receivedMessages = 0;
@@ -76,6 +79,8 @@ export class Link implements LinkSocketEvents {
   /** Settled when its socket is gone. */
   get gone(): Promise<void> { return this.#socket.gone; }
   get up(): boolean { return this.#introduced; }
+  /** Our hello is on its way: the other side may prefer it to an older link by now. */
+  get greeted(): boolean { return this.#greeted; }
   /** The other end has made it. */
   get accepted(): boolean { return this.#socket.side === 'server'; }
   get remote(): string { return this.#socket.remote; }
@@ -86,6 +91,7 @@ export class Link implements LinkSocketEvents {
     if (!this.#socket.open) return;
     const hello: Hello = { ashlar: 'link', versions: WIRE_VERSIONS, parties };
     this.#flush();
+    this.#greeted = true;
     this.#socket.sendText(JSON.stringify(hello));
   }
 
@@ -161,6 +167,8 @@ export class Link implements LinkSocketEvents {
 
   #onBatch(data: Uint8Array, memory: Slab): void {
     if (!this.#introduced) throw new Malformed('messages before the hello');
+    // They are reached over a newer one: what was still under way on this one is lost.
+    if (this.#parties.size === 0) return this.close('replaced');
     this.#receivedBytes += data.length;
     this.#end.turn(() => {
       this.#decoder.decode(data, (to, from, message) => {
@@ -207,6 +215,7 @@ export class Link implements LinkSocketEvents {
 
   /** A peer whose machine is gone sends nothing, not even an end. */
   #watchSilence(): void {
+    if (this.#moves()) this.#hear();
     if (this.#heard) {
       this.#heard = false;
       return;
@@ -215,6 +224,13 @@ export class Link implements LinkSocketEvents {
     if (this.#unheard * LINK_WATCH_MS >= LINK_SILENT_MS) return this.close('silent');
     this.#socket.ping();
     if (this.#isQuiet()) this.#owner.quiet(true);
+  }
+
+  /** A part of a large message has come, or gone: on a slow way it takes seconds, and neither word nor ping overtakes it. */
+  #moves(): boolean {
+    const { received, queued } = this.#moved;
+    this.#moved = { received: this.#socket.receivedBytes, queued: this.#socket.queuedBytes };
+    return this.#moved.received !== received || this.#moved.queued < queued;
   }
 
   #isQuiet(): boolean { return this.#unheard * LINK_WATCH_MS >= LINK_QUIET_MS; }

@@ -1,11 +1,18 @@
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
+import { Transform } from 'node:stream';
 import type { Actor, ActorContext, ActorLog, Message, Signal } from '@ashlar/actor';
+import { Frame, FrameKind } from '@ashlar/protocol';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import type { Runtime } from './api.ts';
 import { createRuntime } from './runtime.ts';
 
 const quiet = (): void => {};
 const log: ActorLog = { debug: quiet, info: quiet, warn: quiet, error: quiet };
+
+/** 8 MB a second. */
+class Slow extends Transform {
+  override _transform(chunk: Buffer, _encoding: string, done: (error: null, chunk: Buffer) => void): void { setTimeout(() => done(null, chunk), chunk.length / 8000); }
+}
 
 /** Between the two machines. What is cut stays open on both sides, and carries nothing any more. */
 class Way {
@@ -14,6 +21,7 @@ class Way {
   /** Connections that were asked for while it was cut: held, and never answered. */
   held = 0;
   whole = true;
+  slow = false;
 
   constructor(to: { readonly host: string; readonly port: number }) {
     this.#server = createServer((near) => {
@@ -24,13 +32,18 @@ class Way {
       }
       const far = connect(to.port, to.host);
       far.on('error', quiet);
-      near.pipe(far).pipe(near);
+      if (this.slow) {
+        near.pipe(new Slow()).pipe(far);
+        far.pipe(new Slow()).pipe(near);
+      } else {
+        near.pipe(far).pipe(near);
+      }
       this.#pairs.push([near, far]);
     });
   }
 
   async open(): Promise<{ host: string; port: number }> {
-    await new Promise<void>((resolve) => { this.#server.listen(0, '127.0.0.1', resolve); });
+    if (!this.#server.listening) await new Promise<void>((resolve) => { this.#server.listen(0, '127.0.0.1', resolve); });
     return { host: '127.0.0.1', port: (this.#server.address() as AddressInfo).port };
   }
 
@@ -69,6 +82,7 @@ let near: Runtime;
 let far: Runtime;
 let way: Way;
 let watcher: Watcher;
+let other: Watcher;
 let look: () => void = quiet;
 
 async function until(condition: () => boolean): Promise<void> {
@@ -115,4 +129,21 @@ test('one that is heard again stays, and the other is given up', async () => {
   expect(watcher.seen.filter((kind) => kind === 'link-down')).toEqual([]);
   expect(near.send('server-1/x', { kind: 'from-kernel' })).toBe('ok');
   await until(() => watcher.seen.includes('from-kernel'));
+});
+
+test('one over which a large message takes its time stays, whichever side sends it', async () => {
+  near.links.disconnect('server-1');
+  way.slow = true;
+  near.links.connect('server-1', await way.open());
+  await near.links.waitUntilUp('server-1', 5000);
+  const [before] = near.links.inspect();
+  near.start({ kind: 'actor', id: 'host-1/x', address: 'host-1/x', restart: 'permanent', shutdownMs: 100, start: (context) => (other = new Watcher(context, () => look())) });
+  const frame = Frame.create(FrameKind.log, 0, 0, new Uint8Array(28 * 2 ** 20));
+  frame.seal();
+  const append = { kind: 'append', frame } as Message;
+  expect(near.send('server-1/x', append)).toBe('ok');
+  await until(() => watcher.seen.includes('append'));
+  expect(far.send('host-1/x', append)).toBe('ok');
+  await until(() => other.seen.includes('append'));
+  expect(near.links.inspect()).toMatchObject([{ incarnation: before?.incarnation }]);
 });

@@ -204,8 +204,9 @@ export class WebSocketLinks implements Links {
    */
   #dialAfresh(link: Link, dialled: Dialled): void {
     const nowMs = performance.now();
-    if (dialled.link !== link || 'path' in dialled.address || (dialled.afresh !== null && nowMs - dialled.afresh.beganMs < LINK_AFRESH_MS)) return;
-    dialled.afresh?.link.close('unanswered');
+    const { afresh } = dialled;
+    if (dialled.link !== link || 'path' in dialled.address || (afresh !== null && (afresh.link.greeted || nowMs - afresh.beganMs < LINK_AFRESH_MS))) return;
+    afresh?.link.close('unanswered');
     dialled.afresh = { link: this.#begin(LinkSocket.dial(dialled.address, this.#dialAs(dialled), this.#pool), dialled), beganMs: nowMs };
   }
 
@@ -253,7 +254,7 @@ export class WebSocketLinks implements Links {
       quiet: (isQuiet) => {
         if (dialled === null) return;
         if (isQuiet) this.#dialAfresh(link, dialled);
-        else if (dialled.link === link) dialled.afresh?.link.close('not needed');
+        else if (dialled.link === link && dialled.afresh?.link.greeted === false) dialled.afresh.link.close('not needed');
       },
     });
     this.#open.add(link);
@@ -294,7 +295,11 @@ export class WebSocketLinks implements Links {
       this.#end.log.info({ party, incarnation: link.incarnation, reason }, 'link down');
       this.#lose(party, link);
     }
-    if (dialled?.afresh?.link === link) dialled.afresh = null;
+    if (dialled?.afresh?.link === link) {
+      dialled.afresh = null;
+      // The other side may have taken it for the newer one, and expect nothing over the older any more.
+      if (link.greeted) dialled.link?.close('its successor is lost');
+    }
     if (!dialled || dialled.link !== link || this.#closed || this.#dialled.get(dialled.party) !== dialled) return;
     dialled.link = dialled.afresh?.link ?? null;
     dialled.afresh = null;

@@ -543,6 +543,23 @@ describe('rebuilds', () => {
     else expect(begun()[0]).not.toBe(fewer);
   });
 
+  it('keep no turn of a volume that is being deleted, however long a server that has a copy of it stays away', () => {
+    const world = new ModelWorld(7, { ...FAST, rebuildsMax: 1 });
+    const deleted = world.create(2);
+    const [away, , lost] = membersOf(world, deleted).map((id) => world.server(id)) as [ModelServer, ModelServer, ModelServer];
+    const others = Array.from({ length: 10 }, () => world.create(2)).filter((id) => membersOf(world, id).includes(lost.id) && !membersOf(world, id).includes(away.id));
+    expect(others.length).toBeGreaterThan(0);
+    const toServer = world.toServer.bind(world);
+    world.toServer = (to, command) => { if (command.kind !== 'configure' || command.configuration.volumeId !== deleted) toServer(to, command); };
+    world.kill(away);
+    world.kill(lost);
+    world.command({ kind: 'server-lost', serverId: lost.id });
+    world.command({ kind: 'volume-delete', volumeId: deleted });
+    const begun = (): boolean => world.events().some((event) => event.name === 'learner-added' && others.includes(event.subject as VolumeId));
+    expect(world.until(begun, 20_000)).toBe(true);
+    expect(world.volume(deleted).state).toBe('deleting');
+  });
+
   it('of volumes that have lost what they are filled from keep nobody else waiting', () => {
     const world = new ModelWorld(6, { ...FAST, rebuildsMax: 1 });
     const stuck = world.create(1);

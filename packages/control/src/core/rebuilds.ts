@@ -17,7 +17,8 @@ export function rebuildBudget(m: Manager): RebuildBudget {
 
 /** As many new copies as the budget has room for: first for volumes that have the fewest, then for those that wait longest. */
 export function beginRebuilds(m: Manager): void {
-  if (m.rebuildsWanted.size === 0) return;
+  // After the loss of a server thousands of volumes may wait for their next primaries, each of which brings us here.
+  if (![...m.rebuildsWanted].some(([id, wish]) => wish.ready && m.volumes.get(id)?.pending !== true)) return;
   let room = rebuildBudget(m).atOnce - rebuildsRunning(m);
   if (room <= 0) return;
   const wishes = [...m.rebuildsWanted].sort(([a, first], [b, second]) => first.copies - second.copies || Number(second.ready) - Number(first.ready) || first.sinceMs - second.sinceMs || (a < b ? -1 : 1));

@@ -20,7 +20,10 @@ export function reconcile(m: Manager, v: Volume): void {
   m.unsettled.look(v.volumeId);
   answerWaiters(m, v);
   if (!acts(m) || v.pending || v.gone || m.nowMs < v.retryAtMs) return;
-  if (v.record.state === 'deleting') return driveDeletion(m, v);
+  if (v.record.state === 'deleting') {
+    m.rebuildsWanted.delete(v.volumeId);
+    return driveDeletion(m, v);
+  }
   if (drivePromotion(m, v) || v.pending) return keepTurn(m, v);
   pushUntilConfirmed(m, v);
   nudgeLaggards(m, v);

@@ -44,10 +44,10 @@ export function repair(m: Manager, v: Volume, handOver: (to: ServerId, reason: s
 
 /** While its record is being changed, or its next primary does not serve yet, it cannot be filled; nobody with more copies is to take its turn for that. */
 export function keepTurn(m: Manager, v: Volume): void {
+  m.rebuildsWanted.delete(v.volumeId);
   if (v.record.state === 'creating' || isStuck(m, v)) return;
   v.unservedSinceMs ??= m.nowMs;
   if (m.nowMs - v.unservedSinceMs <= TURN_KEPT_MS) wish(m, v, false);
-  else m.rebuildsWanted.delete(v.volumeId);
 }
 
 function wish(m: Manager, v: Volume, ready: boolean): void {

@@ -9,6 +9,12 @@ import { CLOSE_MS, HANDSHAKE_MS, LINK_MESSAGE_BYTES_MAX, LINK_SLAB_BYTES_FIRST, 
 import { Opcode, readHeader, unmask, writeHeader, WS_HEADER_BYTES_MAX } from './framing.ts';
 import { answerFault, HEAD_BYTES_MAX, headEnd, parseHead, upgradeAnswer, upgradeKey, upgradeRequest, type HttpHead } from './upgrade.ts';
 
+/** What Node itself asks to tell a slow connection from one on which nothing moves; TLS has its own, above that of the connection. */
+interface SocketHandle {
+  readonly writeQueueSize?: number;
+  readonly _parent?: SocketHandle;
+}
+
 export interface LinkSocketEvents {
   /** The other side has agreed to be a WebSocket. Of a client only. */
   opened(): void;
@@ -123,6 +129,12 @@ export class LinkSocket {
   get open(): boolean { return this.#phase === 'open' && this.#socket.writable; }
   /** Bytes that wait for the other side to read. */
   get bufferedBytes(): number { return this.#socket.writableLength; }
+  get receivedBytes(): number { return this.#socket.bytesRead; }
+  /** Of what was written, the bytes that the kernel has not taken yet. */
+  get queuedBytes(): number {
+    const handle = (this.#socket as unknown as { readonly _handle?: SocketHandle | null })._handle;
+    return (handle?._parent ?? handle)?.writeQueueSize ?? 0;
+  }
   get remote(): string { return this.#socket.remoteAddress ?? 'unix'; }
   /** Of the other end, where the link is TLS. */
   get certificate(): X509Certificate | undefined { return this.#socket instanceof TLSSocket ? this.#socket.getPeerX509Certificate() : undefined; }

@@ -15,6 +15,8 @@ export const METADATA_FORMAT = 1;
 const APPLICATION_ID = 0x4153484c;
 /** Events beyond the bound are removed in lots of so many, so that not every transaction pays for it. */
 const PRUNE_EVERY = 256;
+/** Nobody waits for an event, and each commit syncs: those that come alone are committed together. */
+const EVENTS_MS = 50;
 
 const SCHEMA = `
   CREATE TABLE record (kind TEXT NOT NULL, id TEXT NOT NULL, revision INTEGER NOT NULL, value TEXT NOT NULL, PRIMARY KEY (kind, id)) WITHOUT ROWID;
@@ -50,6 +52,7 @@ export class SqliteStore implements MetadataStore {
   readonly #statements: Statements;
   #uncommitted: Uncommitted[] = [];
   #commit: NodeJS.Immediate | null = null;
+  #lateCommit: NodeJS.Timeout | null = null;
   /** The open SQL transaction cannot be committed any more. */
   #failed = false;
   #sincePruned = 0;
@@ -80,7 +83,9 @@ export class SqliteStore implements MetadataStore {
 
   /** A transaction that breaks the rules throws here, at its sender, and changes nothing. */
   transact(transaction: Transaction, done: (outcome: TransactionOutcome) => void): void {
-    this.#commit ??= setImmediate(() => this.#flush());
+    const { conditions, puts, deletes } = transaction;
+    if (conditions.length + puts.length + deletes.length > 0) this.#commit ??= setImmediate(() => this.#flush());
+    else this.#lateCommit ??= setTimeout(() => this.#flush(), EVENTS_MS);
     this.#uncommitted.push({ ...this.#attempt(() => this.#apply(transaction)), done });
   }
 
@@ -145,7 +150,9 @@ export class SqliteStore implements MetadataStore {
 
   #flush(): void {
     if (this.#commit) clearImmediate(this.#commit);
+    if (this.#lateCommit) clearTimeout(this.#lateCommit);
     this.#commit = null;
+    this.#lateCommit = null;
     if (this.#database.isOpen && this.#database.isTransaction) {
       try {
         this.#prune();

@@ -1,8 +1,9 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
+import type { EventRecord } from '@ashlar/client';
 import { parseDurationMs, parseSizeBytes } from '@ashlar/words';
 import { ROOT, Site } from '../site/site.ts';
 import { runDescription } from './describe-run.ts';
@@ -29,6 +30,7 @@ const MIB = 2 ** 20;
 async function loseRun(): Promise<boolean> {
   const seed = values.seed === undefined ? Date.now() % 2 ** 32 : Number(values.seed);
   const directory = values.dir ?? mkdtempSync(join(tmpdir(), 'ashlar-lose-'));
+  if (existsSync(directory) && readdirSync(directory).length > 0) throw new Error(`${directory} is not empty: copies of an earlier run would be rebuilt too`);
   const writtenBytes = parseSizeBytes(values.written);
   const budgetBytes = parseSizeBytes(values.budget);
   const site = await Site.up({ directory, servers: Number(values.servers), processes: true });
@@ -44,30 +46,42 @@ async function loseRun(): Promise<boolean> {
     const loaded = targets.map(({ volume }) => volume);
     await site.run('cluster', 'modify', '--rebuild-budget', values.budget, '--rebuilds-at-once', values['at-once']);
     const foreground = await Foreground.begin(targets, LOADED_BYTES, seed);
-    await foreground.part('nothing happens', () => delay(parseDurationMs(values.calm)));
+    const all = volumes.map((id, index) => ({ id, index }));
+    const bad: string[] = [];
+    await foreground.part('nothing happens', async () => {
+      // The same looking as after the loss, so that the loss is all that differs.
+      const [before] = await Promise.all([unreadable(site, all, writtenBytes, 'a-piece'), delay(parseDurationMs(values.calm))]);
+      bad.push(...before);
+    });
     const loss = await chooseLoss(site, [...volumes, ...loaded], loaded, seed);
     const gone = new Set(loss.gone);
-    const fromSequence = (await site.allEvents(1)).at(-1)?.sequence ?? 0;
+    const fromSequence = await site.lastSequence();
+    const events: EventRecord[] = [];
+    const heardAll = new AbortController();
+    const following = site.followEvents((event) => events.push(event), heardAll.signal);
     let rebuiltS = 0;
-    let bad: string[] = [];
-    const has = volumes.map((id, index) => ({ id, index })).filter(({ id }) => !gone.has(id));
+    const has = all.filter(({ id }) => !gone.has(id));
     await foreground.part(`${loss.servers.join(' and ')} are lost, and all is rebuilt`, async () => {
       // The first rebuilds begin before both servers are known to be lost.
       const fromMs = performance.now();
       await lose(site, loss);
-      [rebuiltS, bad] = await Promise.all([rebuilt(site, gone, fromMs), unreadable(site, has, writtenBytes, 'a-piece')]);
+      const [seconds, after] = await Promise.all([rebuilt(site, gone, fromMs), unreadable(site, has, writtenBytes, 'a-piece')]);
+      rebuiltS = seconds;
+      bad.push(...after);
     });
     foreground.load.stop();
     const { violationCount, errorCount } = await foreground.load.finish();
     bad.push(...(await unreadable(site, has, writtenBytes, 'all')));
-    const order = orderOf(await site.allEvents(10_000), loss, fromSequence);
+    heardAll.abort();
+    await following;
+    const order = orderOf(events, loss, fromSequence);
     const [calm, during] = foreground.parts as [Part, Part];
     const lostCopies = [...loss.lost.values()].reduce((sum, copies) => sum + copies, 0);
     const lostBytes = [...loss.lost].reduce((sum, [id, copies]) => sum + copies * (loaded.includes(id) ? LOADED_BYTES : writtenBytes), 0);
     const shouldS = lostBytes / budgetBytes;
     const rate = order.movedBytes / rebuiltS;
     lines = [
-      { what: `volumes that have a copy and could not be read, or read wrong (a piece of each at once, all of it after the rebuilds), of ${volumes.length - gone.size} (${gone.size} lost both)`, found: bad.length === 0 ? '0' : `${bad.length}: ${bad.slice(0, 3).join('; ')}`, goal: '0', met: bad.length === 0 },
+      { what: `volumes that have a copy and could not be read, or read wrong (a piece of each in turn, as in the minute before; all of it after the rebuilds), of ${volumes.length - gone.size} (${gone.size} lost both)`, found: bad.length === 0 ? '0' : `${bad.length}: ${bad.slice(0, 3).join('; ')}`, goal: '0', met: bad.length === 0 },
       { what: 'rebuilds that overtook a volume with fewer copies', found: `${order.overtakings} of ${order.begun}`, goal: '0', met: order.overtakings === 0 },
       { what: 'bytes moved, and how fast', found: `${(order.movedBytes / MIB).toFixed(0)} MiB for ${lostCopies} copies that held ${(lostBytes / MIB).toFixed(0)} MiB, ${(rate / MIB).toFixed(1)} MiB/s`, goal: `${(budgetBytes / MIB).toFixed(0)} MiB/s at most`, met: rate <= budgetBytes },
       { what: 'time to full redundancy', found: `${rebuiltS.toFixed(1)} s, ${(rebuiltS / shouldS).toFixed(2)} times bytes lost / budget`, goal: `${TIME_GOAL} times`, met: rebuiltS / shouldS <= TIME_GOAL },

@@ -5,7 +5,9 @@ import { Prng, volumeId, type ServerId } from '@ashlar/words';
 import type { Site } from '../site/site.ts';
 
 const PIECE_BYTES = 128 * 1024;
-const POLL_MS = 250;
+const POLL_MS = 500;
+/** Volumes looked at in turn: attaching one is a change of its record, which costs every server a sync. */
+const LOOKED_AT_PER_SECOND = 10;
 /** Attachments made at a time: each is a process of nobody else, but sockets and syncs of a host. */
 const AT_ONCE = 8;
 const REBUILT_MS_MAX = 3_600_000;
@@ -59,12 +61,14 @@ async function attached(site: Site, id: string, readOnly: boolean, run: (client:
 }
 
 /**
- * Which volumes have wrong bytes, or cannot be read. `a-piece`: one of each, one volume after the other, so that the looking is not a load of its own
- * beside the one that is measured.
+ * Which volumes have wrong bytes, or cannot be read. `a-piece`: one of each, one volume after the other at a steady rate, so that the looking is not a load
+ * of its own beside the one that is measured.
  */
 export async function unreadable(site: Site, volumes: readonly { readonly id: string; readonly index: number }[], writtenBytes: number, what: 'all' | 'a-piece'): Promise<string[]> {
   const bad: string[] = [];
-  await eachOf(volumes, async ({ id, index }) => {
+  const fromMs = performance.now();
+  await eachOf(volumes, async ({ id, index }, turn) => {
+    if (what === 'a-piece') await delay(Math.max(0, fromMs + turn * 1000 / LOOKED_AT_PER_SECOND - performance.now()));
     try {
       await attached(site, id, true, async (client) => {
         const first = what === 'all' ? 0 : (index % (writtenBytes / PIECE_BYTES)) * PIECE_BYTES;
@@ -135,11 +139,14 @@ export function orderOf(events: readonly EventRecord[], loss: Loss, fromSequence
   const unready = new Set(since.filter((event) => event.name === 'promoted').map((event) => event.subject));
   const copies = new Map(loss.left);
   const waiting = new Set([...loss.left].filter(([id, left]) => left === 1 && begins.has(id) && !unready.has(id)).map(([id]) => id));
+  // A server that is away and not given up may be back in seconds: what it had copies of does not wait yet.
+  const notGivenUp = new Set<string>(loss.servers);
   let overtakings = 0;
   for (const { name, subject } of since) {
+    if (name === 'server-lost') notGivenUp.delete(subject);
     if (name === 'serving' && unready.delete(subject) && copies.get(subject) === 1 && begins.has(subject)) waiting.add(subject);
     if (name !== 'learner-added' || !copies.has(subject) || copies.get(subject) === 0) continue;
-    if ((copies.get(subject) ?? 0) > 1 && waiting.size > 0) overtakings++;
+    if ((copies.get(subject) ?? 0) > 1 && waiting.size > 0 && notGivenUp.size === 0) overtakings++;
     waiting.delete(subject);
     copies.set(subject, (copies.get(subject) ?? 0) + 1);
   }

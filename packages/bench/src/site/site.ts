@@ -113,11 +113,20 @@ export class Site {
     return all;
   }
 
-  /** The newest ones, of everybody. */
-  async allEvents(max: number): Promise<readonly EventRecord[]> {
-    const all: EventRecord[] = [];
-    await this.#client.events({ max, follow: false }, (event) => all.push(event));
-    return all;
+  /** The number of the newest event, of everybody. */
+  async lastSequence(): Promise<number> {
+    let last = 0;
+    await this.#client.events({ max: 1, follow: false }, ({ sequence }) => { last = sequence; });
+    return last;
+  }
+
+  /** Those of everybody, from now on until the signal. */
+  async followEvents(onEvent: (event: EventRecord) => void, signal: AbortSignal): Promise<void> {
+    try {
+      await this.#client.events({ max: 1, follow: true }, onEvent, { signal });
+    } catch (error) {
+      if (!signal.aborted) throw error;
+    }
   }
 
   async createVolume(sizeBytes: number, ...more: readonly string[]): Promise<string> {

@@ -159,7 +159,11 @@ describe('a server that is drained', () => {
     const removal = { kind: 'server-remove', serverId: drained.id } as const;
     expect(world.ask(removal)).toMatchObject({ ok: false, code: 'in-use' });
     expect(world.ask({ kind: 'server-drain', serverId: drained.id })).toMatchObject({ ok: true, value: { state: 'draining' } });
-    for (const id of ids) settles(world, id, 2, 60_000);
+    // They begin one after the other.
+    for (let i = 0; i < ids.length; i++) {
+      for (const id of ids) settles(world, id, 2, 60_000);
+      world.run(100);
+    }
     expect(drained.copies.size).toBe(0);
     expect(ids.flatMap((id) => membersOf(world, id))).not.toContain(drained.id);
     world.create(2);
@@ -608,5 +612,38 @@ describe('rebuilds', () => {
     world.restartManager();
     world.run(500);
     expect(world.ask({ kind: 'cluster-modify' })).toMatchObject({ ok: true, value: { rebuilds: { bytesPerSecond: 5_000_000, atOnce: 7 } } });
+  });
+});
+
+describe('after the loss of a server with many copies', () => {
+  it('volumes in use get their next epoch at once, the others take turns', () => {
+    const world = new ModelWorld(3, FAST);
+    const all = Array.from({ length: 200 }, () => world.create(1));
+    const lost = world.servers[0] as ModelServer;
+    const held = all.filter((id) => membersOf(world, id)[0] === lost.id);
+    const used = held.slice(-5);
+    for (const id of used) world.ask({ kind: 'volume-attach', volumeId: id, readOnly: false, tcp: false });
+    world.run(1000);
+    world.kill(lost);
+    world.run(200);
+    const without = (ids: readonly VolumeId[]): number => ids.filter((id) => membersOf(world, id)[0] !== lost.id).length;
+    expect(without(used)).toBe(used.length);
+    expect(without(held)).toBeLessThan(held.length / 2);
+    expect(world.until(() => without(held) === held.length, 30_000)).toBe(true);
+  });
+
+  it('copies are begun one after the other, and all of them', () => {
+    const world = new ModelWorld(3, FAST);
+    const ids = Array.from({ length: 40 }, () => world.create(1));
+    const lost = world.servers[0] as ModelServer;
+    const held = ids.filter((id) => membersOf(world, id).includes(lost.id));
+    world.ask({ kind: 'cluster-modify', rebuildsAtOnce: 16 });
+    world.kill(lost);
+    world.ask({ kind: 'server-lost', serverId: lost.id });
+    world.run(500);
+    const begun = (): number => world.events().filter((event) => event.name === 'learner-added').length;
+    expect(begun()).toBeGreaterThan(2);
+    expect(begun()).toBeLessThan(10);
+    expect(world.until(() => held.every((id) => world.volume(id).configuration.members.length === 2), 60_000)).toBe(true);
   });
 });

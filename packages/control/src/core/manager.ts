@@ -13,6 +13,7 @@ import { acts, judgeMark, mayBeginToAct, onKeeperHello, refuseToAct, takeCluster
 import { serverOf, takeSnapshot, type Manager } from './state.ts';
 import { load } from './store-access.ts';
 import { gatherOn, onLedger } from './store-recovery.ts';
+import { Turns } from './turns.ts';
 import { Unsettled } from './unsettled.ts';
 
 /** Time that the manager itself was not running is not counted beyond so many ticks. */
@@ -33,7 +34,7 @@ export class ManagerCore {
       standing: { state: 'waiting' }, startActing: () => this.#startActing(), life: prng.between(1, LIFE_MAX), begun: false, beganMs: -Infinity, refused: false, origin: null, originRevision: 0, loadedRevision: 0, knownServers: new Set(),
       keeping: newKeeping(prng.between(1, 2 ** 31)), gathering: null,
       transactions: new Map(), afterLoad: [], servers: new Map(), hosts: new Map(), volumes: new Map(), creations: new Map(), creating: new Map(), waitingCreations: [], usage: new Map(), usageRunning: new Map(), usageSavedMs: nowMs,
-      usageDirty: new Set(), held: [], unsettled: new Unsettled(), rebuildBudget: null, removedServers: new Set(), rebuildsWanted: new Map(),
+      usageDirty: new Set(), held: [], unsettled: new Unsettled(), rebuildBudget: null, learning: new Set(), changes: new Turns(), rebuildsBegun: new Turns(), removedServers: new Set(), rebuildsWanted: new Map(),
     };
   }
 

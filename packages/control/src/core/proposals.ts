@@ -1,6 +1,7 @@
 import { memberOf, primaryOf, type ManagerMessage, type Member } from '@ashlar/protocol';
 import type { ServerId } from '@ashlar/words';
 import { changeAndPush, configure } from './telling.ts';
+import { mayChangeNow } from './turns.ts';
 import { reconfigured } from './store-access.ts';
 import { eventOf, serverOf, type Manager, type Volume } from './state.ts';
 
@@ -26,6 +27,7 @@ function removeMember(m: Manager, v: Volume, id: ServerId, reason: string, from:
   const faulted = (report !== undefined && report.fault !== null && report.fault !== 'no-space') || reason === 'sync-failed' || reason === 'corrupt' || reason === 'append-failed';
   const left = configuration.members.length - 1;
   if (memberOf(configuration, id) === undefined || id === from || left < 1 || (left < configuration.minCopies && !faulted)) return configure(m, v, from);
+  if (!mayChangeNow(m, v)) return;
   const members = configuration.members.filter((member) => member.serverId !== id);
   const record = reconfigured(v.record, { members });
   changeAndPush(m, v, record, [eventOf(m, 'copy-removed', v.volumeId, reason, { epoch: record.configuration.epoch, serverId: id, copies: members.length }, from)]);

@@ -6,6 +6,7 @@ import { isFaulted, isStuck, reportOf } from './promotion.ts';
 import { isDown, isUp, shownState } from './servers.ts';
 import { note, reconfigured } from './store-access.ts';
 import { changeAndPush, discardFrom, involvedIn } from './telling.ts';
+import { mayBeginRebuild } from './turns.ts';
 import { eventOf, serverOf, type Manager, type RebuildWish, type Volume } from './state.ts';
 
 /** A primary is told its share again after so long while it fills: a link may have lost it. */
@@ -18,7 +19,7 @@ export function rebuildBudget(m: Manager): RebuildBudget {
 /** As many new copies as the budget has room for: first for volumes that have the fewest, then for those that wait longest. */
 export function beginRebuilds(m: Manager): void {
   // After the loss of a server thousands of volumes may wait for their next primaries, each of which brings us here.
-  if (![...m.rebuildsWanted].some(([id, wish]) => wish.ready && m.volumes.get(id)?.pending !== true)) return;
+  if (!mayBeginRebuild(m) || !somebodyIsReady(m)) return;
   let room = rebuildBudget(m).atOnce - rebuildsRunning(m);
   if (room <= 0) return;
   const wishes = [...m.rebuildsWanted].sort(([a, first], [b, second]) => first.copies - second.copies || Number(second.ready) - Number(first.ready) || first.sinceMs - second.sinceMs || (a < b ? -1 : 1));
@@ -31,9 +32,17 @@ export function beginRebuilds(m: Manager): void {
       room -= 1;
       continue;
     }
+    if (!mayBeginRebuild(m)) return;
     m.rebuildsWanted.delete(id);
-    if (v !== undefined && !v.gone && begin(m, v, wish, servers)) room -= 1;
+    if (v === undefined || v.gone || !begin(m, v, wish, servers)) continue;
+    m.rebuildsBegun.take();
+    room -= 1;
   }
+}
+
+function somebodyIsReady(m: Manager): boolean {
+  for (const [id, wish] of m.rebuildsWanted) if (wish.ready && m.volumes.get(id)?.pending !== true) return true;
+  return false;
 }
 
 function begin(m: Manager, v: Volume, wish: RebuildWish, servers: PlacementServer[]): boolean {
@@ -46,6 +55,7 @@ function begin(m: Manager, v: Volume, wish: RebuildWish, servers: PlacementServe
   const server = servers[at];
   if (server !== undefined) servers[at] = { ...server, copies: server.copies + 1 };
   v.beginsRebuild = true;
+  m.learning.add(v);
   v.built.add(id);
   addLearner(m, v, id, wish.why, () => { v.beginsRebuild = false; });
   return true;
@@ -95,25 +105,31 @@ function nowhere(m: Manager, v: Volume, why: string): void {
   v.stuckTold = true;
 }
 
-/**
- * Copies being built, over all volumes. One that has just been asked for counts too, or all would begin before the first has said that it has. One that
- * only catches up is not held back, and holds nobody up; nor does one whose server is down, or that has nothing to be filled from.
- */
+/** Copies being built, over all volumes. */
 export function rebuildsRunning(m: Manager): number {
-  let running = 0;
-  for (const id of m.unsettled) {
-    const v = m.volumes.get(id);
-    if (v !== undefined) running += filling(m, v);
-  }
-  return running;
+  return sum(filling(m).values());
 }
 
-function filling(m: Manager, v: Volume): number {
-  const { learners } = v.record.configuration;
-  if (learners.length === 0) {
-    if (!v.beginsRebuild) v.built.clear();
-    return Number(v.beginsRebuild);
+/**
+ * How many copies of each volume are being built. One that has just been asked for counts too, or all would begin before the first has said that it has. One
+ * that only catches up is not held back, and holds nobody up; nor does one whose server is down, or that has nothing to be filled from.
+ */
+function filling(m: Manager): Map<Volume, number> {
+  const counts = new Map<Volume, number>();
+  for (const v of m.learning) {
+    if (v.gone || (v.record.configuration.learners.length === 0 && !v.beginsRebuild)) {
+      v.built.clear();
+      m.learning.delete(v);
+      continue;
+    }
+    const count = fillingOf(m, v);
+    if (count > 0) counts.set(v, count);
   }
+  return counts;
+}
+
+function fillingOf(m: Manager, v: Volume): number {
+  const { learners } = v.record.configuration;
   if (isStuck(m, v)) return Number(v.beginsRebuild);
   // A new copy says that it catches up before it is filled, and when it is.
   const isFilled = (id: ServerId): boolean => v.built.has(id) || v.status?.copies.find((copy) => copy.serverId === id)?.state === 'rebuilding';
@@ -123,14 +139,14 @@ function filling(m: Manager, v: Volume): number {
 /** Every copy that is filled gets the same share of the budget; its primary is told when that changes. `beginning`: this one has one more in a moment. */
 export function shareRebuildBudget(m: Manager, beginning: Volume | null = null): void {
   const { bytesPerSecond } = rebuildBudget(m);
-  const fills = new Map<Volume, number>();
-  for (const id of m.unsettled) {
-    const v = m.volumes.get(id);
-    const count = v === undefined ? 0 : filling(m, v) + Number(v === beginning);
-    if (v !== undefined && count > 0) fills.set(v, count);
-  }
-  const running = [...fills.values()].reduce((sum, count) => sum + count, 0);
+  const fills = filling(m);
+  if (beginning !== null) fills.set(beginning, (fills.get(beginning) ?? 0) + 1);
+  const running = sum(fills.values());
   for (const [v, count] of fills) tellFillRate(m, v, bytesPerSecond === 0 ? 0 : Math.max(1, Math.floor((bytesPerSecond * count) / running)));
+}
+
+function sum(counts: Iterable<number>): number {
+  return [...counts].reduce((all, count) => all + count, 0);
 }
 
 /** Also that there is no limit, once: an earlier life of the manager may have told of one. */

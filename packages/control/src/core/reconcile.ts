@@ -7,6 +7,7 @@ import { isUp } from './servers.ts';
 import { acts } from './standing.ts';
 import { change, note, reconfigured, remove } from './store-access.ts';
 import { allInSync, changeAndPush, configure, discardFrom, forgetLost, involvedIn, push } from './telling.ts';
+import { mayChangeNow } from './turns.ts';
 
 /** Its primary speaks to a copy that is behind as well, so that this is seldom needed. */
 const NUDGE_REPEATS = 4;
@@ -61,6 +62,11 @@ function drivePromotion(m: Manager, v: Volume): boolean {
   const before = primaryOf(v.record.configuration);
   const next = candidate(m, v, need.exclude ? before : null);
   if (next !== null) {
+    // Whoever stops a server waits for it to hand over.
+    if (!serverOf(m, before).leaving && !mayChangeNow(m, v)) {
+      v.unservedSinceMs = null;
+      return true;
+    }
     if (need.unconfirmed) v.unconfirmed++;
     promote(m, v, next.serverId, need.reason, 'manager');
     return true;

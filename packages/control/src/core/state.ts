@@ -4,6 +4,7 @@ import type { Principal } from './authorize.ts';
 import type { Keeper, Keeping } from './keeping.ts';
 import type { ManagerEffects, ManagerOptions } from './manager-messages.ts';
 import type { AnyStored, StoreSnapshot, TransactionOutcome } from './metadata-store.ts';
+import type { Turns } from './turns.ts';
 import type { Unsettled } from './unsettled.ts';
 import { completed, type OriginRecord, type HostRecord, type NewEvent, type ServerRecord, type UsageRecord, type VolumeRecord } from './records.ts';
 import type { Standing } from './standing.ts';
@@ -208,6 +209,11 @@ export interface Manager {
   readonly unsettled: Unsettled;
   /** Null: as the options say. */
   rebuildBudget: RebuildBudget | null;
+  /** Among these are all that have a learner, or are about to. */
+  readonly learning: Set<Volume>;
+  /** Of volumes that nobody uses, and want their next epoch. */
+  readonly changes: Turns;
+  readonly rebuildsBegun: Turns;
   /** Not spoken to any more. */
   readonly removedServers: Set<ServerId>;
   readonly rebuildsWanted: Map<VolumeId, RebuildWish>;
@@ -306,6 +312,7 @@ export function takeVolume(m: Manager, id: VolumeId, record: VolumeRecord, revis
     if (before?.configuration.members[0].serverId !== record.configuration.members[0].serverId || before?.primaryInstance !== record.primaryInstance) v.served = false;
   }
   m.unsettled.add(id);
+  if (record.configuration.learners.length > 0) m.learning.add(v);
 }
 
 export function dropVolume(m: Manager, v: Volume): void {

@@ -42,7 +42,7 @@ interface Uncommitted { readonly outcome: TransactionOutcome; readonly change: S
 
 /**
  * The metadata store of one machine. `synchronous=FULL` in WAL mode: a transaction is on the disk before `applied` is told. What is asked
- * for in one turn of the loop is committed together, with one sync.
+ * for in one turn of the loop is committed together, with one sync; events alone wait for others for a moment.
  */
 export class SqliteStore implements MetadataStore {
   readonly #database: DatabaseSync;

@@ -632,6 +632,35 @@ describe('after the loss of a server with many copies', () => {
     expect(world.until(() => without(held) === held.length, 30_000)).toBe(true);
   });
 
+  it('what its primaries said is not believed any more when it is back before their volumes had their turn', () => {
+    const world = new ModelWorld(3, FAST);
+    const all = Array.from({ length: 200 }, () => world.create(1));
+    const lost = world.servers[0] as ModelServer;
+    const held = all.filter((id) => membersOf(world, id)[0] === lost.id);
+    const before = new Map(held.map((id) => [id, world.volume(id).configuration.epoch]));
+    world.run(1000);
+    world.kill(lost);
+    world.revive(lost);
+    world.run(100);
+    const waiting = held.filter((id) => world.volume(id).configuration.epoch === before.get(id));
+    expect(waiting.length).toBeGreaterThan(10);
+    for (const id of waiting) expect(world.view(id)).toMatchObject({ health: 'unknown', copies: [{ state: 'catching-up' }, { state: 'catching-up' }] });
+    expect(world.until(() => held.every((id) => world.view(id).health === 'healthy'), 30_000)).toBe(true);
+  });
+
+  it.each([['its server is shutting down', true], ['ended', false]])('a mirror is let go because %s: all at once is %s', (reason, atOnce) => {
+    const world = new ModelWorld(2, FAST);
+    const ids = Array.from({ length: 40 }, () => world.create(1));
+    for (const id of ids) {
+      const { epoch, members } = world.volume(id).configuration;
+      const message = { kind: 'propose', volumeId: id, baseEpoch: epoch, change: { kind: 'remove', serverId: members[1]!.serverId }, reason } as const;
+      world.manager.receive(world.nowMs, { kind: 'from-copy', from: members[0].serverId, message }, world);
+    }
+    world.run(20);
+    expect(ids.every((id) => membersOf(world, id).length === 1)).toBe(atOnce);
+    expect(ids.some((id) => membersOf(world, id).length === 1)).toBe(true);
+  });
+
   it('copies are begun one after the other, and all of them', () => {
     const world = new ModelWorld(3, FAST);
     const ids = Array.from({ length: 40 }, () => world.create(1));

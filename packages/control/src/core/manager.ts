@@ -34,7 +34,7 @@ export class ManagerCore {
       standing: { state: 'waiting' }, startActing: () => this.#startActing(), life: prng.between(1, LIFE_MAX), begun: false, beganMs: -Infinity, refused: false, origin: null, originRevision: 0, loadedRevision: 0, knownServers: new Set(),
       keeping: newKeeping(prng.between(1, 2 ** 31)), gathering: null,
       transactions: new Map(), afterLoad: [], servers: new Map(), hosts: new Map(), volumes: new Map(), creations: new Map(), creating: new Map(), waitingCreations: [], usage: new Map(), usageRunning: new Map(), usageSavedMs: nowMs,
-      usageDirty: new Set(), held: [], unsettled: new Unsettled(), rebuildBudget: null, learning: new Set(), changes: new Turns(), rebuildsBegun: new Turns(), removedServers: new Set(), rebuildsWanted: new Map(),
+      usageDirty: new Set(), held: [], unsettled: new Unsettled(), rebuildBudget: null, learning: new Set(), promotions: new Turns(), removals: new Turns(), rebuildsBegun: new Turns(), removedServers: new Set(), rebuildsWanted: new Map(),
     };
   }
 

@@ -27,7 +27,8 @@ function removeMember(m: Manager, v: Volume, id: ServerId, reason: string, from:
   const faulted = (report !== undefined && report.fault !== null && report.fault !== 'no-space') || reason === 'sync-failed' || reason === 'corrupt' || reason === 'append-failed';
   const left = configuration.members.length - 1;
   if (memberOf(configuration, id) === undefined || id === from || left < 1 || (left < configuration.minCopies && !faulted)) return configure(m, v, from);
-  if (!mayChangeNow(m, v)) return;
+  // Somebody waits for the others: a server that is stopped for letting go, what was just promoted for its turn to serve.
+  if ((reason === 'silent' || reason === 'ended') && v.status?.serving === true && !mayChangeNow(m, v, m.removals)) return;
   const members = configuration.members.filter((member) => member.serverId !== id);
   const record = reconfigured(v.record, { members });
   changeAndPush(m, v, record, [eventOf(m, 'copy-removed', v.volumeId, reason, { epoch: record.configuration.epoch, serverId: id, copies: members.length }, from)]);

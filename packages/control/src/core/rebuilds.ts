@@ -24,20 +24,23 @@ export function beginRebuilds(m: Manager): void {
   if (room <= 0) return;
   const wishes = [...m.rebuildsWanted].sort(([a, first], [b, second]) => first.copies - second.copies || Number(second.ready) - Number(first.ready) || first.sinceMs - second.sinceMs || (a < b ? -1 : 1));
   const servers = placementServers(m);
+  let begun = false;
   for (const [id, wish] of wishes) {
-    if (room <= 0) return;
+    if (room <= 0 || !mayBeginRebuild(m)) break;
     const v = m.volumes.get(id);
     if (v?.pending === true || !wish.ready) {
       // An attachment, say, or a primary that is about to serve, which takes milliseconds: nobody with more copies takes its turn for that.
       room -= 1;
       continue;
     }
-    if (!mayBeginRebuild(m)) return;
     m.rebuildsWanted.delete(id);
     if (v === undefined || v.gone || !begin(m, v, wish, servers)) continue;
     m.rebuildsBegun.take();
+    begun = true;
     room -= 1;
   }
+  // Nobody could begin: looked at again when the next turn comes, not at the next message.
+  if (!begun) m.rebuildsBegun.take();
 }
 
 function somebodyIsReady(m: Manager): boolean {

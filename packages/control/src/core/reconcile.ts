@@ -63,7 +63,7 @@ function drivePromotion(m: Manager, v: Volume): boolean {
   const next = candidate(m, v, need.exclude ? before : null);
   if (next !== null) {
     // Whoever stops a server waits for it to hand over.
-    if (!serverOf(m, before).leaving && !mayChangeNow(m, v)) {
+    if (!serverOf(m, before).leaving && !mayChangeNow(m, v, m.promotions)) {
       v.unservedSinceMs = null;
       return true;
     }

@@ -211,8 +211,9 @@ export interface Manager {
   rebuildBudget: RebuildBudget | null;
   /** Among these are all that have a learner, or are about to. */
   readonly learning: Set<Volume>;
-  /** Of volumes that nobody uses, and want their next epoch. */
-  readonly changes: Turns;
+  /** Of volumes that nobody uses. */
+  readonly promotions: Turns;
+  readonly removals: Turns;
   readonly rebuildsBegun: Turns;
   /** Not spoken to any more. */
   readonly removedServers: Set<ServerId>;

@@ -20,27 +20,38 @@ export function volumeView(m: Manager, v: Volume): VolumeView {
   };
 }
 
+/** What the primary said of this epoch; nothing where the life of its process that said it is over. */
+function statusOf(m: Manager, { status, record }: Volume): Volume['status'] {
+  const { configuration, primaryInstance } = record;
+  const primary = serverOf(m, primaryOf(configuration));
+  const restarted = primary.heard && primary.record !== null && primary.record.instance !== primaryInstance;
+  return status?.epoch === configuration.epoch && !restarted ? status : null;
+}
+
 function copyViews(m: Manager, v: Volume): CopyView[] {
   const { members, learners } = v.record.configuration;
+  const status = statusOf(m, v);
   const view = (serverId: ServerId, role: CopyView['role']): CopyView => {
-    const told = v.status?.epoch === v.record.configuration.epoch ? v.status.copies.find((copy) => copy.serverId === serverId) : undefined;
-    return { serverId, role, state: stateOf(m, v, serverId, role, told?.state), movedBytes: told?.movedBytes ?? 0, remainingBytes: told?.remainingBytes ?? 0 };
+    const told = status?.copies.find((copy) => copy.serverId === serverId);
+    const untold = role === 'primary' && status?.serving === true ? 'in-sync' : 'catching-up';
+    return { serverId, role, state: stateOf(m, v, serverId, told?.state ?? untold), movedBytes: told?.movedBytes ?? 0, remainingBytes: told?.remainingBytes ?? 0 };
   };
   return [...members.map(({ serverId }, i) => view(serverId, i === 0 ? 'primary' : 'mirror')), ...learners.map((serverId) => view(serverId, 'learner'))];
 }
 
-function stateOf(m: Manager, v: Volume, id: ServerId, role: CopyView['role'], told: CopyState | undefined): CopyState {
+function stateOf(m: Manager, v: Volume, id: ServerId, told: CopyState): CopyState {
   if ((reportOf(m, v, id)?.fault ?? null) !== null) return 'faulted';
   if (isDown(m, serverOf(m, id))) return 'offline';
-  return told ?? (role === 'primary' && v.status?.serving === true ? 'in-sync' : 'catching-up');
+  return told;
 }
 
 /** `healthy` only if as many copies as wanted are in sync, now, as far as anybody knows. */
 function healthOf(m: Manager, v: Volume, copies: readonly CopyView[]): VolumeHealth {
   const { configuration } = v.record;
   const primary = serverOf(m, primaryOf(configuration));
-  if (v.status?.epoch !== configuration.epoch) return isUp(m, primary) ? 'unknown' : 'faulted';
-  if (!v.status.serving || isDown(m, primary)) return 'faulted';
+  const status = statusOf(m, v);
+  if (status === null) return isUp(m, primary) ? 'unknown' : 'faulted';
+  if (!status.serving || isDown(m, primary)) return 'faulted';
   const inSync = copies.filter((copy) => copy.role !== 'learner' && copy.state === 'in-sync').length;
   if (inSync < configuration.minCopies) return 'faulted';
   return inSync >= configuration.copiesWanted ? 'healthy' : 'degraded';

@@ -91,6 +91,18 @@ export class BlockIndex {
     table[at + 6] = place + 1;
   }
 
+  /** Copies what there is of the block to six words at `at`; zeros if there is nothing. */
+  save(block: number, into: Uint32Array, at: number): void {
+    const found = this.find(block);
+    for (let word = 0; word < 6; word++) into[at + word] = found < 0 ? 0 : (this.#table[found + 1 + word] as number);
+  }
+
+  /** Puts back what `save` found; of nothing, an entry that is dead: no segment has the serial number 0. */
+  restore(block: number, from: Uint32Array, at: number): void {
+    const flags = from[at + 4] as number;
+    this.put(block, from[at] as number, from[at + 1] as number, from[at + 2] as number, (flags & 0xffff) * HIGH + (from[at + 3] as number), (flags >>> 16) & 0xff, (from[at + 5] as number) - 1);
+  }
+
   /** The blocks with live entries in segments up to `serial`, in rising order. */
   blocksThrough(serial: number): Uint32Array {
     const table = this.#table;

@@ -9,11 +9,12 @@ import type { Disk, DiskError } from './disk.ts';
 import { ExtentStore, extentCount } from './extents.ts';
 import { acceptedPart, fillWellFormed, makeFill, type FillRead } from './fills.ts';
 import { readHistory } from './history.ts';
-import { Journal } from './journal.ts';
+import { Journal, type StoredRecord } from './journal.ts';
 import { BACKLOG_PART, INDEX_ENTRIES_MAX, JOURNAL_BYTES_MAX, RANGES_MAX, ROUND_BYTES, SEGMENT_BYTES, TILE_BYTES, UNSYNCED_TILE_BYTES } from './limits.ts';
 import { LiveBlocks } from './live-blocks.ts';
 import { TILE_BLOCKS } from './places.ts';
 import { writeTiles } from './placing.ts';
+import { ReadAhead } from './read-ahead.ts';
 import { chainAfter, LogTail, type LogSnapshot } from './log-tail.ts';
 import { type TileTable, frameFits, type JournalMark, marksBefore, payloadIntact } from './record.ts';
 import { DestageBuffer, PageCache } from './resources.ts';
@@ -173,7 +174,7 @@ export class DiskCopy implements CopyStore {
       this.journal.mark(segment, frame.firstSeq, position);
     }
     this.#counts.appendedBytes += frame.payload.length;
-    this.live.apply(frame, segment.serial, payloadPosition, tiles, Infinity);
+    this.live.append(frame, segment.serial, payloadPosition, tiles, this.#committedSeq);
     this.#unsyncedTileBytes += (tiles.length / 2) * TILE_BYTES;
     if (this.#unsyncedTileBytes >= UNSYNCED_TILE_BYTES && !this.#syncing) this.sync(() => undefined);
     return null;
@@ -256,7 +257,7 @@ export class DiskCopy implements CopyStore {
     if (syncError !== null) return this.#diskFailed(syncError, 'sync-failed');
     // A sync under way may have been told of an error that this one then was not.
     if (!this.#syncing) this.#durableSeq = this.tail.seq;
-    return this.replayLive();
+    return this.live.cut(afterSeq) ? 'ok' : this.replayLive();
   }
 
   /** The log was cut in memory and cannot be cut on disk: the copy must not go on with either. */
@@ -274,29 +275,35 @@ export class DiskCopy implements CopyStore {
   #logAt(seq: number): LogSnapshot | null {
     const segment = this.journal.segments.find((candidate) => candidate.startSeq <= seq && seq <= candidate.endSeq);
     if (segment === undefined) return null;
-    const tail = new LogTail(segment.header.start);
-    for (let position = SEGMENT_HEADER_BYTES; tail.seq < seq && position < segment.endPosition;) {
+    if (seq === segment.startSeq) return segment.header.start;
+    for (let position = segment.positionBefore(seq - 1); position < segment.endPosition;) {
       const record = this.journal.read(segment, position, 'none');
       if (record === null || 'code' in record) return null;
-      if (record.frame.kind === FrameKind.log) tail.advance(record.frame, record.frame.chain);
+      if (record.frame.kind === FrameKind.log && record.frame.lastSeq >= seq) return record.frame.lastSeq === seq ? this.tail.snapshotAt(record.frame) : null;
       position = record.nextPosition;
     }
-    return tail.seq === seq ? tail.snapshot() : null;
+    return null;
   }
 
   /** Reads the index anew from what the journal holds beyond the extents. */
   replayLive(): StoreResult {
     this.live.clear();
     for (const segment of this.journal.live) {
+      const source = new ReadAhead(segment.file);
       for (let position = SEGMENT_HEADER_BYTES; position < segment.endPosition;) {
-        const record = this.journal.read(segment, position, 'none');
+        const record = this.journal.read(segment, position, 'none', source);
         if (record === null || 'code' in record) return this.#diskFailed({ code: 'EIO', message: `journal segment ${segment.serial} at ${position}` }, 'corrupt');
-        this.live.apply(record.frame, segment.serial, record.payloadPosition, record.tiles, segment.endSeq);
-        this.extents.places.hold(record.tiles);
+        this.takeIn(segment, record, segment.endSeq);
         position = record.nextPosition;
       }
     }
     return 'ok';
+  }
+
+  /** A record that the journal was found to hold; operations with versions beyond `maxSeq` were cut off. */
+  takeIn({ serial }: Segment, { frame, payloadPosition, tiles }: StoredRecord, maxSeq = Infinity): void {
+    this.live.apply(frame, serial, payloadPosition, tiles, maxSeq);
+    this.extents.places.hold(tiles);
   }
 
   restartLog(lineage: number, position: LogPosition, epochStarts: readonly EpochStart[], session: SessionMark, commonSeq: number): StoreResult {

@@ -4,6 +4,7 @@ import { BlockIndex } from './block-index.ts';
 import { BlockState } from './blocks.ts';
 import { TILE_BYTES, RANGE_BLOCKS_MIN } from './limits.ts';
 import { type TileTable, edgeBlocks, leftOutBefore } from './record.ts';
+import { Undo } from './undo.ts';
 import { ZeroRanges } from './zero-ranges.ts';
 
 /** Bit in an entry's state: the block came by a fill, whose version says nothing about whether its record is durable. */
@@ -14,6 +15,7 @@ export const STATE_MASK = 3;
 export class LiveBlocks {
   readonly index = new BlockIndex();
   readonly ranges = new ZeroRanges();
+  readonly #undo = new Undo();
   #extents = new Set<number>();
   #sorted: readonly number[] | null = [];
   /** The set still has extents of which nothing is left. */
@@ -29,6 +31,25 @@ export class LiveBlocks {
   /** The version at which a range zeroed this extent; 0 if none did. */
   rangeSeq(extent: number): number {
     return this.ranges.count === 0 ? 0 : this.ranges.seqOf(extent);
+  }
+
+  /** Takes in a record that is appended. It may be cut off again, unlike those up to `committedSeq`. */
+  append(frame: Frame, serial: number, payloadAt: number, tiles: TileTable, committedSeq: number): void {
+    if (!onlyWrites(frame)) this.#undo.forget();
+    else {
+      for (let i = 0; i < frame.count; i++) {
+        if (frame.op(i) === Op.write) this.#undo.remember(this.index, frame.firstSeq, frame.lastSeq, frame.offsetBytes(i) / BLOCK_BYTES, frame.lengthBytes(i) / BLOCK_BYTES, committedSeq);
+      }
+    }
+    this.apply(frame, serial, payloadAt, tiles, Infinity);
+  }
+
+  /** Takes back the records behind this one. False: not all of them are remembered, and nothing was changed. */
+  cut(afterSeq: number): boolean {
+    if (!this.#undo.cut(this.index, afterSeq)) return false;
+    this.#stale = true;
+    this.#sorted = null;
+    return true;
   }
 
   /** Takes in one record. `payloadAt`: position of its payload's first byte; `tiles` of it lie elsewhere. Operations with versions beyond `maxSeq` were cut off. */
@@ -127,10 +148,18 @@ export class LiveBlocks {
   }
 
   clear(): void {
+    this.#undo.forget();
     this.index.clear();
     this.ranges.clear();
     this.#extents.clear();
     this.#stale = false;
     this.#sorted = null;
   }
+}
+
+/** Zeroes change ranges too, and fills are not in the order of the log. */
+function onlyWrites(frame: Frame): boolean {
+  if (frame.kind !== FrameKind.log) return false;
+  for (let i = 0; i < frame.count; i++) if (frame.op(i) !== Op.write && frame.op(i) !== Op.session) return false;
+  return true;
 }

@@ -53,6 +53,13 @@ export class LogTail {
     return { lineage: this.lineage, seq: this.seq, epoch: this.epoch, chain: this.chain, epochStarts: this.epochStarts, session: this.session };
   }
 
+  /** As it was after this record of it. */
+  snapshotAt(frame: Frame): LogSnapshot {
+    const { lastSeq, epoch, chain, attachNumber, sessionCount, number } = frame;
+    const epochStarts = this.epochStarts.filter(({ firstSeq }) => firstSeq <= lastSeq);
+    return { lineage: this.lineage, seq: lastSeq, epoch, chain, epochStarts, session: { attachNumber, count: sessionCount, appliedThrough: number } };
+  }
+
   advance(frame: Frame, chain: number): void {
     const epoch = frame.epoch;
     if (epoch !== this.epoch) {

@@ -7,6 +7,7 @@ import { isJournalName } from './journal.ts';
 import { DATA_FILE_BYTES, PAGE_BYTES, TILE_BYTES } from './limits.ts';
 import { chainAfter, emptyLog } from './log-tail.ts';
 import { marksBefore, NO_TILES, parseRecordHeader, payloadIntact, type JournalMark } from './record.ts';
+import { ReadAhead } from './read-ahead.ts';
 import { readSegmentHeader, Segment, SEGMENT_HEADER_BYTES, type SegmentHeader } from './segment.ts';
 import { removeFiles, Superblock, type SuperblockBody } from './superblock.ts';
 
@@ -93,6 +94,8 @@ class Recovery {
   readonly #cacheKept: boolean;
   #durable: JournalMark;
   readonly #useless: DiskFile[] = [];
+  /** Segments hold records that were cut off, and what was taken in of them must not count. */
+  #hasCuts = false;
 
   constructor(disk: Disk, store: DiskCopy, body: SuperblockBody, cacheKept: boolean) {
     this.#disk = disk;
@@ -111,7 +114,7 @@ class Recovery {
     const { end } = this.#store.journal;
     // A damaged segment of history costs nothing: the extents have it.
     applyCuts(this.#store.journal.segments);
-    const indexed = this.#store.replayLive();
+    const indexed = this.#hasCuts ? this.#store.replayLive() : 'ok';
     this.#store.extents.places.dropHeld();
     if (whole !== null || indexed !== 'ok' || (this.#durable.serial > this.#body.destagedSerial && marksBefore(end, this.#durable))) return 'corrupt';
     return this.#tidy();
@@ -184,6 +187,7 @@ class Recovery {
     if (start.lineage !== tail.lineage || start.seq < this.#body.destaged.seq) return false;
     if (start.seq > tail.seq && !later.some((found) => found.header.start.seq <= tail.seq)) return false;
     if (start.seq === tail.seq && start.chain !== tail.chain) return false;
+    if (start.seq !== tail.seq) this.#hasCuts = true;
     tail.reset(start);
     return true;
   }
@@ -202,12 +206,13 @@ class Recovery {
     // What lies behind the end that an earlier opening found was torn, and stays so: tiles of it may by now have been written again, with the same bytes.
     const { opened } = this.#body;
     const limit = end ?? (segment.serial === opened.serial ? opened.position : segment.file.sizeBytes);
+    const source = new ReadAhead(segment.file);
     while (segment.endPosition < limit) {
       const position = segment.endPosition;
       // Blocks that were written later may lie in the tiles of a record that was durable. Where no cache was lost tiles are there whenever their record is: what
       // does not match is the disk's fault, and a block to be mended, not the end of the log.
       const bound = marksBefore({ serial: segment.serial, position }, this.#durable);
-      const record = journal.read(segment, position, bound ? 'none' : this.#cacheKept ? 'stored' : 'whole');
+      const record = journal.read(segment, position, bound ? 'none' : this.#cacheKept ? 'stored' : 'whole', source);
       if (record !== null && 'code' in record) return record;
       const isWhole = record !== null && record.nextPosition <= (end ?? Infinity) && (bound || payloadIntact(record.frame, this.#cacheKept ? record.tiles : NO_TILES));
       if (!isWhole) return this.#torn(segment, end);
@@ -218,6 +223,7 @@ class Recovery {
       }
       if (marksBefore(this.#durable, record.durable)) this.#durable = record.durable;
       if (!this.#body.clean) this.#store.extents.found(record.tiles);
+      this.#store.takeIn(segment, record);
       segment.endPosition = record.nextPosition;
       segment.placedBytes += (record.tiles.length / 2) * TILE_BYTES;
       // As it was begun: a record that is larger than a segment has one of its own, as long as the record with its tiles.

@@ -1,4 +1,4 @@
-import type { ActorContext, Message } from '@ashlar/actor';
+import { KERNEL, type ActorContext, type Message } from '@ashlar/actor';
 import type { ServerMessage } from '@ashlar/protocol';
 import { serverId } from '@ashlar/words';
 import { describe, expect, it } from 'vitest';
@@ -9,11 +9,21 @@ const IDENTITY: ServerIdentity = {
   serverId: SERVER, instance: 'life-1', address: 'here', pid: 7, rack: 'a', siteId: '', disk: 'ssd', build: { version: '0.0.0', wireLowest: 1, wireHighest: 2, formats: {} },
 };
 
-/** A server whose copies are sent so many requests a second. */
-function server(): { run: (seconds: number, requestsPerSecond: number) => void; patrols: () => number; told: ServerMessage[] } {
+interface Tested {
+  readonly actor: ServerActor;
+  readonly told: ServerMessage[];
+  /** Its copies are sent so many requests a second. */
+  run(seconds: number, requestsPerSecond: number): void;
+  patrols(): number;
+  /** The sync of all copies that was asked for ends. */
+  synced(): void;
+}
+
+function server(): Tested {
   let nowMs = 1000;
   let requests = 0;
   let patrols = 0;
+  let synced = (): void => undefined;
   const told: ServerMessage[] = [];
   const context = {
     self: `${SERVER}/server`, nowMs: () => nowMs, send: (_to: string, message: Message) => (told.push(message as ServerMessage), 'ok' as const), setTimer: () => {}, monitor: () => {}, watch: () => {},
@@ -21,7 +31,7 @@ function server(): { run: (seconds: number, requestsPerSecond: number) => void; 
   } as unknown as ActorContext;
   const house = {
     volumeIds: () => [], copies: () => [], space: () => ({ capacityBytes: 10, usedBytes: 1, copies: 0 }), requests: () => requests, patrol: () => { patrols += 1; }, reportFaulted: () => {},
-    ledger: { mark: null }, directories: () => [{ path: '/d', health: 'suspect', ioErrors: 1, mismatches: 0, syncMs: 2 }],
+    sync: (done: () => void) => { synced = done; }, ledger: { mark: null }, directories: () => [{ path: '/d', health: 'suspect', ioErrors: 1, mismatches: 0, syncMs: 2 }],
   } as unknown as CopyHouse;
   const actor = new ServerActor(context, IDENTITY, 'manager/manager', house);
   const run = (seconds: number, requestsPerSecond: number): void => {
@@ -31,7 +41,7 @@ function server(): { run: (seconds: number, requestsPerSecond: number) => void; 
       actor.receive({ kind: 'timer', name: 'status' }, `${SERVER}/server`);
     }
   };
-  return { run, patrols: () => patrols, told };
+  return { actor, run, patrols: () => patrols, told, synced: () => synced() };
 }
 
 describe('a storage server', () => {
@@ -53,5 +63,20 @@ describe('a storage server', () => {
     expect(patrols()).toBe(before);
     run(10, 0);
     expect(patrols()).toBe(before + 20);
+  });
+
+  it('is left only when what its copies were given is stable, or that takes too long', () => {
+    for (const how of ['synced', 'late'] as const) {
+      const { actor, told, synced } = server();
+      const leaving = (): number => told.filter(({ kind }) => kind === 'server-leaving').length;
+      let left = 0;
+      actor.receive({ kind: 'hand-over', done: () => { left += 1; } }, KERNEL);
+      expect(leaving()).toBe(0);
+      if (how === 'synced') synced();
+      else actor.receive({ kind: 'timer', name: 'hand-over' }, `${SERVER}/server`);
+      expect([leaving(), left]).toEqual([1, 1]);
+      synced();
+      expect([leaving(), left], 'once').toEqual([1, 1]);
+    }
   });
 });

@@ -13,6 +13,8 @@ const LOAD_SECONDS = 5;
 /** Requests a second from which on scheduled scrubs pause: a hundredth of what a server of two slow cores answers. */
 const PATROL_RATE_MAX = 200;
 const HANDOVER_TIMER = 'hand-over';
+/** A disk that takes longer is not waited for: whoever stops a server does. */
+const SYNC_MS_MAX = 1000;
 
 /** From the process that hosts the server: end in order. `done` is called when nobody would miss it any more, or nothing can be done about it. */
 export interface HandOverMessage {
@@ -27,6 +29,8 @@ export interface CopyHouse {
   address(volumeId: VolumeId): Address;
   volumeIds(): Iterable<VolumeId>;
   copies(): Iterable<HandedCopy>;
+  /** What all copies have been given so far is made stable, as far as that is possible. */
+  sync(done: () => void): void;
   /** Removes the files, and calls `done` when they cannot come back; not if the copy has promised a later epoch than `epoch`, and stays. */
   discard(volumeId: VolumeId, epoch: number, done: () => void): void;
   space(): { readonly capacityBytes: number; readonly usedBytes: number; readonly copies: number };
@@ -79,6 +83,7 @@ export class ServerActor implements Actor<ManagerCommand | HandOverMessage> {
   #requestsPerSecond = 0;
   /** It is to end. */
   #leaving: { readonly handOver: HandOver; readonly done: () => void } | null = null;
+  #beginHandOver: (() => void) | null = null;
 
   constructor(context: ActorContext, identity: ServerIdentity, manager: Address, house: CopyHouse) {
     this.#context = context;
@@ -131,15 +136,23 @@ export class ServerActor implements Actor<ManagerCommand | HandOverMessage> {
     this.#tellLeaving();
   }
 
+  /** Cutting off what was under way ends with a sync of this thread, for which all its volumes wait: little is left for it. */
   #handOver(done: () => void): void {
-    this.#leaving = { handOver: new HandOver(this.#context.nowMs()), done };
-    if (this.#greeted) this.#tellLeaving();
-    this.#lookHandOver();
+    let begun = false;
+    this.#beginHandOver = () => {
+      if (begun) return;
+      begun = true;
+      this.#leaving = { handOver: new HandOver(this.#context.nowMs()), done };
+      if (this.#greeted) this.#tellLeaving();
+      this.#lookHandOver();
+    };
+    this.#context.setTimer(HANDOVER_TIMER, this.#context.nowMs() + SYNC_MS_MAX);
+    this.#house.sync(this.#beginHandOver);
   }
 
   /** Without a system manager nobody can take over anything. */
   #lookHandOver(): void {
-    if (this.#leaving === null) return;
+    if (this.#leaving === null) return this.#beginHandOver?.();
     const { handOver, done } = this.#leaving;
     const nowMs = this.#context.nowMs();
     if (!this.#greeted || handOver.look(nowMs, this.#house.copies())) return done();

@@ -154,6 +154,17 @@ describe('a journal without room', () => {
 });
 
 describe('an append that failed', () => {
+  test('a sync that nobody but the end of the server waits for makes the copy faulted all the same', () => {
+    const { store, driver } = serving();
+    let over = 0;
+    driver.syncAhead(() => { over += 1; });
+    store.endSyncs();
+    expect([over, driver.report().fault]).toEqual([1, null]);
+    driver.syncAhead(() => { over += 1; });
+    for (const done of store.syncs.splice(0)) done('sync-failed');
+    expect([over, driver.report().fault]).toEqual([2, 'sync-failed']);
+  });
+
   test('a sync of the same turn is not lost: the next flush is answered', () => {
     const { store, driver, answers, acknowledge, request } = serving();
     open(driver, 1);

@@ -250,6 +250,15 @@ export class CopyDriver implements Effects {
     });
   }
 
+  /** What the copy was given so far is made stable, without the core's asking; a failure is its fault all the same. `then`: when that is over, however it ended. */
+  syncAhead(then: () => void): void {
+    if (this.#closed) return then();
+    this.store.sync((failed) => {
+      if (failed && !this.#closed) this.#later({ kind: 'store-failed', fault: faultOf(failed) });
+      then();
+    });
+  }
+
   save(state: DurableState, token: number): void {
     if (this.#failed) return;
     this.store.saveState(state, (failed) => {

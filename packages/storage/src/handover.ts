@@ -2,6 +2,8 @@ import type { MissedAs } from '@ashlar/replication';
 
 /** How often it is looked at. What it waits for takes a few syncs of a disk. */
 export const HANDOVER_LOOK_MS = 20;
+/** What copies were given is synced before anybody is told, for no longer than this: whoever stops a server waits. */
+export const SYNC_MS_MAX = 1000;
 /** A mirror asks again after so long: its primary may have been busy with another change, or be another one now. */
 const ASK_MS = 200;
 /** Nothing has changed for so long: nobody can take over, or nobody hears us. What is left is then found by its absence, as after a crash. */

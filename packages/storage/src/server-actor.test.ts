@@ -12,6 +12,8 @@ const IDENTITY: ServerIdentity = {
 interface Tested {
   readonly actor: ServerActor;
   readonly told: ServerMessage[];
+  /** Timers. */
+  readonly cleared: string[];
   /** Its copies are sent so many requests a second. */
   run(seconds: number, requestsPerSecond: number): void;
   patrols(): number;
@@ -25,8 +27,9 @@ function server(): Tested {
   let patrols = 0;
   let synced = (): void => undefined;
   const told: ServerMessage[] = [];
+  const cleared: string[] = [];
   const context = {
-    self: `${SERVER}/server`, nowMs: () => nowMs, send: (_to: string, message: Message) => (told.push(message as ServerMessage), 'ok' as const), setTimer: () => {}, monitor: () => {}, watch: () => {},
+    self: `${SERVER}/server`, nowMs: () => nowMs, send: (_to: string, message: Message) => (told.push(message as ServerMessage), 'ok' as const), setTimer: () => {}, clearTimer: (name: string) => { cleared.push(name); }, monitor: () => {}, watch: () => {},
     log: { debug() {}, info() {}, warn() {}, error() {} },
   } as unknown as ActorContext;
   const house = {
@@ -41,7 +44,7 @@ function server(): Tested {
       actor.receive({ kind: 'timer', name: 'status' }, `${SERVER}/server`);
     }
   };
-  return { actor, run, patrols: () => patrols, told, synced: () => synced() };
+  return { actor, cleared, run, patrols: () => patrols, told, synced: () => synced() };
 }
 
 describe('a storage server', () => {
@@ -67,7 +70,7 @@ describe('a storage server', () => {
 
   it('is left only when what its copies were given is stable, or that takes too long', () => {
     for (const how of ['synced', 'late'] as const) {
-      const { actor, told, synced } = server();
+      const { actor, told, cleared, synced } = server();
       const leaving = (): number => told.filter(({ kind }) => kind === 'server-leaving').length;
       let left = 0;
       actor.receive({ kind: 'hand-over', done: () => { left += 1; } }, KERNEL);
@@ -75,6 +78,8 @@ describe('a storage server', () => {
       if (how === 'synced') synced();
       else actor.receive({ kind: 'timer', name: 'hand-over' }, `${SERVER}/server`);
       expect([leaving(), left]).toEqual([1, 1]);
+      // Or it would be said once more.
+      expect(cleared).toContain('hand-over');
       synced();
       expect([leaving(), left], 'once').toEqual([1, 1]);
     }

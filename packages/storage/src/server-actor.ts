@@ -2,7 +2,7 @@ import type { Actor, ActorContext, Address, Signal, StopReason } from '@ashlar/a
 import { KERNEL, partyOf } from '@ashlar/actor';
 import type { Build, DeletedVolume, DirectoryHealth, DiskKind, HeldCopy, Keep, KeptRecord, ManagerCommand, ManagerMessage, ServerMessage, StoreMark } from '@ashlar/protocol';
 import type { ServerId, VolumeId } from '@ashlar/words';
-import { HANDOVER_LOOK_MS, HandOver, type HandedCopy } from './handover.ts';
+import { HANDOVER_LOOK_MS, HandOver, SYNC_MS_MAX, type HandedCopy } from './handover.ts';
 import { ledgerParts } from './ledger-parts.ts';
 import type { KeepAnswer } from './ledger.ts';
 
@@ -13,8 +13,6 @@ const LOAD_SECONDS = 5;
 /** Requests a second from which on scheduled scrubs pause: a hundredth of what a server of two slow cores answers. */
 const PATROL_RATE_MAX = 200;
 const HANDOVER_TIMER = 'hand-over';
-/** A disk that takes longer is not waited for: whoever stops a server does. */
-const SYNC_MS_MAX = 1000;
 
 /** From the process that hosts the server: end in order. `done` is called when nobody would miss it any more, or nothing can be done about it. */
 export interface HandOverMessage {
@@ -29,7 +27,7 @@ export interface CopyHouse {
   address(volumeId: VolumeId): Address;
   volumeIds(): Iterable<VolumeId>;
   copies(): Iterable<HandedCopy>;
-  /** What all copies have been given so far is made stable, as far as that is possible. */
+  /** What all copies have been given so far is made stable; `done` also where that fails, but not if a copy is closed meanwhile. */
   sync(done: () => void): void;
   /** Removes the files, and calls `done` when they cannot come back; not if the copy has promised a later epoch than `epoch`, and stays. */
   discard(volumeId: VolumeId, epoch: number, done: () => void): void;
@@ -142,10 +140,12 @@ export class ServerActor implements Actor<ManagerCommand | HandOverMessage> {
     this.#beginHandOver = () => {
       if (begun) return;
       begun = true;
+      this.#context.clearTimer(HANDOVER_TIMER);
       this.#leaving = { handOver: new HandOver(this.#context.nowMs()), done };
       if (this.#greeted) this.#tellLeaving();
       this.#lookHandOver();
     };
+    if (!this.#greeted) return this.#beginHandOver();
     this.#context.setTimer(HANDOVER_TIMER, this.#context.nowMs() + SYNC_MS_MAX);
     this.#house.sync(this.#beginHandOver);
   }

@@ -147,8 +147,7 @@ export class StorageNode implements CopyHouse {
     };
     for (const { driver } of this.#actors.values()) {
       left += 1;
-      // One whose disk fails is missed by its own report.
-      driver.store.sync(one);
+      driver.syncAhead(one);
     }
     one();
   }
@@ -307,7 +306,7 @@ export class StorageNode implements CopyHouse {
   }
 }
 
-/** Before a server of this thread is stopped. Resolves when its volumes would not notice its end, or when they are not to be helped; within 15 s. */
+/** Before a server of this thread is stopped. Resolves when its volumes would not notice its end, or when they are not to be helped; within 16 s. */
 export function handOver(runtime: Runtime, server: ServerId): Promise<void> {
   return new Promise((resolve) => {
     const message: HandOverMessage = { kind: 'hand-over', done: resolve };

@@ -14,7 +14,6 @@ import { BACKLOG_PART, INDEX_ENTRIES_MAX, JOURNAL_BYTES_MAX, RANGES_MAX, ROUND_B
 import { LiveBlocks } from './live-blocks.ts';
 import { TILE_BLOCKS } from './places.ts';
 import { writeTiles } from './placing.ts';
-import { ReadAhead } from './read-ahead.ts';
 import { chainAfter, LogTail, type LogSnapshot } from './log-tail.ts';
 import { type TileTable, frameFits, type JournalMark, marksBefore, payloadIntact } from './record.ts';
 import { DestageBuffer, PageCache } from './resources.ts';
@@ -289,9 +288,8 @@ export class DiskCopy implements CopyStore {
   replayLive(): StoreResult {
     this.live.clear();
     for (const segment of this.journal.live) {
-      const source = new ReadAhead(segment.file);
       for (let position = SEGMENT_HEADER_BYTES; position < segment.endPosition;) {
-        const record = this.journal.read(segment, position, 'none', source);
+        const record = this.journal.read(segment, position, 'none');
         if (record === null || 'code' in record) return this.#diskFailed({ code: 'EIO', message: `journal segment ${segment.serial} at ${position}` }, 'corrupt');
         this.takeIn(segment, record, segment.endSeq);
         position = record.nextPosition;
@@ -567,7 +565,7 @@ export class DiskCopy implements CopyStore {
   #settle(round: Round): void {
     this.journal.destagedSerial = round.lastSerial;
     this.journal.thinHistory();
-    this.live.destaged(round.lastSerial);
+    this.live.destaged(round.lastSerial, this.#committedSeq);
     this.extents.settled(round.number);
     this.extents.places.settled(round.settledPlaces, round.releasedPlaces);
     this.#counts.rounds++;

@@ -6,7 +6,6 @@ import type { LogSnapshot, LogTail } from './log-tail.ts';
 import {
   type TileTable, tileTable, headMatches, marksBefore, parseRecordHeader, placedPrefix, prefixBytes, recordBytes, RECORD_HEADER_BYTES, sealRecord, type JournalMark,
 } from './record.ts';
-import type { RecordSource } from './read-ahead.ts';
 import { Segment, SEGMENT_HEADER_BYTES, writeSegmentHeader } from './segment.ts';
 
 /** Every so many records their position is remembered, for finding history. */
@@ -278,10 +277,10 @@ export class Journal {
     this.durable = { serial, position: 0 };
   }
 
-  /** The record at this place, or null if none is. `stored`: its payload without what lies in tiles. `source`: what its file holds. */
-  read(segment: Segment, position: number, payload: 'whole' | 'stored' | 'none', source: RecordSource = segment.file): StoredRecord | DiskError | null {
+  /** The record at this place, or null if none is. `stored`: its payload without what lies in tiles. */
+  read(segment: Segment, position: number, payload: 'whole' | 'stored' | 'none'): StoredRecord | DiskError | null {
     const start = payload !== 'none' ? recordStart : recordStart.subarray(0, PAGE_BYTES);
-    const error = source.read(start, position);
+    const error = segment.file.read(start, position);
     if (error !== null) return error;
     const header = parseRecordHeader(start, 0, { serial: segment.serial, position, life: segment.header.life });
     if (header === null) return null;
@@ -292,7 +291,7 @@ export class Journal {
     const inStart = Math.min(bytes.length, start.length);
     bytes.set(start.subarray(0, inStart));
     if (bytes.length > inStart) {
-      const rest = source.read(bytes.subarray(inStart), position + start.length);
+      const rest = segment.file.read(bytes.subarray(inStart), position + start.length);
       if (rest !== null) return rest;
     }
     const tiles = tileTable(bytes, header);

@@ -138,8 +138,9 @@ export class LiveBlocks {
     return this.#sorted[low] ?? -1;
   }
 
-  /** The extents have everything up to this segment. */
-  destaged(serial: number): void {
+  /** The extents have everything up to this segment. Records up to `committedSeq` are not cut off any more. */
+  destaged(serial: number, committedSeq: number): void {
+    this.#undo.trim(committedSeq);
     this.index.destagedSerial = serial;
     this.index.compact();
     this.ranges.dropThrough(serial);

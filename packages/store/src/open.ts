@@ -7,7 +7,6 @@ import { isJournalName } from './journal.ts';
 import { DATA_FILE_BYTES, PAGE_BYTES, TILE_BYTES } from './limits.ts';
 import { chainAfter, emptyLog } from './log-tail.ts';
 import { marksBefore, NO_TILES, parseRecordHeader, payloadIntact, type JournalMark } from './record.ts';
-import { ReadAhead } from './read-ahead.ts';
 import { readSegmentHeader, Segment, SEGMENT_HEADER_BYTES, type SegmentHeader } from './segment.ts';
 import { removeFiles, Superblock, type SuperblockBody } from './superblock.ts';
 
@@ -206,13 +205,12 @@ class Recovery {
     // What lies behind the end that an earlier opening found was torn, and stays so: tiles of it may by now have been written again, with the same bytes.
     const { opened } = this.#body;
     const limit = end ?? (segment.serial === opened.serial ? opened.position : segment.file.sizeBytes);
-    const source = new ReadAhead(segment.file);
     while (segment.endPosition < limit) {
       const position = segment.endPosition;
       // Blocks that were written later may lie in the tiles of a record that was durable. Where no cache was lost tiles are there whenever their record is: what
       // does not match is the disk's fault, and a block to be mended, not the end of the log.
       const bound = marksBefore({ serial: segment.serial, position }, this.#durable);
-      const record = journal.read(segment, position, bound ? 'none' : this.#cacheKept ? 'stored' : 'whole', source);
+      const record = journal.read(segment, position, bound ? 'none' : this.#cacheKept ? 'stored' : 'whole');
       if (record !== null && 'code' in record) return record;
       const isWhole = record !== null && record.nextPosition <= (end ?? Infinity) && (bound || payloadIntact(record.frame, this.#cacheKept ? record.tiles : NO_TILES));
       if (!isWhole) return this.#torn(segment, end);

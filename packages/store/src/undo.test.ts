@@ -54,6 +54,7 @@ class Written {
   destage(): void {
     this.index.destagedSerial = this.#serialOf(this.committed) - 1;
     this.index.compact();
+    this.undo.trim(this.committed);
   }
 
   /** The end of a record that may be cut behind. */

@@ -3,7 +3,7 @@ import type { BlockIndex } from './block-index.ts';
 /** Words of an entry: the record's last sequence number (low, high), the block, and what the index had of it. */
 const STRIDE = 9;
 const ENTRIES_MIN = 64;
-/** Some hundred kilobytes of requests under way; with more, records are cut off the slow way. */
+/** Blocks of 16 MiB under way. With more than that, records are cut off the slow way. */
 const ENTRIES_MAX = 4096;
 const HIGH = 0x100000000;
 
@@ -46,6 +46,11 @@ export class Undo {
     return true;
   }
 
+  /** Gives its memory back if none of it is needed: thousands of copies are idle. */
+  trim(committedSeq: number): void {
+    if (this.#length === 0 || this.#lastSeq(this.#length - STRIDE) <= committedSeq) this.forget();
+  }
+
   /** Records so far cannot be taken back from here. */
   forget(): void {
     this.#words = new Uint32Array(0);
@@ -59,8 +64,10 @@ export class Undo {
     let dropped = 0;
     for (; dropped < this.#length && this.#lastSeq(dropped) <= committedSeq; dropped += STRIDE) this.#reach = Math.max(this.#reach, this.#lastSeq(dropped));
     const left = this.#words.subarray(dropped, this.#length);
-    const wanted = Math.max(ENTRIES_MIN * STRIDE, left.length * 2 > this.#words.length ? this.#words.length * 2 : this.#words.length);
-    if (wanted > ENTRIES_MAX * STRIDE) return false;
+    // At the bound a little room is enough, or it would all be forgotten where most is under way.
+    const isFull = this.#words.length === ENTRIES_MAX * STRIDE;
+    if (isFull && left.length * 8 > this.#words.length * 7) return false;
+    const wanted = Math.max(ENTRIES_MIN * STRIDE, !isFull && left.length * 2 > this.#words.length ? this.#words.length * 2 : this.#words.length);
     if (wanted === this.#words.length) this.#words.copyWithin(0, dropped, this.#length);
     else {
       this.#words = new Uint32Array(wanted);

@@ -5,7 +5,7 @@ import { BEACON_INTERVAL_MS, BeaconTable, newCopyState, type BeaconEffects, type
 import type { CopyStore } from '@ashlar/store';
 import type { Prng, ServerId, VolumeId } from '@ashlar/words';
 import { CopyDriver, type CopyPort } from '@ashlar/storage/copy-driver';
-import { HANDOVER_LOOK_MS, HandOver } from '@ashlar/storage/handover';
+import { HANDOVER_LOOK_MS, HandOver, SYNC_MS_MAX } from '@ashlar/storage/handover';
 import { SessionKeys } from '@ashlar/storage/session-keys';
 import { COPY_SUPERVISION } from '@ashlar/storage/supervision';
 import { EventKind, type Receiver, type SimEvent } from '../engine/scheduler.ts';
@@ -21,6 +21,12 @@ const CRASH = 'crashed';
 const UNOPENED = { lineage: 0, promisedEpoch: 0, incarnation: 0, lostCache: true, complete: false, lastEpoch: 0, lastSeq: 0, attachNumber: 0, asked: 0 } as const;
 
 type Completion = { readonly kind: 'timer'; readonly name: string; readonly token: number } | { readonly kind: 'work' } | { readonly kind: 'run'; readonly run: () => void };
+
+/** An orderly end: null while its copies are synced first. */
+interface Leaving {
+  handOver: HandOver | null;
+  readonly then: () => void;
+}
 
 /** A storage server's process with its copy of the volume: the production driver and core over a simulated disk and network. */
 export class SimServer implements Receiver {
@@ -54,7 +60,7 @@ export class SimServer implements Receiver {
   /** Made a moment ago, for its first life. */
   #created: CopyStore | null = null;
   /** It is to end in order, as soon as others have taken over. */
-  #leaving: { readonly handOver: HandOver; readonly then: () => void } | null = null;
+  #leaving: Leaving | null = null;
   /** The copy cannot run, and this is what the manager is told of it. */
   #faulted: CopyReport | null = null;
 
@@ -88,7 +94,7 @@ export class SimServer implements Receiver {
     this.#tellManager({ kind: 'from-server', from: this.serverId, message: { kind: 'server-hello', serverId: this.serverId, pid: this.process.life, instance: this.instance, address, rack: '', siteId: '', disk: 'unknown', build: null, keeps: true, mark: this.ledger.mark } });
     this.#input({ kind: 'manager-up' });
     this.#tellFaulted();
-    if (this.#leaving !== null) this.#tellLeaving();
+    if (this.#leaving?.handOver) this.#tellLeaving();
   }
 
   #tellFaulted(): void {
@@ -192,13 +198,20 @@ export class SimServer implements Receiver {
   /** As before an orderly end of the process: `then` when nobody would miss it any more, if it lives so long. */
   handOver(then: () => void): void {
     if (this.#leaving !== null) return;
-    this.#leaving = { handOver: new HandOver(this.process.nowMs), then };
-    this.#tellLeaving();
-    this.#setTimer('hand-over', this.process.nowMs);
+    const leaving: Leaving = { handOver: null, then };
+    this.#leaving = leaving;
+    this.#setTimer('hand-over', this.process.nowMs + (this.#greeted && this.driver !== null ? SYNC_MS_MAX : 0));
+    this.driver?.syncAhead(() => {
+      if (this.#leaving === leaving && leaving.handOver === null) this.#setTimer('hand-over', this.process.nowMs);
+    });
   }
 
   #lookHandOver(): void {
     if (this.#leaving === null) return;
+    if (this.#leaving.handOver === null) {
+      this.#leaving.handOver = new HandOver(this.process.nowMs);
+      this.#tellLeaving();
+    }
     const { driver } = this;
     const copies = driver === null ? [] : [{ missedAs: () => driver.core.missedAs, retire: () => this.#input({ kind: 'retire' }) }];
     if (!this.#greeted || this.#leaving.handOver.look(this.process.nowMs, copies)) return this.#leaving.then();

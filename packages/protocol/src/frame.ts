@@ -244,8 +244,8 @@ export function parseFrame(bytes: Uint8Array): Frame | { readonly malformed: str
   for (let i = 0; i < count; i++) {
     const op = frame.op(i);
     if (op < 1 || op > Op.lost || (op === Op.lost) && kind !== FrameKind.fill) return { malformed: `operation ${op}` };
-    const carriesBytes = kind === FrameKind.reply ? op === Op.read || op === Op.status : op === Op.write;
-    if (carriesBytes && frame.status(i) === Status.ok && frame.payloadAt(i) + frame.lengthBytes(i) > payloadBytes) return { malformed: 'operation beyond the payload' };
+    const carriesBytes = kind === FrameKind.reply ? (op === Op.read || op === Op.status) && frame.status(i) === Status.ok : op === Op.write;
+    if (carriesBytes && frame.payloadAt(i) + frame.lengthBytes(i) > payloadBytes) return { malformed: 'operation beyond the payload' };
     if (kind !== FrameKind.reply && op === Op.write && frame.crcIndex(i) + blocksTouched(frame.offsetBytes(i), frame.lengthBytes(i)) > blockCount) return { malformed: 'operation beyond the checksum table' };
     if (kind === FrameKind.reply && op === Op.read && frame.status(i) === Status.ok && frame.payloadAt(i) < REPLY_GAP_BYTES) return { malformed: 'no gap before the bytes of a reply' };
   }

@@ -1,6 +1,7 @@
 import type { Configuration } from '@ashlar/protocol';
+import type { ServerId } from '@ashlar/words';
 import { describe, expect, test } from 'vitest';
-import { JOIN_LAG_MAX, JOIN_PATIENCE_MS, REPEAT_MS, SILENT_MS, TICK_MS } from './limits.ts';
+import { JOIN_AGAIN_MS, JOIN_HELD_MS, JOIN_LAG_MAX, JOIN_PATIENCE_MS, REPEAT_MS, SILENT_MS, STUCK_MS, TICK_MS } from './limits.ts';
 import { Alone } from './testing/alone.ts';
 import { A, B, C, configurationOf, FRESH } from './testing/group.ts';
 
@@ -9,6 +10,12 @@ function withLearner(more: Partial<Configuration> = {}): Alone {
   const p = new Alone(A).serves(configurationOf([A, B], { learners: [C], copiesWanted: 3, ...more }));
   p.adopted(C, { incarnation: 33 });
   return p;
+}
+
+/** The next tick, in which beacons of these have come. */
+function hears(p: Alone, ...peers: readonly ServerId[]): string[] {
+  for (const peer of peers) p.leases.heard.set(peer, p.nowMs + TICK_MS);
+  return p.tick(TICK_MS);
 }
 
 describe('a copy is let in', () => {
@@ -161,11 +168,67 @@ describe('a copy is let in', () => {
     const p = withLearner();
     p.progress(C);
     p.request(1, [[1, 'write', 1]]);
-    for (let gone = 0; gone < 2 * SILENT_MS; gone += TICK_MS) {
-      p.leases.heard.set(C, p.nowMs);
-      p.tick(TICK_MS);
-    }
+    for (let gone = 0; gone < JOIN_HELD_MS - TICK_MS; gone += TICK_MS) hears(p, C);
     expect(p.core.state.leader?.joiner?.serverId).toBe(C);
+  });
+
+  test('but only for a moment: what it waits for may never come', () => {
+    const p = withLearner();
+    p.progress(C);
+    p.request(1, [[1, 'write', 1]]);
+    p.progress(C, 2, 0);
+    for (let gone = 0; gone < JOIN_HELD_MS + SILENT_MS; gone += TICK_MS) hears(p, C);
+    expect(p.core.state.leader?.proposal?.change).toEqual({ kind: 'remove', serverId: B });
+    expect(p.core.state.leader?.joiner).toBeNull();
+  });
+
+  test('one whose disk ends no sync is let go, and not waited for again at once', () => {
+    const p = withLearner();
+    p.progress(C);
+    const waits = (): boolean => p.core.state.leader?.joiner?.serverId === C;
+    for (let gone = 0; gone < STUCK_MS - TICK_MS; gone += TICK_MS) hears(p, B, C);
+    expect(waits()).toBe(true);
+    for (let gone = 0; gone < JOIN_AGAIN_MS - TICK_MS; gone += TICK_MS) {
+      hears(p, B, C);
+      if (gone > 2 * TICK_MS) expect(waits()).toBe(false);
+    }
+    // Its sync has ended meanwhile.
+    p.progress(C, 1, 1);
+    for (let gone = 0; gone < 10 * TICK_MS; gone += TICK_MS) hears(p, B, C);
+    expect(p.core.state.leader?.proposal?.change.kind).toBe('add');
+  });
+
+  test('one that has fallen silent is let go, and not chosen before it is heard', () => {
+    const p = withLearner();
+    p.progress(C);
+    for (let gone = 0; gone <= SILENT_MS; gone += TICK_MS) hears(p, B);
+    for (let gone = 0; gone <= JOIN_AGAIN_MS; gone += TICK_MS) {
+      expect(p.core.state.leader?.joiner).toBeNull();
+      hears(p, B);
+    }
+    hears(p, B, C);
+    expect(p.core.state.leader?.joiner?.serverId).toBe(C);
+  });
+
+  test('reads do not wait for the lease of one that is gone', () => {
+    const p = withLearner();
+    p.progress(C);
+    p.leases.none.add(C);
+    expect(p.request(1, [[1, 'read', 1]])).toContain('lease: wait');
+    const lines: string[] = [];
+    for (let gone = 0; gone <= SILENT_MS; gone += TICK_MS) lines.push(...hears(p, B));
+    expect(lines).toContain('read 1 [1:1] until 0');
+  });
+
+  test('a mirror that grants no lease, though it is heard, is taken out when reads have waited for long', () => {
+    const p = new Alone(A).serves(configurationOf([A, B]));
+    for (let gone = 0; gone < 3 * STUCK_MS; gone += TICK_MS) hears(p, B);
+    p.leases.none.add(B);
+    p.request(1, [[1, 'read', 1]]);
+    for (let gone = 0; gone < STUCK_MS; gone += TICK_MS) hears(p, B);
+    expect(p.core.state.leader?.proposal).toBeNull();
+    for (let gone = 0; gone < 3 * TICK_MS; gone += TICK_MS) hears(p, B);
+    expect(p.core.state.leader?.proposal?.change).toEqual({ kind: 'remove', serverId: B });
   });
 
   test('that a mirror starts anew changes nothing for the one that joins', () => {

@@ -198,6 +198,11 @@ describe('relations', () => {
     p.a.establish(B, OTHER, 2, 3, p.nowMs);
     expect(p.a.leaseUntilMs(B, VOLUME, 3)).toBe(0);
     expect(p.a.leaseUntilMs(B, OTHER, 2)).toBe(0);
+    // Whoever leads the other volume hears of it, and once.
+    p.notes.length = 0;
+    p.tick();
+    p.tick();
+    expect(p.notes).toEqual([`a lost ${B}`]);
     p.a.receive(p.nowMs, B, { kind: 'grant', sentAtMs: p.nowMs, instance: 3, releases: [] }, p.effects('a'));
     expect(p.a.leaseUntilMs(B, OTHER, 2)).toBeGreaterThan(p.nowMs);
     expect(p.a.leaseUntilMs(B, VOLUME, 3)).toBe(0);

@@ -42,6 +42,8 @@ interface Pair {
   heardAtMs: number;
   silent: boolean;
   releasesSeen: number;
+  /** What it followed in a former life, and has not been told of yet. */
+  readonly lost: Set<VolumeId>;
   /** The highest epoch of each volume that the peer has released. Promises are durable, so this holds across its lives, and guards against a late `adopted`. */
   readonly released: Map<VolumeId, number>;
   readonly commits: Map<VolumeId, CommitPoint>;
@@ -146,6 +148,7 @@ export class BeaconTable implements Leases {
     this.#lastTickMs = nowMs;
     if (lateMs > LATE_MS) for (const pair of this.#pairs.values()) pair.heardAtMs = Math.min(nowMs, pair.heardAtMs + lateMs);
     for (const [peer, pair] of this.#pairs) {
+      this.#tellLost(peer, pair, effects);
       if (pair.leads.size === 0) continue;
       effects.sendBeacon(peer, { kind: 'beacon', sentAtMs: nowMs, instance: this.instance, releasesOf: pair.instance, releasesSeen: pair.releasesSeen, commits: [...pair.commits.values()] });
       pair.commits.clear();
@@ -176,10 +179,8 @@ export class BeaconTable implements Leases {
     pair.heardAtMs = nowMs;
     pair.silent = false;
     if (message.instance !== pair.instance) {
-      const lost = [...pair.leads.keys()];
       this.#newLife(pair, message.instance);
-      for (const volumeId of lost) effects.relationLost(from, volumeId);
-      return;
+      return this.#tellLost(from, pair, effects);
     }
     for (const release of message.releases) {
       pair.releasesSeen = Math.max(pair.releasesSeen, release.number);
@@ -199,16 +200,25 @@ export class BeaconTable implements Leases {
   /** The peer's process started anew: what its former life promised is void. */
   #newLife(pair: Pair, instance: number): void {
     pair.instance = instance;
+    for (const volumeId of pair.leads.keys()) pair.lost.add(volumeId);
     pair.leads.clear();
     pair.grantedSentAtMs = -1;
     pair.releasesSeen = 0;
+  }
+
+  /** Volumes of which the new life has said nothing yet: they are to be adopted again. One that is led no more is told in vain. */
+  #tellLost(peer: ServerId, pair: Pair, effects: BeaconEffects): void {
+    if (pair.lost.size === 0) return;
+    const lost = [...pair.lost].filter((volumeId) => !pair.leads.has(volumeId));
+    pair.lost.clear();
+    for (const volumeId of lost) effects.relationLost(peer, volumeId);
   }
 
   #pair(peer: ServerId): Pair {
     let pair = this.#pairs.get(peer);
     if (!pair) {
       pair = {
-        leads: new Map(), instance: 0, grantedSentAtMs: -1, heardAtMs: 0, silent: false, releasesSeen: 0, released: new Map(), commits: new Map(),
+        leads: new Map(), instance: 0, grantedSentAtMs: -1, heardAtMs: 0, silent: false, releasesSeen: 0, lost: new Set(), released: new Map(), commits: new Map(),
         grantUntilMs: 0, releases: [],
       };
       this.#pairs.set(peer, pair);

@@ -1,11 +1,11 @@
 import { Status } from '@ashlar/protocol';
 import { REPEAT_MS } from './limits.ts';
-import { ownGrantEndMs, requestSync } from './leading.ts';
+import { orderSync, ownGrantEndMs, requestSync } from './leading.ts';
 import { openedNow } from './session-answers.ts';
 import { releaseReads } from './reads.ts';
 import { considerJoins } from './membership.ts';
 import { tellStatus } from './status.ts';
-import type { Copy, Leader, Peer, WaitingFlush } from './state.ts';
+import type { Copy, Leader, WaitingFlush } from './state.ts';
 
 /**
  * Commits and answers what every required copy has, in order. The first time in an epoch this settles the log that was
@@ -78,12 +78,6 @@ export function answerFlushes(c: Copy, leader: Leader): void {
   for (const peer of leader.required) {
     if (peer.durableSeq < next.seq && peer.syncForSeq < next.seq) orderSync(c, leader, peer, next.seq);
   }
-}
-
-function orderSync(c: Copy, leader: Leader, peer: Peer, seq: number): void {
-  peer.syncForSeq = seq;
-  if (peer.syncOwedMs === 0) peer.syncOwedMs = c.nowMs;
-  c.fx.send(peer.serverId, { kind: 'sync', epoch: leader.epoch });
 }
 
 /** A sync order or its answer may have been lost with a link. */

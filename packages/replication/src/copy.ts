@@ -145,7 +145,7 @@ function onConfigure(c: Copy, configuration: Configuration, predecessorEnded: bo
   }
   if (configuration.epoch < c.durable.promisedEpoch || (known && configuration.epoch <= known.epoch)) return;
   const me = memberOf(configuration, c.self);
-  const promotable = primaryOf(configuration) === c.self && me?.incarnation === c.log.incarnation && c.durable.complete && c.durable.promisedEpoch < configuration.epoch;
+  const promotable = primaryOf(configuration) === c.self && me?.incarnation === c.log.incarnation && c.durable.complete && mayLead(c, configuration) && c.durable.promisedEpoch < configuration.epoch;
   if (c.leader) stepDown(c, configuration.epoch);
   if (!promotable) {
     // A mirror hears the same from its new primary, and promises then. Until that it keeps what it promised.
@@ -158,10 +158,15 @@ function onConfigure(c: Copy, configuration: Configuration, predecessorEnded: bo
   }
   const predecessor = known?.epoch === configuration.epoch - 1 ? primaryOf(known) : null;
   promise(c, configuration, () => {
+    // Its disk may have failed meanwhile, which the manager was told.
+    if (!mayLead(c, configuration)) return;
     lead(c, configuration, predecessor);
     if (predecessorEnded) predecessorIsGone(c, predecessor);
   });
 }
+
+/** The last copy goes on answering reads with a disk that has failed; where there are others one of them is to lead. */
+function mayLead(c: Copy, { members }: Configuration): boolean { return c.durable.fault === null || members.length === 1; }
 
 /**
  * Its supervisor saw the process end, and it had outlasted the leases of those before it: none that we gave is anybody's any more, nor one of our

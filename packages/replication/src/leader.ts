@@ -2,9 +2,9 @@ import { memberOf, Status, type Configuration, type CopyFault } from '@ashlar/pr
 import { BLOCK_BYTES, EXTENT_BLOCKS, type ServerId } from '@ashlar/words';
 import { advance, flushedThrough, retryFlushes } from './commit.ts';
 import { report } from './durable.ts';
-import { keepTicking, requestSync, setRequired, stepDown } from './leading.ts';
-import { LATE_MS, MENDED_MS, REPAIR_TRIES_MAX, REPEAT_MS, SILENT_MS, STUCK_MS } from './limits.ts';
-import { considerJoins, proposeRemoval, repeatProposal } from './membership.ts';
+import { heardMs, keepTicking, requestSync, setRequired, stepDown } from './leading.ts';
+import { JOIN_AGAIN_MS, LATE_MS, MENDED_MS, REPAIR_TRIES_MAX, REPEAT_MS, SILENT_MS, STUCK_MS } from './limits.ts';
+import { considerJoins, dropJoiner, proposeRemoval, repeatProposal } from './membership.ts';
 import { retryComparison } from './catch-up.ts';
 import { adopt, goBack, newPeer, pump } from './peers.ts';
 import { tellStatus } from './status.ts';
@@ -17,7 +17,7 @@ export function lead(c: Copy, configuration: Configuration, predecessor: ServerI
   const { log } = c;
   const leader: Leader = {
     epoch: configuration.epoch, configuration, settleSeq: log.lastSeq, predecessor, serving: false, committedSeq: 0, peers: new Map(), required: [],
-    joiner: null, joinSeq: 0, proposal: null, syncAnswers: false, syncing: false, sessions: new Map(),
+    joiner: null, joinSeq: 0, joinSinceMs: 0, proposal: null, syncAnswers: false, syncing: false, sessions: new Map(),
     newest: { attachNumber: log.session.attachNumber, count: log.session.count }, opens: new Map(),
     pending: [], flushes: [], reads: [], repairs: [], badBlocks: new Map(), chains: [{ seq: log.lastSeq, chain: log.chain }], ticking: false, tickDueMs: 0, toldStatus: '', statusNumber: 0,
   };
@@ -58,6 +58,7 @@ function excuse(c: Copy, peer: Peer, lateMs: number): void {
   peer.lastHeardMs = Math.min(c.nowMs, peer.lastHeardMs + lateMs);
   peer.lastProgressMs = Math.min(c.nowMs, peer.lastProgressMs + lateMs);
   if (peer.syncOwedMs > 0) peer.syncOwedMs = Math.min(c.nowMs, peer.syncOwedMs + lateMs);
+  if (peer.leaseOwedMs > 0) peer.leaseOwedMs = Math.min(c.nowMs, peer.leaseOwedMs + lateMs);
 }
 
 function tickPeer(c: Copy, leader: Leader, peer: Peer): void {
@@ -76,26 +77,27 @@ function tickPeer(c: Copy, leader: Leader, peer: Peer): void {
   } else pump(c, leader, peer);
   if (peer.comparison) retryComparison(c, leader, peer);
   if (peer.member === null && peer !== leader.joiner) return;
-  if (silentForMs(c, peer) <= 0) return;
+  const waits = leader.reads.length > 0 && c.leases.leaseUntilMs(peer.serverId, c.volumeId, leader.epoch) <= c.nowMs;
+  peer.leaseOwedMs = waits ? peer.leaseOwedMs || c.nowMs : 0;
+  if (!isSilent(c, peer)) return;
   if (peer.member) proposeRemoval(c, leader, peer, 'silent');
   if (peer !== leader.joiner || leader.proposal) return;
-  // Nothing was proposed yet, so nobody else can think it a member; writes need not wait for it.
-  leader.joiner = null;
-  setRequired(leader);
+  // Writes and reads need not wait for it.
+  peer.joinAfterMs = c.nowMs + JOIN_AGAIN_MS;
+  dropJoiner(leader);
   advance(c, leader);
 }
 
-/** How far past its time a peer is that owes us something; 0 if it is not. */
-function silentForMs(c: Copy, peer: Peer): number {
-  const owes = peer.phase !== 'following' || peer.ackSeq < c.log.lastSeq || peer.syncOwedMs > 0;
-  if (peer.leaving || peer.ended) return 1;
-  if (!owes) return 0;
-  const heardMs = Math.max(peer.lastHeardMs, c.leases.heardAtMs(peer.serverId));
-  const sinceHeard = c.nowMs - heardMs - SILENT_MS;
-  const sinceProgress = c.nowMs - Math.max(peer.lastProgressMs, peer.lastHeardMs) - STUCK_MS;
+/** A peer that owes us something is past its time. */
+function isSilent(c: Copy, peer: Peer): boolean {
+  if (peer.leaving || peer.ended) return true;
+  const { nowMs } = c;
+  const owesRecords = peer.phase !== 'following' || peer.ackSeq < c.log.lastSeq;
+  if (!owesRecords && peer.syncOwedMs === 0 && peer.leaseOwedMs === 0) return false;
+  if (nowMs - heardMs(c, peer) > SILENT_MS) return true;
   // Its journal may well take records while its disk does not end a sync.
-  const sinceSync = peer.syncOwedMs > 0 ? c.nowMs - peer.syncOwedMs - STUCK_MS : 0;
-  return Math.max(0, sinceHeard, sinceProgress, sinceSync);
+  const owesLong = (sinceMs: number): boolean => sinceMs > 0 && nowMs - sinceMs > STUCK_MS;
+  return owesLong(peer.syncOwedMs) || owesLong(peer.leaseOwedMs) || ((owesRecords || peer.syncOwedMs > 0) && nowMs - Math.max(peer.lastProgressMs, peer.lastHeardMs) > STUCK_MS);
 }
 
 /** Its supervisor saw that life of a mirror's process end. Another life may be there already, and then counts. */

@@ -38,6 +38,18 @@ export function requestSync(c: Copy, leader: Leader): void {
   sync(c);
 }
 
+/** What a follower has of the log is to be on its disk up to here. */
+export function orderSync(c: Copy, leader: Leader, peer: Peer, seq: number): void {
+  peer.syncForSeq = Math.max(peer.syncForSeq, seq);
+  if (peer.syncOwedMs === 0 && peer.durableSeq < seq) peer.syncOwedMs = c.nowMs;
+  c.fx.send(peer.serverId, { kind: 'sync', epoch: leader.epoch });
+}
+
+/** When it was last heard, of this volume or of any other. */
+export function heardMs(c: Copy, peer: Peer): number {
+  return Math.max(peer.lastHeardMs, c.leases.heardAtMs(peer.serverId));
+}
+
 /** A follower of ours, spoken to in our epoch; null for what is of another. */
 export function peerOf(c: Copy, from: ServerId, epoch: number): { leader: Leader; peer: Peer } | null {
   const leader = c.leader;

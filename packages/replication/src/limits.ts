@@ -36,5 +36,9 @@ export const EXTENT_LIST_MAX = 4096;
 export const CHAINS_MAX = 1024;
 /** Requests that a learner may be behind what was answered when it is let in: four times the usual depth, a fraction of a second. */
 export const JOIN_LAG_MAX = 128;
+/** For so long one that joins holds up the removal of another. */
+export const JOIN_HELD_MS = 1000;
+/** One that was let go because nothing came of it is not waited for again before this. */
+export const JOIN_AGAIN_MS = 10_000;
 /** How long it must have been so near, and not nearer. */
 export const JOIN_PATIENCE_MS = 2000;

@@ -1,7 +1,7 @@
 import type { CopyFault } from '@ashlar/protocol';
 import type { ServerId } from '@ashlar/words';
-import { keepTicking, ownGrantEndMs, requestSync, setRequired } from './leading.ts';
-import { JOIN_LAG_MAX, JOIN_PATIENCE_MS, REPEAT_MS } from './limits.ts';
+import { heardMs, keepTicking, orderSync, ownGrantEndMs, requestSync, setRequired } from './leading.ts';
+import { JOIN_HELD_MS, JOIN_LAG_MAX, JOIN_PATIENCE_MS, REPEAT_MS, SILENT_MS } from './limits.ts';
 import type { Copy, Leader, Peer, Proposal } from './state.ts';
 
 /**
@@ -9,9 +9,11 @@ import type { Copy, Leader, Peer, Proposal } from './state.ts';
  * a proposal that seems to have failed may yet arrive.
  */
 export function proposeRemoval(c: Copy, leader: Leader, peer: Peer, reason: string): void {
-  if (leader.proposal || leader.joiner) return;
+  // One who is about to join takes a moment. But his sync may take long, or for ever, and requests wait for the one who is to go.
+  if (leader.proposal || (leader.joiner && c.nowMs - leader.joinSinceMs < JOIN_HELD_MS)) return;
   const { members, minCopies } = leader.configuration;
   if (members.length - 1 < minCopies && !peer.leaving) return; // the volume stalls with both as members
+  leader.joiner = null;
   c.counts.removals++;
   // Below the minimum only the fault counts: a silence that came after it must not hide it.
   propose(c, leader, { kind: 'remove', serverId: peer.serverId }, peer.leaving && peer.fault ? peer.fault : reason);
@@ -43,10 +45,12 @@ export function considerJoins(c: Copy, leader: Leader): void {
     if (!mayJoin(c, leader, peer) || (!leader.serving && peer.ackSeq < leader.settleSeq)) continue;
     leader.joiner = peer;
     leader.joinSeq = c.log.lastSeq;
+    leader.joinSinceMs = c.nowMs;
     peer.lastOrderMs = c.nowMs;
+    peer.leaseOwedMs = 0;
     setRequired(leader);
     keepTicking(c, leader);
-    c.fx.send(peer.serverId, { kind: 'sync', epoch: leader.epoch });
+    orderSync(c, leader, peer, leader.joinSeq);
     return;
   }
 }
@@ -63,6 +67,7 @@ export function mayAdmit(c: Copy, leader: Leader): boolean {
 function mayJoin(c: Copy, leader: Leader, peer: Peer): boolean {
   const readmitted = peer.member !== null && peer.incarnation !== peer.member.incarnation && leader.configuration.members.length <= leader.configuration.minCopies;
   if (peer.member && !readmitted) return false;
+  if (c.nowMs < peer.joinAfterMs || c.nowMs - heardMs(c, peer) > SILENT_MS) return false;
   // Everything answered before must be on it; a little of what is under way may be missing still.
   return peer.phase === 'following' && peer.complete && !peer.leaving && peer.comparison === null && hasCaughtUp(c, leader, peer);
 }
@@ -81,11 +86,7 @@ function hasCaughtUp(c: Copy, leader: Leader, peer: Peer): boolean {
 
 function continueJoin(c: Copy, leader: Leader, peer: Peer): void {
   const silent = peer.phase !== 'following' || peer.leaving;
-  if (silent) {
-    // Nothing was proposed yet, so nobody else can think it a member.
-    leader.joiner = null;
-    return setRequired(leader);
-  }
+  if (silent) return dropJoiner(leader);
   const synced = peer.durableSeq >= leader.joinSeq && peer.verifiedSeq >= leader.joinSeq;
   if (synced) {
     c.counts.joins++;
@@ -93,7 +94,13 @@ function continueJoin(c: Copy, leader: Leader, peer: Peer): void {
   }
   if (c.nowMs - peer.lastOrderMs < REPEAT_MS) return;
   peer.lastOrderMs = c.nowMs;
-  c.fx.send(peer.serverId, { kind: 'sync', epoch: leader.epoch });
+  orderSync(c, leader, peer, leader.joinSeq);
+}
+
+/** Nothing was proposed yet, so nobody else can think it a member. */
+export function dropJoiner(leader: Leader): void {
+  leader.joiner = null;
+  setRequired(leader);
 }
 
 /** A mirror reports that it cannot go on. Such a copy leaves whatever the minimum says: it cannot be a member in more than name. */

@@ -3,9 +3,9 @@ import type { ServerId } from '@ashlar/words';
 import { startComparison, stepComparison } from './catch-up.ts';
 import { advance } from './commit.ts';
 import { commonSeq } from './history.ts';
-import { keepTicking, peerOf, setRequired } from './leading.ts';
+import { keepTicking, peerOf } from './leading.ts';
 import { CHAINS_MAX, HISTORY_BATCHES_MAX, REPEAT_MS, SLOW_FOR_MS, SLOW_MS, UNACKNOWLEDGED_MAX } from './limits.ts';
-import { proposeRemoval, takeOut } from './membership.ts';
+import { dropJoiner, proposeRemoval, takeOut } from './membership.ts';
 import type { Copy, Leader, Peer } from './state.ts';
 
 type Of<K extends CopyMessage['kind']> = CopyMessage & { readonly kind: K };
@@ -13,7 +13,7 @@ type Of<K extends CopyMessage['kind']> = CopyMessage & { readonly kind: K };
 export function newPeer(c: Copy, serverId: ServerId, member: Member | null): Peer {
   return {
     serverId, member, phase: 'adopting', attempt: 0, instance: 0, incarnation: 0, complete: false, ackSeq: -1, durableSeq: -1, sentSeq: 0, verifiedSeq: -1,
-    historyBusy: false, batches: [], gapSeq: -1, gapMs: 0, syncForSeq: -1, syncOwedMs: 0, lastOrderMs: -1, lastHeardMs: c.nowMs, lastProgressMs: c.nowMs, leaving: false, fault: null, ended: false,
+    historyBusy: false, batches: [], gapSeq: -1, gapMs: 0, syncForSeq: -1, syncOwedMs: 0, leaseOwedMs: 0, joinAfterMs: 0, lastOrderMs: -1, lastHeardMs: c.nowMs, lastProgressMs: c.nowMs, leaving: false, fault: null, ended: false,
     watchedSeq: 0, watchedMs: 0, latencyMs: 0, slowSinceMs: 0, nearSinceMs: Infinity, comparison: null,
   };
 }
@@ -33,10 +33,10 @@ export function onAdopted(c: Copy, from: ServerId, message: Of<'adopted'>): void
   c.leases.establish(from, c.volumeId, leader.epoch, message.instance, c.nowMs);
   Object.assign(peer, {
     attempt: message.attempt, instance: message.instance, incarnation: message.incarnation, complete: message.complete, phase: 'following',
-    ackSeq: -1, durableSeq: -1, verifiedSeq: -1, historyBusy: false, batches: [], syncForSeq: -1, syncOwedMs: 0, lastProgressMs: c.nowMs, watchedSeq: 0, ended: false, nearSinceMs: Infinity, comparison: null,
+    ackSeq: -1, durableSeq: -1, verifiedSeq: -1, historyBusy: false, batches: [], syncForSeq: -1, syncOwedMs: 0, leaseOwedMs: 0, joinAfterMs: 0, lastProgressMs: c.nowMs, watchedSeq: 0, ended: false, nearSinceMs: Infinity, comparison: null,
   });
   keepTicking(c, leader);
-  if (leader.joiner === peer && leader.proposal === null) endJoin(leader);
+  if (leader.joiner === peer && leader.proposal === null) dropJoiner(leader);
   const common = message.lineage === c.log.lineage ? commonSeq(c.log, message) : -1;
   const short = !message.complete || common < c.log.journalStartSeq;
   if (peer.member && peer.incarnation !== peer.member.incarnation) proposeRemoval(c, leader, peer, 'lost-cache');
@@ -47,11 +47,6 @@ export function onAdopted(c: Copy, from: ServerId, message: Of<'adopted'>): void
   peer.sentSeq = common;
   c.fx.send(from, { kind: 'follow', epoch: leader.epoch, attempt: message.attempt, afterSeq: common });
   pump(c, leader, peer);
-}
-
-function endJoin(leader: Leader): void {
-  leader.joiner = null;
-  setRequired(leader);
 }
 
 /** Sends a new record to everybody who is up to date; the others get it from the journal in their turn. */

@@ -2,7 +2,7 @@ import { EXTENT_BLOCKS } from '@ashlar/words';
 import { describe, expect, test } from 'vitest';
 import { MENDED_MS, REPAIR_TRIES_MAX } from './limits.ts';
 import { Alone } from './testing/alone.ts';
-import { A, B, C, configurationOf } from './testing/group.ts';
+import { A, B, C, configurationOf, FRESH } from './testing/group.ts';
 
 describe('its own disk', () => {
   test('when it fails for good with a mirror: steps down', () => {
@@ -37,6 +37,22 @@ describe('its own disk', () => {
     expect(p.core.state.leader).toMatchObject({ pending: [], flushes: [] });
     expect(p.do({ kind: 'store-failed', fault: 'sync-failed' })).toEqual(['drop reads']);
     expect(p.core.durable.fault).toBe('append-failed');
+  });
+
+  test('that fails while it is made primary: another is to lead, where there is one', () => {
+    const faulty = { ...FRESH, fault: 'sync-failed' } as const;
+    const p = new Alone(A, faulty);
+    expect(p.configure(configurationOf([A, B]))).toEqual([expect.stringMatching(/^tell report .*fault=sync-failed/)]);
+    expect(p.core.role).toBe('idle');
+    const q = new Alone(A);
+    q.configure(configurationOf([A, B]));
+    q.do({ kind: 'store-failed', fault: 'sync-failed' });
+    q.saved();
+    q.saved();
+    expect(q.core.role).toBe('idle');
+    const last = new Alone(A, faulty);
+    last.leads(configurationOf([A], { copiesWanted: 2 }));
+    expect(last.core.role).toBe('primary');
   });
 
   test('when it is full: what was not written is forgotten, what was is still committed', () => {

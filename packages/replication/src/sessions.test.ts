@@ -157,12 +157,22 @@ describe('requests', () => {
     expect(p.progress(B)).toEqual(['commit 4', 'lease: committed 1 4', 'reply 1 1 [4 5] ok']);
   });
 
+  test('read what was written before them in the same frame, and wait for nothing else in it', () => {
+    const p = new Alone(A).serves(configurationOf([A, B]));
+    expect(p.request(1, [[1, 'read', 1], [2, 'write', 1], [3, 'read', 1], [4, 'read', 2], [5, 'trim', 2], [6, 'read', 1.5]])).toEqual([
+      'read 1 [1:1 1:4] until 0',
+      'append 2-3 epoch=1 sender=1 committed=1 number=5',
+      'b < append frame=2-3 epoch=1 sender=1 committed=1 number=5',
+      'read 1 [1:3 1:6] until 3',
+    ]);
+  });
+
   test('beyond the end are invalid, at the end they are not', () => {
     const p = alone();
     expect(p.request(1, [[1, 'write', LAST + 0.5], [2, 'read', LAST + 0.5], [3, 'write', LAST], [4, 'read', LAST], [5, 'trim', LAST + 1]])).toEqual([
       'reply 1 1 [1 2 5] invalid',
-      'read 1 [1:4] until 0',
       'append 2-2 epoch=1 sender=1 committed=1 number=3',
+      'read 1 [1:4] until 2',
       'commit 2',
       'reply 1 1 [3] ok',
     ]);

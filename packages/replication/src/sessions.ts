@@ -126,12 +126,21 @@ function onRequests(c: Copy, leader: Leader, key: number, frame: Frame): void {
   }
   if (invalid.length > 0) c.fx.reply(key, leader.epoch, frame, invalid, Status.invalid);
   if (done.length > 0) c.fx.reply(key, leader.epoch, frame, done, Status.ok);
-  // Reads first: they need not wait for the writes that came beside them.
-  if (reads.length > 0) askRead(c, leader, reads);
+  // Reads first: they need not wait for the writes that came beside them, unless they were asked for after one that they overlap.
+  const changes = c.durable.fault ? [] : [...writes, ...fua];
+  const behind = changes.length > 0 ? reads.filter(({ index }) => changes.some((i) => i < index && overlap(frame, i, index))) : [];
+  const ahead = behind.length > 0 ? reads.filter((read) => !behind.includes(read)) : reads;
+  if (ahead.length > 0) askRead(c, leader, ahead);
   if (c.durable.fault && writes.length + fua.length + flushes.length > 0) return c.fx.reply(key, leader.epoch, frame, [...writes, ...fua, ...flushes], Status.ioError);
   if (writes.length + fua.length > 0) append(c, leader, session, logFrame(c, leader, session, frame, writes, fua), frame, writes, fua);
+  if (behind.length > 0) askRead(c, leader, behind);
   if (flushes.length > 0) addFlush(c, leader, { seq: c.log.lastSeq, session, request: frame, indexes: flushes });
   if (writes.length + fua.length + flushes.length > 0) advance(c, leader);
+}
+
+function overlap(frame: Frame, a: number, b: number): boolean {
+  const [from, to] = [frame.offsetBytes(a), frame.offsetBytes(b)];
+  return from < to + frame.lengthBytes(b) && to < from + frame.lengthBytes(a);
 }
 
 /** The order is what makes it safe: the journal first, then the mirrors, then (when they have it) the answer. */

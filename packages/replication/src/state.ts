@@ -135,6 +135,10 @@ export interface Peer {
   syncForSeq: number;
   /** Since when it owes a sync that was ordered; 0: it owes none. */
   syncOwedMs: number;
+  /** Since when reads wait for its lease; 0: they do not. */
+  leaseOwedMs: number;
+  /** It is not let in before this. */
+  joinAfterMs: number;
   lastOrderMs: number;
   lastHeardMs: number;
   lastProgressMs: number;
@@ -176,6 +180,7 @@ export interface Leader {
   required: Peer[];
   joiner: Peer | null;
   joinSeq: number;
+  joinSinceMs: number;
   proposal: Proposal | null;
   /** Answers wait for stable storage here: one copy is left of a mirrored volume, or about to be. */
   syncAnswers: boolean;

@@ -11,6 +11,8 @@ import { FRESH, requestFrame, VOLUME, type Operation } from './group.ts';
 class FakeLeases implements Leases {
   readonly instance = 7;
   untilMs = Infinity;
+  /** Who grants nothing. */
+  readonly none = new Set<ServerId>();
   readonly heard = new Map<ServerId, number>();
   given: Given | null = null;
   readonly #note: (line: string) => void;
@@ -20,7 +22,7 @@ class FakeLeases implements Leases {
   }
 
   establish(peer: ServerId, _volumeId: unknown, epoch: number, instance: number, nowMs: number): void { this.#note(`lease: establish ${short(peer)} ${epoch} ${instance} ${nowMs}`); }
-  leaseUntilMs(): number { return this.untilMs; }
+  leaseUntilMs(peer: ServerId): number { return this.none.has(peer) ? 0 : this.untilMs; }
   end(): void { this.#note('lease: end'); }
   committed(_volumeId: unknown, epoch: number, seq: number): void { this.#note(`lease: committed ${epoch} ${seq}`); }
   heardAtMs(peer: ServerId): number { return this.heard.get(peer) ?? 0; }

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { parseAddress, type Address, type Message } from '@ashlar/actor';
-import { Frame, FrameKind, Op, parseFrame } from '@ashlar/protocol';
+import { Frame, FrameKind, Op, parseFrame, Status } from '@ashlar/protocol';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { COLD_BYTES_MAX, LINK_ADDRESSES_MAX, LIST_MAX, PLAIN_BYTES_MAX } from '../limits.ts';
@@ -108,6 +108,18 @@ describe('the wire', () => {
     const codes = [...Object.entries(COLD_MESSAGES).map(([kind, { code }]) => [kind, code] as const), ...Object.entries(HOT_CODES)];
     expect(codes.filter(([kind, code]) => !page.includes(`| ${code} | \`${kind}\` |`))).toEqual([]);
     expect(new Set(codes.map(([, code]) => code)).size).toBe(codes.length);
+  });
+
+  test('a request to write has its bytes, whatever status it claims; an answer that failed has none', () => {
+    const made = (kind: FrameKind, op: Op): Uint8Array => {
+      const frame = Frame.create(kind, 1, 1, new Uint8Array(512));
+      frame.setOperation(0, 1, op, 0, 0, 4096, 512, 0);
+      frame.setStatus(0, Status.ioError);
+      frame.seal();
+      return new Uint8Array(Buffer.concat([frame.head, frame.payload]));
+    };
+    expect(parseFrame(made(FrameKind.request, Op.write))).toEqual({ malformed: 'operation beyond the payload' });
+    expect(parseFrame(made(FrameKind.reply, Op.read))).toBeInstanceOf(Frame);
   });
 
   test('every message comes out as it went in', () => {

@@ -1,4 +1,4 @@
-import { Frame, FrameKind, Op, Status, type Configuration, type CopyMessage, type SessionReply } from '@ashlar/protocol';
+import { Frame, FrameKind, Op, Status, type Configuration, type CopyFault, type CopyMessage, type SessionReply } from '@ashlar/protocol';
 import { BeaconTable } from '@ashlar/replication';
 import { BlockState, EXTENT_ENTRIES_BYTES, blockEntry, setBlockEntry, type CopyStore, type FillRead, type StoreDone } from '@ashlar/store';
 import { BLOCK_BYTES, EXTENT_BLOCKS, Prng, serverId, volumeId } from '@ashlar/words';
@@ -28,7 +28,8 @@ class Stub {
   readonly session = { attachNumber: 0, count: 0, appliedThrough: 0 };
   readonly sizeBytes = 2 ** 30;
   readonly state = { promisedEpoch: 0, configuration: null, complete: true, fault: null };
-  readonly fault = null;
+  fault: CopyFault | null = null;
+  saves = 0;
   committedSeq = 0;
   roomForSeq = Infinity;
   fails = false;
@@ -44,7 +45,10 @@ class Stub {
     return 'ok';
   }
   sync(done: StoreDone): void { this.syncs.push(done); }
-  saveState(_state: unknown, done: StoreDone): void { done(null); }
+  saveState(_state: unknown, done: StoreDone): void {
+    this.saves++;
+    done(null);
+  }
   commit(seq: number): void { this.committedSeq = seq; }
   listExtents(): unknown { return { extents: [], end: true }; }
   /** Of every extent. */
@@ -163,6 +167,18 @@ describe('an append that failed', () => {
     driver.syncAhead(() => { over += 1; });
     for (const done of store.syncs.splice(0)) done('sync-failed');
     expect([over, driver.report().fault]).toEqual([2, 'sync-failed']);
+  });
+
+  test('what failed in the background makes the copy faulted, and is told once', () => {
+    for (const notice of [(driver: CopyDriver) => driver.wake(), (driver: CopyDriver) => driver.work(true)]) {
+      const { store, driver } = serving();
+      store.fault = 'append-failed';
+      notice(driver);
+      expect(driver.report().fault).toBe('append-failed');
+      const { saves } = store;
+      notice(driver);
+      expect(store.saves).toBe(saves);
+    }
   });
 
   test('a sync of the same turn is not lost: the next flush is answered', () => {

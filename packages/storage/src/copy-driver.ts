@@ -77,6 +77,7 @@ export class CopyDriver implements Effects {
   /** Set by an effect that failed: the later ones of the same turn must not happen. */
   #failed = false;
   #closed = false;
+  #faultTold = false;
   #scrubbing = false;
   readonly volumeId: VolumeId;
 
@@ -87,6 +88,7 @@ export class CopyDriver implements Effects {
     this.#errands = new Errands(() => port.nowMs(), () => port.traffic(), (to) => this.#roomFor(to), pace);
     this.#replies = replies;
     const durable: DurableState = store.fault && !store.state.fault ? { ...store.state, fault: store.fault } : store.state;
+    this.#faultTold = store.fault !== null;
     this.core = new CopyCore(volumeId, self, store, durable, leases, prng);
   }
 
@@ -110,6 +112,7 @@ export class CopyDriver implements Effects {
   /** Something that the store waited for has happened. */
   wake(): void {
     if (this.#closed) return;
+    this.#tellFault();
     this.#releaseHeld();
     this.#port.wantWork();
   }
@@ -120,7 +123,8 @@ export class CopyDriver implements Effects {
   /** A bounded piece of background work: destaging, what others are sent, scrubbing. `errands`: call it again at `errandDueMs`. */
   work(idle: boolean): 'idle' | 'more' | 'waiting' | 'errands' {
     if (this.#closed) return 'idle';
-    const outcome = this.store.fault ? 'idle' : this.store.destageStep(DESTAGE_BLOCKS, idle || this.#held.length > 0);
+    const outcome = this.store.destageStep(DESTAGE_BLOCKS, idle || this.#held.length > 0);
+    this.#tellFault();
     this.#releaseHeld();
     this.#errands.step(this.#atRisk);
     if (this.#errands.any) return outcome === 'more' ? 'more' : 'errands';
@@ -214,6 +218,14 @@ export class CopyDriver implements Effects {
     if (!this.#errands.running) this.#port.wantWork();
   }
 
+  /** What failed in the background has no effect that failed with it. */
+  #tellFault(): void {
+    const { fault } = this.store;
+    if (fault === null || this.#faultTold) return;
+    this.#faultTold = true;
+    this.#later({ kind: 'store-failed', fault });
+  }
+
   #later(input: CopyInput): void {
     this.#inbox.push(input);
     this.#run();
@@ -222,6 +234,8 @@ export class CopyDriver implements Effects {
   #fail(fault: CopyFault): void {
     this.#failed = true;
     this.#inbox.unshift({ kind: 'store-failed', fault });
+    // The round that is given up has the buffer of all copies.
+    this.#port.wantWork();
   }
 
   #outcome(result: StoreResult): boolean {

@@ -83,7 +83,7 @@ describe('the header of a segment', () => {
     const disk = new MemoryDisk();
     const file = disk.create('segment');
     if ('code' in file) throw new Error(file.code);
-    expect(writeSegmentHeader(file, volumeTag(VOLUME), header)).toBeNull();
+    expect(writeSegmentHeader(file, volumeTag(VOLUME), header, false)).toBeNull();
     const { low, high } = volumeTag(VOLUME);
     expect(readSegmentHeader(file, { low, high })).toMatchObject({ serial: 1 });
     expect(readSegmentHeader(file, { low: low + 1, high })).toBeNull();

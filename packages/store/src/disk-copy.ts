@@ -175,12 +175,13 @@ export class DiskCopy implements CopyStore {
     this.#counts.appendedBytes += frame.payload.length;
     this.live.append(frame, segment.serial, payloadPosition, tiles, this.#committedSeq);
     this.#unsyncedTileBytes += (tiles.length / 2) * TILE_BYTES;
-    if (this.#unsyncedTileBytes >= UNSYNCED_TILE_BYTES && !this.#syncing) this.sync(() => undefined);
+    if (this.#unsyncedTileBytes >= UNSYNCED_TILE_BYTES && !this.#syncing) this.sync((failed) => { if (failed !== null) this.#options.wake?.(); });
     return null;
   }
 
+  /** A write that finds no room has changed nothing. A sync that says so has failed like any other. */
   #diskFailed(error: DiskError, fault: CopyFault): StoreResult {
-    if (error.code === 'ENOSPC') return { failed: 'no-space', detail: error.message };
+    if (error.code === 'ENOSPC' && fault === 'append-failed') return { failed: 'no-space', detail: error.message };
     this.#fault ??= fault;
     return { failed: fault === 'sync-failed' ? 'sync-failed' : fault === 'corrupt' ? 'corrupt' : 'io-error', detail: error.message };
   }
@@ -250,7 +251,7 @@ export class DiskCopy implements CopyStore {
     this.#committedSeq = Math.min(this.#committedSeq, afterSeq);
     for (const segment of this.journal.segments) segment.endSeq = Math.min(segment.endSeq, afterSeq);
     // The header of the next segment says where the log was cut; it must not come back with a power cut.
-    const error = this.journal.begin(log, this.journal.limits.segmentBytes);
+    const error = this.journal.begin(log, this.journal.limits.segmentBytes, true);
     if (error !== null) return this.#cutFailed(error);
     const syncError = this.journal.syncNow();
     if (syncError !== null) return this.#diskFailed(syncError, 'sync-failed');
@@ -436,13 +437,28 @@ export class DiskCopy implements CopyStore {
   // ---- Background work
 
   destageStep(budgetBlocks: number, eager: boolean): 'idle' | 'more' | 'waiting' {
-    if (this.#fault !== null || this.#closed) return 'idle';
-    if (this.#roundWaits) return 'waiting';
+    if (this.#closed) return 'idle';
+    if (this.#fault === null && this.#roundWaits) return 'waiting';
+    const outcome = this.#fault === null ? this.#roundStep(budgetBlocks, eager) : 'idle';
+    if (this.#fault !== null) this.#giveUpRound();
+    return outcome;
+  }
+
+  #roundStep(budgetBlocks: number, eager: boolean): 'idle' | 'more' | 'waiting' {
     if (this.#round === null) {
       const begun = this.#beginRound(eager);
       if (begun !== 'more') return begun;
     }
     return this.#stepRound(this.#round as unknown as Round, budgetBlocks);
+  }
+
+  /** A faulted copy moves nothing any more; other copies wait for the buffer, which its disk may still be reading. */
+  #giveUpRound(): void {
+    if (this.#round === null) return;
+    this.#disk.settle();
+    this.#round = null;
+    this.#roundWaits = false;
+    this.#buffer.forget(this);
   }
 
   #beginRound(eager: boolean): 'idle' | 'more' | 'waiting' {
@@ -459,9 +475,8 @@ export class DiskCopy implements CopyStore {
       journal.close();
     }
     if (marksBefore(journal.durable, oldest.end)) {
-      this.sync((failed) => {
-        if (failed === null) this.#options.wake?.();
-      });
+      // However it ends: a fault is to be told.
+      this.sync(() => this.#options.wake?.());
       return 'waiting';
     }
     const segments = this.#eligible(live);
@@ -646,6 +661,8 @@ export class DiskCopy implements CopyStore {
 
   #recordClose(): StoreResult {
     const body = this.#body;
+    // A sync under way may have been told of an error that another one then is not: what it says comes too late for us.
+    if (this.#syncing) return 'ok';
     const error = this.journal.syncNow();
     if (error !== null) return this.#diskFailed(error, 'sync-failed');
     body.durable = this.journal.end;

@@ -23,7 +23,7 @@ export interface DiskFile {
   read(into: Uint8Array, position: number): DiskError | null;
   /**
    * Writes the buffers one after another at `position`: all of them, or an error, after which any part may have been written.
-   * `essential`: frees space or keeps a promise (destaging, trims, superblocks); a driver may use a reserve for it when the disk is full.
+   * `essential`: frees space or keeps a promise (destaging, trims, cuts, superblocks); a driver may use a reserve for it when the disk is full.
    * `fresh`: it may lie in a hole of the file, so that it needs room though the file does not grow.
    */
   write(buffers: readonly Uint8Array[], position: number, essential: boolean, fresh?: boolean): DiskError | null;

@@ -80,6 +80,73 @@ describe('a disk that fails', () => {
     expect([0, 1, 2].map((k) => into[k * B])).toEqual([1, 2, 3]);
   });
 
+  it('a copy that is faulted in the middle of a round gives back the buffer that it shares', () => {
+    const destageBuffer = new DestageBuffer(2 ** 20);
+    const { disk, store } = made({ destageBuffer });
+    for (let k = 0; k < 20; k++) expect(put(store, k * 3, k + 1)).toBe('ok');
+    store.sync(() => undefined);
+    disk.deliver();
+    failing(disk, 'EIO', (operation) => operation.kind === 'write' && operation.file.startsWith('data'));
+    destage(disk, store);
+    expect(store.fault).toBe('append-failed');
+    expect(store.destageStep(64, true)).toBe('idle');
+    expect(destageBuffer.acquire({}, 1, () => undefined)).not.toBeNull();
+  });
+
+  it('whoever drives a copy is woken when a sync fails that nobody has asked for', () => {
+    let woken = 0;
+    const { disk, store } = made({ wake: () => { woken++; } });
+    expect(put(store, 1, 1)).toBe('ok');
+    store.commit(1);
+    failing(disk, 'EIO', (operation) => operation.kind === 'sync');
+    expect(store.destageStep(64, true)).toBe('waiting');
+    disk.deliver();
+    expect([store.fault, woken]).toEqual(['sync-failed', 1]);
+  });
+
+  it('a close beside a sync that is under way is not a clean one: that one may have been told of an error', () => {
+    const { disk, store } = made();
+    expect(put(store, 1, 1)).toBe('ok');
+    store.sync(() => undefined);
+    expect(store.close(true)).toBe('ok');
+    disk.powerCut(new Prng(7));
+    expect(must(openCopy(disk, smallCopy({ bootId: 'boot-2' }))).lostCache).toBe(true);
+  });
+
+  it.each([0, 1])('a bad record that a later one calls durable is no torn tail, though the power was cut (%d records between)', (between) => {
+    const { disk, store } = made();
+    for (let k = 0; k < 3 + between; k++) expect(put(store, k, k + 1)).toBe('ok');
+    const synced = (): void => {
+      store.sync(() => undefined);
+      disk.deliver();
+    };
+    synced();
+    expect(put(store, 9, 9)).toBe('ok');
+    synced();
+    disk.powerCut(new Prng(7));
+    disk.flipBit('journal-0000', 16384 + 2 * 2 * B + 8, 1);
+    expect(must(openCopy(disk, smallCopy({ bootId: 'boot-2' }))).fault).toBe('corrupt');
+  });
+
+  it('a cut may use what is kept back of a full disk: it is an order', () => {
+    const { disk, store } = made();
+    for (let k = 0; k < 3; k++) expect(put(store, k, k + 1)).toBe('ok');
+    const create = disk.create.bind(disk);
+    const essential: boolean[] = [];
+    disk.create = (name) => {
+      const file = create(name);
+      if ('code' in file) return file;
+      const write = file.write.bind(file);
+      file.write = (buffers, position, ...more) => {
+        essential.push(more[0]);
+        return write(buffers, position, ...more);
+      };
+      return file;
+    };
+    expect(store.truncate(1)).toBe('ok');
+    expect(essential).toEqual([true]);
+  });
+
   it('a full disk refuses records and gives history up first', () => {
     const { disk, store } = made({ journalBytesMax: 512 * 1024 });
     for (let k = 0; k < 20; k++) expect(put(store, k, k + 1)).toBe('ok');
@@ -140,11 +207,13 @@ describe('a disk that fails', () => {
       (store) => store.grow(2 ** 30), (store) => store.close(true), (store) => store.truncate(1),
       (store) => store.restartLog(1, { seq: 9, chain: 9 }, [], store.session, 9),
     ];
-    for (const run of runs) {
+    // Nor is one of another kind that finds no room: what it was to keep may be gone.
+    for (const kind of ['EIO', 'ENOSPC'] as const) for (const run of runs) {
       const { disk, store } = made();
       for (let k = 0; k < 3; k++) expect(put(store, k, k + 1)).toBe('ok');
-      failing(disk, 'EIO', broken);
+      failing(disk, kind, broken);
       expect(failedWith(run(store))).toBe('sync-failed');
+      expect(store.fault).toBe('sync-failed');
     }
     const { disk, store } = made();
     failing(disk, 'EIO', broken);

@@ -198,8 +198,8 @@ export class Journal {
     this.current = null;
   }
 
-  /** Begins a segment: in the file of the oldest history if the journal has reached its bound, else in a new one. */
-  begin(log: LogSnapshot, capacity: number): DiskError | null {
+  /** Begins a segment: in the file of the oldest history if the journal has reached its bound, else in a new one. `essential`: also where the disk is full, but for the reserve. */
+  begin(log: LogSnapshot, capacity: number, essential = false): DiskError | null {
     const header = {
       serial: this.end.serial + 1, restarts: this.restarts, life: this.#life, start: log, previousEnd: this.end.position, durable: this.durable,
     };
@@ -210,8 +210,8 @@ export class Journal {
       file = created;
       this.directoryChanges += 1;
     }
-    let error = writeSegmentHeader(file, this.#tag, header);
-    if (error?.code === 'ENOSPC' && this.dropHistory()) error = writeSegmentHeader(file, this.#tag, header);
+    let error = writeSegmentHeader(file, this.#tag, header, essential);
+    if (error?.code === 'ENOSPC' && this.dropHistory()) error = writeSegmentHeader(file, this.#tag, header, essential);
     if (error !== null) {
       this.#discard(file);
       return error;

@@ -10,6 +10,10 @@ import { marksBefore, NO_TILES, parseRecordHeader, payloadIntact, type JournalMa
 import { readSegmentHeader, Segment, SEGMENT_HEADER_BYTES, type SegmentHeader } from './segment.ts';
 import { removeFiles, Superblock, type SuperblockBody } from './superblock.ts';
 
+/** Looked through at a time behind what seems to be a torn tail, and how much without a record ends the search. */
+const SCAN_BYTES = 2 ** 18;
+const NO_RECORDS_BYTES = 4 * 2 ** 20;
+
 /** Makes a new, empty copy. What an unfinished creation or removal left behind is removed first. */
 export function createCopy(disk: Disk, options: CreateOptions): Opened {
   const dataFileBytes = options.dataFileBytes ?? DATA_FILE_BYTES;
@@ -193,7 +197,10 @@ class Recovery {
 
   /** From `place` on the journal is not what was written. Torn, if it never was durable and the cache was lost. */
   #lost(found: readonly Found[], from: number, place: JournalMark): { readonly corrupt: string } | null {
-    for (const { file } of found.slice(from)) this.#useless.push(file);
+    for (const { file, header } of found.slice(from)) {
+      this.#vouchedFrom(file, header, SEGMENT_HEADER_BYTES, file.sizeBytes);
+      this.#useless.push(file);
+    }
     const hadMore = from < found.length;
     if (marksBefore(place, this.#durable) || (this.#cacheKept && hadMore)) return { corrupt: `journal segment ${place.serial} at ${place.position}` };
     return null;
@@ -213,10 +220,10 @@ class Recovery {
       const record = journal.read(segment, position, bound ? 'none' : this.#cacheKept ? 'stored' : 'whole');
       if (record !== null && 'code' in record) return record;
       const isWhole = record !== null && record.nextPosition <= (end ?? Infinity) && (bound || payloadIntact(record.frame, this.#cacheKept ? record.tiles : NO_TILES));
-      if (!isWhole) return this.#torn(segment, end);
+      if (!isWhole) return this.#torn(segment, end, limit);
       const { frame } = record;
       if (frame.kind === FrameKind.log) {
-        if (frame.firstSeq !== tail.seq + 1 || chainAfter(tail.chain, frame) !== frame.chain) return this.#torn(segment, end);
+        if (frame.firstSeq !== tail.seq + 1 || chainAfter(tail.chain, frame) !== frame.chain) return this.#torn(segment, end, limit);
         tail.advance(frame, frame.chain);
       }
       if (marksBefore(this.#durable, record.durable)) this.#durable = record.durable;
@@ -232,13 +239,33 @@ class Recovery {
   }
 
   /** Without a segment behind it the end of the written part is a tail like any other, unless whole records follow although no cache was lost. */
-  #torn(segment: Segment, end: number | null): 'torn' | { readonly corrupt: string } | null {
+  #torn(segment: Segment, end: number | null, limit: number): 'torn' | { readonly corrupt: string } | null {
+    this.#vouchedFrom(segment.file, segment.header, segment.endPosition + PAGE_BYTES, limit);
     if (end !== null) return 'torn';
     if (marksBefore(segment.end, this.#durable)) return { corrupt: `journal segment ${segment.serial} at ${segment.endPosition}` };
     const { opened } = this.#body;
     const endedHere = opened.serial === segment.serial && opened.position === segment.endPosition;
     if (this.#cacheKept && !endedHere && this.#recordsBehind(segment)) return { corrupt: `journal segment ${segment.serial} at ${segment.endPosition}` };
     return 'torn';
+  }
+
+  /**
+   * Records that were written later say how far the journal was stable by then: what is missing before that is no torn tail. Looked for until so much holds none:
+   * a file that is used again is full of what it was.
+   */
+  #vouchedFrom(file: DiskFile, { serial, life }: SegmentHeader, from: number, limit: number): void {
+    const end = Math.min(limit, file.sizeBytes);
+    let until = from + NO_RECORDS_BYTES;
+    for (let start = from; start < Math.min(until, end); start += SCAN_BYTES) {
+      const piece = new Uint8Array(Math.min(SCAN_BYTES, end - start));
+      if (file.read(piece, start) !== null) continue;
+      for (let at = 0; at < piece.length; at += PAGE_BYTES) {
+        const record = parseRecordHeader(piece, at, { serial, position: start + at, life });
+        if (record === null) continue;
+        until = start + at + NO_RECORDS_BYTES;
+        if (marksBefore(this.#durable, record.durable)) this.#durable = record.durable;
+      }
+    }
   }
 
   #recordsBehind(segment: Segment): boolean {

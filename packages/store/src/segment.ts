@@ -63,7 +63,7 @@ export class Segment {
   }
 }
 
-export function writeSegmentHeader(file: DiskFile, tag: VolumeTag, header: SegmentHeader): DiskError | null {
+export function writeSegmentHeader(file: DiskFile, tag: VolumeTag, header: SegmentHeader, essential: boolean): DiskError | null {
   const json = encodeJson(header);
   const bytes = new Uint8Array(REPLICA_BYTES);
   const view = new DataView(bytes.buffer);
@@ -75,7 +75,7 @@ export function writeSegmentHeader(file: DiskFile, tag: VolumeTag, header: Segme
   view.setUint32(24, header.serial, true);
   bytes.set(json, FIXED_BYTES);
   view.setUint32(4, checksum(bytes.subarray(8)), true);
-  return file.write([bytes, bytes], 0, false);
+  return file.write([bytes, bytes], 0, essential);
 }
 
 export function readSegmentHeader(file: DiskFile, tag: VolumeTag): SegmentHeader | DiskError | null {

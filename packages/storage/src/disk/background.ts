@@ -46,7 +46,7 @@ export class Background {
   readonly #port: MessagePort;
   readonly #ended = new Int32Array(new SharedArrayBuffer(4));
   readonly #waiting = new Map<number, Waiting>();
-  /** Results that came while somebody else's were waited for. */
+  /** Results that came while somebody else's were waited for, and those of jobs that could not begin; some may have been delivered meanwhile. */
   readonly #late: BackgroundResult[] = [];
   #nextId = 1;
   #dead: BackgroundFailure | null = null;
@@ -76,10 +76,20 @@ export class Background {
       return;
     }
     assert(job.memory.buffer instanceof SharedArrayBuffer, 'what another thread reads or writes is shared memory');
+    const id = this.#wait(owner, done);
+    this.#port.postMessage({ id, ...job } satisfies BackgroundJob, [job.table.buffer as ArrayBuffer]);
+  }
+
+  /** For a job that could not even begin: `done` is called later all the same, and `settle` knows of it. */
+  fail(owner: object, error: BackgroundFailure, done: BackgroundDone): void {
+    this.#deliverLater({ id: this.#wait(owner, done), error });
+  }
+
+  #wait(owner: object, done: BackgroundDone): number {
     const id = this.#nextId++;
     if (this.#waiting.size === 0) this.#port.ref();
     this.#waiting.set(id, { owner, done });
-    this.#port.postMessage({ id, ...job } satisfies BackgroundJob, [job.table.buffer as ArrayBuffer]);
+    return id;
   }
 
   /** Blocks until all jobs of this owner are over, and calls what waits for them. Others hear of theirs a turn later. */
@@ -87,23 +97,20 @@ export class Background {
     const deadlineMs = performance.now() + SETTLE_MS;
     while ([...this.#waiting.values()].some((waiting) => waiting.owner === owner)) {
       const ended = Atomics.load(this.#ended, 0);
-      let received = false;
-      for (let next = receiveMessageOnPort(this.#port); next !== undefined; next = receiveMessageOnPort(this.#port)) {
-        received = true;
-        this.#sort(owner, next.message as BackgroundResult);
-      }
-      if (received) continue;
+      for (let next = receiveMessageOnPort(this.#port); next !== undefined; next = receiveMessageOnPort(this.#port)) this.#deliverLater(next.message as BackgroundResult);
+      // Whoever was settled before in this turn may have taken ours from the port.
+      const ours = this.#late.filter(({ id }) => this.#waiting.get(id)?.owner === owner);
+      for (const result of ours) this.#deliver(result);
+      if (ours.length > 0) continue;
       if (performance.now() > deadlineMs) throw new Defect('the destaging thread has ended, or its disk does not answer');
       Atomics.wait(this.#ended, 0, ended, 1000);
     }
   }
 
-  #sort(owner: object, result: BackgroundResult): void {
-    if (this.#waiting.get(result.id)?.owner === owner) return this.#deliver(result);
-    if (this.#late.push(result) > 1) return;
-    setImmediate(() => {
-      for (const late of this.#late.splice(0)) this.#deliver(late);
-    });
+  /** One at a time: if what waits for it settles, `settle` must find the others. */
+  #deliverLater(result: BackgroundResult): void {
+    this.#late.push(result);
+    setImmediate(() => this.#deliver(this.#late.shift() as BackgroundResult));
   }
 
   #deliver(result: BackgroundResult): void {

@@ -1,7 +1,8 @@
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { DiskFile } from '@ashlar/store';
+import type { DiskError, DiskFile } from '@ashlar/store';
+import { EXTENT_BYTES } from '@ashlar/words';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Descriptors, type Holder } from './descriptors.ts';
 import { NodeDisk } from './node-disk.ts';
@@ -16,16 +17,38 @@ afterEach(() => {
 
 function files(count: number): DiskFile[] {
   const disk = new NodeDisk([root]);
-  return Array.from({ length: count }, (_, k) => {
-    const made = disk.create(`journal-${k}`);
-    if ('code' in made) throw new Error(made.message);
-    return made;
-  });
+  return Array.from({ length: count }, (_, k) => made(disk.create(`journal-${k}`)));
+}
+function made(result: DiskFile | DiskError): DiskFile {
+  if ('code' in result) throw new Error(result.message);
+  return result;
 }
 function openHere(): number { return readdirSync('/proc/self/fd').length; }
 function bytes(value: number): Uint8Array { return new Uint8Array(4096).fill(value); }
 
 describe('the descriptors of a thread', () => {
+  it('that can not be opened again are told of later, and once, where work in the background needs them', async () => {
+    const paths = ['a', 'b', 'c'].map((part) => mkdtempSync(join(root, part)));
+    const disk = new NodeDisk(paths);
+    const gone = made(disk.create('data-0000'));
+    Descriptors.ofThread.max = Descriptors.ofThread.count;
+    // Takes the descriptors of all three parts.
+    const other = made(disk.create('superblock'));
+    for (const path of paths) rmSync(join(path, 'data-0000'));
+    const memory = new Uint8Array(new SharedArrayBuffer(3 * EXTENT_BYTES));
+    const ends: unknown[] = [];
+    gone.readLater(memory, 0, (error) => { ends.push(error); });
+    expect(ends).toEqual([]);
+    disk.settle();
+    expect(ends).toMatchObject([{ code: 'ENOENT' }]);
+    const later = new Promise((resolve) => { gone.writeLater({ memory, table: [0, memory.length, 0] }, (error) => { ends.push(error); resolve(error); }); });
+    expect(ends.length).toBe(1);
+    expect(await later).toMatchObject({ code: 'ENOENT' });
+    disk.settle();
+    expect(ends.length).toBe(2);
+    for (const file of [gone, other]) file.close();
+  });
+
   it('are fewer than its files, which hold what was written all the same', () => {
     const before = openHere();
     const held = Descriptors.ofThread.count;

@@ -1,11 +1,12 @@
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync, unlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Frame, FrameKind, Op, volumeTag } from '@ashlar/protocol';
 import { createCopy, openCopy, type CopyStore, type CreateOptions, type DiskFile, type Opened } from '@ashlar/store';
 import { BLOCK_BYTES, checksum, EXTENT_BYTES, Prng, serverId, volumeId } from '@ashlar/words';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { NodeDisk } from './node-disk.ts';
+import type { NodeFile } from './node-file.ts';
 
 let root: string;
 
@@ -86,6 +87,32 @@ describe.each([1, 3])('the disk port over %i directories', (count) => {
     expect(ends).toEqual(expect.arrayContaining(['far', 'near']));
   });
 
+  it('settles several in one turn, although their results come together', () => {
+    const [one, other] = [new NodeDisk(directories(count)), new NodeDisk(directories(count))];
+    const memory = new Uint8Array(new SharedArrayBuffer(BLOCK_BYTES));
+    const ends: string[] = [];
+    const read = (disk: NodeDisk, name: string): void => file(disk.create('journal-0000')).readLater(memory, 0, () => { ends.push(name); });
+    read(one, 'one');
+    read(other, 'other');
+    // Jobs are carried out in turn: the result of the first is there when the second has ended.
+    other.settle();
+    expect(ends).toEqual(['other']);
+    one.settle();
+    expect(ends).toEqual(['other', 'one']);
+  });
+
+  it('does not take a write in the background for stable that ended after the sync', () => {
+    const disk = new NodeDisk(directories(count));
+    const target = file(disk.create('journal-0000')) as NodeFile;
+    target.writeLater({ memory: new Uint8Array(new SharedArrayBuffer(BLOCK_BYTES)), table: [0, BLOCK_BYTES, 0] }, () => undefined);
+    expect(target.syncNow()).toBe(null);
+    disk.settle();
+    expect(target.idle).toBe(false);
+    expect(target.syncNow()).toBe(null);
+    expect(target.idle).toBe(true);
+    target.close();
+  });
+
   it('reads back what was written, anywhere, in pieces, across the extents of a striped file', async () => {
     const paths = directories(count);
     const disk = new NodeDisk(paths);
@@ -135,6 +162,21 @@ describe.each([1, 3])('the disk port over %i directories', (count) => {
     target.close();
     expect(await done).toBe(null);
   });
+});
+
+it('makes the names of missing parts stable when it opens a file', () => {
+  const paths = directories(3);
+  file(new NodeDisk(paths).create('data-0000')).close();
+  unlinkSync(join(paths[1] as string, 'data-0000'));
+  const disk = new NodeDisk(paths);
+  const syncs = vi.spyOn(disk, 'syncDirectoryNow').mockReturnValueOnce({ code: 'EIO', message: 'sync' });
+  expect(disk.open('data-0000')).toMatchObject({ code: 'EIO' });
+  // The part is there now, but its name may still be lost.
+  file(disk.open('data-0000')).close();
+  expect(syncs).toHaveBeenCalledTimes(2);
+  for (const path of paths) expect(readdirSync(path)).toEqual(['data-0000']);
+  file(disk.open('data-0000')).close();
+  expect(syncs).toHaveBeenCalledTimes(2);
 });
 
 const VOLUME = volumeId('vol-0123456789abcdef0');

@@ -16,6 +16,8 @@ export class NodeDisk implements Disk {
   readonly #paths: readonly string[];
   readonly #space: Space[];
   readonly #gauges: readonly Gauge[];
+  /** Opening a file has made missing parts of it: their names are not stable yet. */
+  #namesUnsynced = false;
   /** Jobs in the background. */
   background = 0;
 
@@ -33,8 +35,17 @@ export class NodeDisk implements Disk {
 
   open(name: string): DiskFile | DiskError {
     // Parts that are missing although others are there were not made before a crash, or are lost: checksums tell which.
-    const exists = this.#indexesOf(name).some((at) => existsSync(join(this.#paths[at] as string, name)));
-    return exists ? this.#file(name, constants.O_RDWR | constants.O_CREAT) : { code: 'ENOENT', message: `${name} is not there` };
+    const there = this.#indexesOf(name).map((at) => existsSync(join(this.#paths[at] as string, name)));
+    if (!there.includes(true)) return { code: 'ENOENT', message: `${name} is not there` };
+    if (there.includes(false)) this.#namesUnsynced = true;
+    const file = this.#file(name, constants.O_RDWR | constants.O_CREAT);
+    if ('code' in file || !this.#namesUnsynced) return file;
+    // The store syncs directories for what it has created, not for what it opens: a power cut would take a part that was synced without its name.
+    const error = this.syncDirectoryNow();
+    this.#namesUnsynced = error !== null;
+    if (error === null) return file;
+    file.close();
+    return error;
   }
 
   create(name: string): DiskFile | DiskError {

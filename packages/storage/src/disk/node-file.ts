@@ -1,7 +1,7 @@
 import { closeSync, constants, fdatasync, fdatasyncSync, fstatSync, ftruncateSync, readSync, statfsSync, writeSync, writevSync } from 'node:fs';
 import type { DiskError, DiskFile, Pieces } from '@ashlar/store';
 import { assert } from '@ashlar/words';
-import { Background } from './background.ts';
+import { Background, type BackgroundDone, type BackgroundFailure } from './background.ts';
 import { Descriptors, type Holder } from './descriptors.ts';
 import { attempt, diskError } from './disk-errors.ts';
 import type { Gauge } from './gauge.ts';
@@ -50,7 +50,7 @@ export class NodeFile implements DiskFile, Holder {
   /** -1 while it is given away. */
   #fd: number;
   usedAt = 0;
-  /** Writes begun, and those that a sync has covered. */
+  /** Writes begun (in the background: ended), and those that a sync has covered. */
   #writes = 0;
   #synced = 0;
   readonly #space: Space;
@@ -161,8 +161,9 @@ export class NodeFile implements DiskFile, Holder {
     const { table } = pieces;
     let end = 0;
     for (let k = 0; k < table.length; k += 3) end = Math.max(end, (table[k + 1] as number) + (table[k + 2] as number));
-    this.#writes += 1;
     this.#background('write', pieces, (error) => {
+      // Not before: a sync that ends earlier covers none of it.
+      this.#writes += 1;
       if (error === null) this.#sizeBytes = Math.max(this.#sizeBytes, end);
       else this.#measure();
       done(error);
@@ -175,19 +176,20 @@ export class NodeFile implements DiskFile, Holder {
 
   #background(kind: 'read' | 'write', pieces: Pieces, done: (error: DiskError | null) => void): void {
     assert(!this.#closed && pieces.table.length > 0, 'an open file has something to do');
+    this.#disk.background += 1;
+    this.#jobs += 1;
+    const ended: BackgroundDone = (failure) => {
+      this.#disk.background -= 1;
+      this.#jobs -= 1;
+      done(failure === null ? null : this.#failure(failure));
+    };
     let fd: number;
     try {
       fd = this.#descriptor();
     } catch (error) {
-      return done(diskError(error));
+      return Background.ofThread.fail(this.#disk, error as BackgroundFailure, ended);
     }
-    this.#disk.background += 1;
-    this.#jobs += 1;
-    Background.ofThread.begin(this.#disk, { kind, fd, memory: pieces.memory, table: Float64Array.from(pieces.table) }, (failure) => {
-      this.#disk.background -= 1;
-      this.#jobs -= 1;
-      done(failure === null ? null : this.#failure(failure));
-    });
+    Background.ofThread.begin(this.#disk, { kind, fd, memory: pieces.memory, table: Float64Array.from(pieces.table) }, ended);
   }
 
   truncate(sizeBytes: number): DiskError | null {

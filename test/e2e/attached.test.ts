@@ -1,3 +1,5 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -9,6 +11,13 @@ import { Site } from './support/site.ts';
 const directory = mkdtempSync(join(tmpdir(), 'ashlar-attached-'));
 const SITE = join(directory, 'site');
 const BLOCKS = 512;
+/** A program of its own, which attaches a volume and says so. */
+const PROGRAM = `import { NodeManager } from '@ashlar/node-manager';
+const [site, directory, volumeId] = process.argv.slice(1);
+const nodeManager = await NodeManager.start({ directory, site });
+const volume = await nodeManager.attach(volumeId);
+await volume.write(0, new Uint8Array(4096).fill(3));
+console.log('attached');`;
 
 let site: Site;
 let nodeManager: NodeManager;
@@ -67,5 +76,18 @@ describe('a volume attached inside a program', () => {
     expect((await volume.read(0, 4096)).every((byte) => byte === 1)).toBe(true);
     await volume.close();
     expect((await site.volume(volumeId)).attachments).toEqual([]);
+  });
+
+  it('is taken by force from a program that was killed', async () => {
+    const program = spawn(process.execPath, ['--input-type=module', '-e', PROGRAM, SITE, join(directory, 'other'), volumeId], { cwd: join(import.meta.dirname, '..'), stdio: ['ignore', 'pipe', 'inherit'] });
+    await Promise.race([once(program.stdout, 'data'), once(program, 'exit')]);
+    program.kill('SIGKILL');
+    await once(program, 'exit');
+    await expect.poll(() => nodeManager.attach(volumeId).catch((error: Error) => error.message), { timeout: 30_000 }).toContain('--force');
+    await site.ask('volume', 'detach', volumeId, '--force');
+    volume = await nodeManager.attach(volumeId);
+    expect((await volume.read(0, 4096)).every((byte) => byte === 3)).toBe(true);
+    await volume.close();
+    await site.ask('volume', 'delete', volumeId);
   });
 });

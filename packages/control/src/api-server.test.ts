@@ -22,7 +22,7 @@ let answerWith: (command: ApiCommand) => ApiAnswer = () => ({ ok: true, value: n
 const server = new ApiServer({ token: TOKEN, store, log, figures: async () => figures(), carryOut: (_principal, command, answer) => answer(answerWith(command)) });
 let endpoint = '';
 
-const note = (name: string, subject = 'server-1'): void => void store.apply({ conditions: [], puts: [], deletes: [], events: [{ atMs: 1, name, subject, source: 'manager', reason: '', detail: {} }] });
+const note = (name: string, subject = 'server-1', reason = ''): void => void store.apply({ conditions: [], puts: [], deletes: [], events: [{ atMs: 1, name, subject, source: 'manager', reason, detail: {} }] });
 
 beforeAll(async () => { endpoint = await server.listen(0); });
 afterAll(() => server.close());
@@ -174,6 +174,29 @@ describe('the API', () => {
     expect(followed).toEqual(['one', 'other', 'three']);
     client.close();
     await expect(following).rejects.toMatchObject({ code: 'unavailable' });
+  });
+
+  it('keeps no more than a few MiB for a client that follows events and does not read, and everything for one that does', async () => {
+    const [stopped, reading] = await Promise.all([0, 1].map(async () => {
+      const socket = new WebSocket(endpoint, { headers: { authorization: `Bearer ${TOKEN}` } });
+      await once(socket, 'open');
+      socket.send('{"id":1,"events":{"follow":true,"subject":"long"}}');
+      // Answered behind it.
+      socket.send('{"id":2,"command":{"kind":"volume-list"}}');
+      await once(socket, 'message');
+      return socket;
+    })) as [WebSocket, WebSocket];
+    stopped.pause();
+    const closed = once(stopped, 'close');
+    // Several times what may wait, and what the kernel holds beside; the one that reads has each before the next.
+    for (let piece = 0; piece < 8; piece++) {
+      const read = once(reading, 'message');
+      note(`piece-${piece}`, 'long', 'x'.repeat(4 * 2 ** 20));
+      expect(JSON.parse(((await read) as [Buffer])[0].toString())).toMatchObject({ event: { name: `piece-${piece}` } });
+    }
+    stopped.resume();
+    expect((await closed)[0]).toBe(1006);
+    reading.close();
   });
 });
 

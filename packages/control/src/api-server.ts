@@ -32,6 +32,8 @@ const ARRIVALS_MAX = 256;
 /** How long clients may take to answer the end of their connection: a frozen one must not keep us from ending. */
 const CLOSE_MS = 1000;
 const EVENTS_AT_ONCE_MAX = 10_000;
+/** What may wait for a client that follows events, and does not read: 10,000 events at once are about 4 MiB. */
+const UNREAD_BYTES_MAX = 8 * 2 ** 20;
 
 /** The system manager's API: on loopback, or for a cluster over TLS. */
 export class ApiServer {
@@ -175,7 +177,7 @@ export class ApiServer {
       try {
         const request = parseRequest((data as Buffer).toString());
         id = request.id;
-        if ('events' in request) return this.#events(principal, request, send, ends);
+        if ('events' in request) return this.#events(principal, request, client, send, ends);
         const command = parseCommand(request.command);
         this.#options.carryOut(principal, command, (answer) => {
           if (answer.ok) send({ id, ok: true, value: answer.value });
@@ -187,7 +189,7 @@ export class ApiServer {
     });
   }
 
-  #events(principal: Principal, { id, events }: Extract<ApiRequest, { readonly events: unknown }>, send: (response: ApiResponse) => void, ends: (() => void)[]): void {
+  #events(principal: Principal, { id, events }: Extract<ApiRequest, { readonly events: unknown }>, client: WebSocket, send: (response: ApiResponse) => void, ends: (() => void)[]): void {
     if (!authorize(principal, 'events', undefined)) throw new AshlarError('unauthorized', 'this needs the token of the site');
     const { subject } = events;
     let last = events.after ?? 0;
@@ -200,7 +202,10 @@ export class ApiServer {
     this.#options.store.events(query, (found) => {
       for (const event of found ?? []) emit(event);
       if (!events.follow) return send({ id, ok: true, value: null });
-      ends.push(this.#options.store.watch((change) => change.events.forEach(emit)));
+      ends.push(this.#options.store.watch((change) => {
+        change.events.forEach(emit);
+        if (client.bufferedAmount > UNREAD_BYTES_MAX) client.terminate();
+      }));
     });
   }
 }

@@ -61,7 +61,8 @@ export class FiguresCollector {
   }
 
   async #collect(): Promise<string> {
-    const { runtime, version, ask, refused } = this.#options;
+    const { runtime, version, refused } = this.#options;
+    const ask = <T>(command: ApiCommand): Promise<T | null> => soon(this.#options.ask<T>(command));
     const [servers, hosts, manager] = [await ask<ServerView[]>({ kind: 'server-list' }) ?? [], await ask<HostView[]>({ kind: 'host-list' }) ?? [], await ask<ManagerView>({ kind: 'manager-describe' })];
     // One that does not act yet would let us wait for them.
     const volumes = manager?.state === 'acting' ? await ask<VolumeView[]>({ kind: 'volume-list' }) : null;
@@ -111,6 +112,13 @@ export class FiguresCollector {
       if (name === 'promoted' && detail['from'] !== detail['to']) this.#failovers++;
     }
   }
+}
+
+/** Null after a while: a manager that crashes loses what it was asked, and never answers that. */
+async function soon<T>(answer: Promise<T | null>): Promise<T | null> {
+  const { promise, resolve } = Promise.withResolvers<null>();
+  const late = setTimeout(() => resolve(null), ANSWER_MS);
+  return Promise.race([answer, promise]).finally(() => clearTimeout(late));
 }
 
 function collectParties(samples: Samples, servers: readonly ServerView[], hosts: readonly HostView[]): void {

@@ -12,12 +12,14 @@ describe('parseCommand', () => {
       kind: 'volume-create', sizeBytes: 4096, mirrors: 1, minCopies: 1, durability: 'normal', limits: { ioTimeoutMs: 60_000, iops: 0, bandwidthBytes: 0, priority: 5 }, tags: {},
     });
     expect(parseCommand({ kind: 'volume-attach', volumeId: VOLUME })).toEqual({ kind: 'volume-attach', volumeId: VOLUME, readOnly: false, tcp: false });
+    expect(parseCommand({ kind: 'volume-detach', volumeId: VOLUME })).toEqual({ kind: 'volume-detach', volumeId: VOLUME, force: false });
+    expect(parseCommand({ kind: 'volume-detach', volumeId: VOLUME, hostId: 'host-1', force: true })).toEqual({ kind: 'volume-detach', volumeId: VOLUME, hostId: 'host-1', force: true });
     expect(parseCommand({ kind: 'server-stop', serverId: 'server-1' })).toEqual({ kind: 'server-stop', serverId: 'server-1', kill: false });
   });
 
   it('gives a command of the kind that was asked for, or refuses the argument, whatever comes', () => {
     const value = fc.oneof(fc.string(), fc.integer(), fc.double(), fc.boolean(), fc.constant(null), fc.constant(VOLUME), fc.object({ maxDepth: 1 }));
-    const names = fc.constantFrom('volumeId', 'sizeBytes', 'mirrors', 'minCopies', 'durability', 'limits', 'tags', 'hostId', 'copy', 'to', 'giveUp', 'serverId', 'from', 'cancel', 'check', 'disk', 'explain', 'dryRun', 'rack', 'rebuildBudgetBytes', 'rebuildsAtOnce', 'readOnly', 'tcp', 'kill', 'anyway', 'clientToken', '__proto__');
+    const names = fc.constantFrom('volumeId', 'sizeBytes', 'mirrors', 'minCopies', 'durability', 'limits', 'tags', 'hostId', 'copy', 'to', 'giveUp', 'serverId', 'from', 'cancel', 'check', 'disk', 'explain', 'dryRun', 'rack', 'rebuildBudgetBytes', 'rebuildsAtOnce', 'readOnly', 'tcp', 'kill', 'force', 'anyway', 'clientToken', '__proto__');
     fc.assert(fc.property(fc.constantFrom(...KINDS), fc.dictionary(names, value), (kind, fields) => {
       try {
         expect(parseCommand({ ...fields, kind }).kind).toBe(kind);

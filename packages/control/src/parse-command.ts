@@ -39,7 +39,7 @@ export function parseCommand(raw: unknown): ApiCommand {
     }
     case 'volume-grow': return { kind: 'volume-grow', volumeId: aVolume(c), sizeBytes: number(c, 'sizeBytes') };
     case 'volume-attach': return { kind: 'volume-attach', volumeId: aVolume(c), readOnly: flag(c, 'readOnly'), tcp: flag(c, 'tcp'), ...aHost(c), ...aServer(c, 'copy') };
-    case 'volume-detach': return { kind: 'volume-detach', volumeId: aVolume(c), ...aHost(c), ...aServer(c, 'copy') };
+    case 'volume-detach': return { kind: 'volume-detach', volumeId: aVolume(c), ...aHost(c), ...aServer(c, 'copy'), force: flag(c, 'force') };
     case 'volume-failover': return { kind: 'volume-failover', volumeId: aVolume(c), ...aServer(c, 'to'), ...aServer(c, 'giveUp') };
     case 'volume-move': return { kind: 'volume-move', volumeId: aVolume(c), from: serverId(text(c, 'from')), ...aServer(c, 'to') };
     case 'server-add': {

@@ -28,8 +28,8 @@ export type ApiCommand =
       readonly kind: 'volume-attach'; readonly volumeId: VolumeId; readonly hostId?: HostId; readonly readOnly: boolean; readonly tcp: boolean;
       readonly copy?: ServerId;
     }
-  /** Without a host: the writer's attachment if there is one, else all. */
-  | { readonly kind: 'volume-detach'; readonly volumeId: VolumeId; readonly hostId?: HostId; readonly copy?: ServerId }
+  /** Without a host: the writer's attachment if there is one, else all. `force`: the host's answer is not waited for; what it still sends as the writer is refused. */
+  | { readonly kind: 'volume-detach'; readonly volumeId: VolumeId; readonly hostId?: HostId; readonly copy?: ServerId; readonly force?: boolean }
   | { readonly kind: 'volume-delete'; readonly volumeId: VolumeId }
   | { readonly kind: 'volume-scrub'; readonly volumeId: VolumeId }
   /** Makes a mirror primary. `giveUp`: recover without that member, whose answer will not come. */

@@ -175,7 +175,7 @@ export type ManagerCommand =
    * `founding`: the volume is being created, nothing was ever written to it: a member without files makes its founding copy.
    */
   | { readonly kind: 'configure'; readonly configuration: Configuration; readonly predecessorEnded: boolean; readonly founding: boolean }
-  /** The volume was deleted, or this copy is superfluous: remove its files, and answer `discarded`. A copy that has promised a later epoch ignores it: it was given a role again meanwhile. */
+  /** The volume was deleted, or this copy is superfluous: remove its files, and answer `discarded`. A copy that has promised a later epoch ignores it: it was given a role again meanwhile. Epoch 0: only where there is none, answer. */
   | { readonly kind: 'discard'; readonly volumeId: VolumeId; readonly epoch: number }
   | { readonly kind: 'scrub'; readonly volumeId: VolumeId }
   /** To a primary: that life of a member's process is proven to be gone, so its silence need not be waited for. `instance` as in `server-hello`. */

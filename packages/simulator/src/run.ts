@@ -1,3 +1,4 @@
+import type { Member } from '@ashlar/protocol';
 import { Violation, type Invariant } from './checks/violation.ts';
 import { Trace } from './engine/trace.ts';
 import { makePlan, type Plan, type RunSpec } from './plan.ts';
@@ -94,10 +95,18 @@ function helpOut(world: World): void {
     world.start(server);
   }
   for (const member of configuration?.members ?? []) {
-    const server = world.server(member.serverId);
-    if (!world.ghost.lost(member) || server.medium.holdsCopy) continue;
+    if (!isGone(world, member) && !isLastOfAll(world, member)) continue;
+    world.ghost.givenUp.add(member.serverId);
     world.command({ kind: 'volume-failover', volumeId: world.volumeId, giveUp: member.serverId });
   }
+}
+
+function isGone(world: World, member: Member): boolean { return world.ghost.lost(member) && !world.server(member.serverId).medium.holdsCopy; }
+
+/** Faulted, and waited for because it may have what all the others have lost. */
+function isLastOfAll(world: World, member: Member): boolean {
+  const others = world.ghost.configuration?.members.filter((other) => other !== member) ?? [];
+  return world.server(member.serverId).faulted && others.every((other) => world.ghost.lost(other) || world.server(other.serverId).faulted);
 }
 
 /** Every copy in sync is faulted or gone for good: nothing can be promised. */

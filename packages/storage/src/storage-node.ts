@@ -4,7 +4,7 @@ import type { ActorContext, Address, ChildSpec } from '@ashlar/actor';
 import { FOUNDING_INCARNATION, memberOf, type Configuration, type CopyFault, type CopyReport, type DirectoryHealth, type DiskKind, type HeldCopy, type ManagerCommand, type ManagerMessage } from '@ashlar/protocol';
 import { BeaconTable, newCopyState, type Leases } from '@ashlar/replication';
 import { startFigures, thisBuild, type Runtime } from '@ashlar/runtime';
-import { COPY_FORMAT, createCopy, openCopy, DestageBuffer, PageCache, type CopyStore, type OpenFailure, type StoreOptions } from '@ashlar/store';
+import { COPY_FORMAT, createCopy, openCopy, DestageBuffer, PageCache, type CopyStore, type CreateOptions, type OpenFailure, type StoreOptions } from '@ashlar/store';
 import { assert, AshlarError, Defect, Prng, type ServerId, type VolumeId } from '@ashlar/words';
 import { BeaconActor, beaconAddress } from './beacon-actor.ts';
 import { CopyActor, copyAddress, type CopySurroundings } from './copy-actor.ts';
@@ -48,6 +48,9 @@ const SHUTDOWN_MS = 20_000;
 const PATROL_PIECES = 8;
 /** … and no longer than this, beyond the piece that is begun: whoever asks for something meanwhile waits. A disk that turns then does a terabyte in six days. */
 const PATROL_MS = 10;
+
+/** What is said of a copy of which nothing is known, or that is not there. */
+const UNOPENED = { lineage: 0, promisedEpoch: 0, incarnation: 0, lostCache: true, complete: false, lastEpoch: 0, lastSeq: 0, attachNumber: 0, asked: 0 } as const;
 
 /** A storage server: its copies, their leases, and its word to the system manager. Hosted by one thread. */
 export class StorageNode implements CopyHouse {
@@ -154,7 +157,8 @@ export class StorageNode implements CopyHouse {
 
   discard(volumeId: VolumeId, epoch: number, done: () => void): void {
     const actor = this.#actors.get(volumeId);
-    if (actor && actor.driver.core.durable.promisedEpoch > epoch) return;
+    // One that cannot be opened has promised nobody knows what.
+    if (actor ? actor.driver.core.durable.promisedEpoch > epoch : epoch === 0 && this.#faulted.has(volumeId)) return;
     if (actor) actor.driver.close(false);
     if (this.#running.delete(volumeId)) void this.#runtime.stop(this.#childId(volumeId));
     this.#actors.delete(volumeId);
@@ -224,17 +228,31 @@ export class StorageNode implements CopyHouse {
     const { volumeId, lineage, sizeBytes } = configuration;
     const state = newCopyState(configuration, founding);
     const incarnation = founding ? FOUNDING_INCARNATION : randomInt(FOUNDING_INCARNATION + 1, 2 ** 47);
-    if (this.#directories.holds(volumeId)) this.#directories.remove(volumeId);
     const wake = (): void => this.#actors.get(volumeId)?.driver.wake();
-    const created = createCopy(this.#disk(volumeId), { ...this.#storeOptions, volumeId, sizeBytes, lineage, incarnation, state, wake });
+    const created = this.#make(volumeId, { ...this.#storeOptions, volumeId, sizeBytes, lineage, incarnation, state, wake });
     if ('failed' in created) {
-      this.#directories.remove(volumeId);
       this.#runtime.log.error({ volumeId, serverId: this.serverId, failed: created.failed, detail: created.detail }, 'a copy could not be made');
+      // Said and not kept: whoever is told to make it again tries again.
+      this.#tellFaulted({ ...UNOPENED, volumeId, fault: created.failed === 'no-space' ? 'no-space' : 'append-failed' });
       return false;
     }
     this.#created.set(volumeId, created.store);
     this.#start(volumeId);
     return this.#running.has(volumeId);
+  }
+
+  /** Directories as well as files: on a full disk there may be no room for either. */
+  #make(volumeId: VolumeId, options: CreateOptions): ReturnType<typeof createCopy> {
+    try {
+      if (this.#directories.holds(volumeId)) this.#directories.remove(volumeId);
+      const created = createCopy(this.#disk(volumeId), options);
+      if ('failed' in created) this.#directories.remove(volumeId);
+      return created;
+    } catch (error) {
+      const { code } = error as { code?: unknown };
+      if (error instanceof AshlarError || typeof code !== 'string') throw error;
+      return { failed: code === 'ENOSPC' ? 'no-space' : 'io-error', detail: String(error) };
+    }
   }
 
   #start(volumeId: VolumeId): void {
@@ -294,7 +312,7 @@ export class StorageNode implements CopyHouse {
     const last = this.#actors.get(volumeId)?.report();
     const copy: CopyReport = last
       ? { ...last, fault }
-      : { volumeId, lineage: 0, promisedEpoch: 0, incarnation: 0, lostCache: true, complete: false, lastEpoch: 0, lastSeq: 0, fault, attachNumber: 0, asked: 0 };
+      : { ...UNOPENED, volumeId, fault };
     this.#running.delete(volumeId);
     this.#faulted.set(volumeId, copy);
     this.#tellFaulted(copy);

@@ -100,8 +100,9 @@ export function addVolumeCommands(program: Command, cli: Cli): void {
   volume.command('detach').description('end an attachment: the writer, or all readers').argument('<volume>')
     .option('--host <host>', 'only there')
     .option('--copy <server>', 'the attachment of this copy alone')
-    .action(async (id: string, options: { host?: string; copy?: string }) => {
-      await cli.call({ kind: 'volume-detach', volumeId: volumeId(id), ...(options.host === undefined ? {} : { hostId: hostId(options.host) }), ...(options.copy === undefined ? {} : { copy: serverId(options.copy) }) }, () => `${id} is detached`);
+    .option('--force', 'where the host is gone and does not answer: what it still sends is refused')
+    .action(async (id: string, options: { host?: string; copy?: string; force?: boolean }) => {
+      await cli.call({ kind: 'volume-detach', volumeId: volumeId(id), force: options.force ?? false, ...(options.host === undefined ? {} : { hostId: hostId(options.host) }), ...(options.copy === undefined ? {} : { copy: serverId(options.copy) }) }, () => `${id} is detached`);
     });
 
   volume.command('delete').description('remove it and all its copies').argument('<volume>')
@@ -120,7 +121,7 @@ export function addVolumeCommands(program: Command, cli: Cli): void {
     });
   volume.command('failover').description('make a mirror primary').argument('<volume>')
     .option('--to <server>', 'which one')
-    .option('--give-up <server>', 'after every copy lost its cache: recover without the answer of this one')
+    .option('--give-up <server>', 'after every copy lost its cache or is faulted: recover without this one')
     .action(async (id: string, options: { to?: string; giveUp?: string }) => {
       await cli.call({ kind: 'volume-failover', volumeId: volumeId(id), ...(options.to === undefined ? {} : { to: serverId(options.to) }), ...(options.giveUp === undefined ? {} : { giveUp: serverId(options.giveUp) }) },
         (value) => ('volumeId' in (value as object) && 'copies' in (value as object) ? showVolume(value as VolumeView) : JSON.stringify(value)));

@@ -71,7 +71,7 @@ function judgeHost({ hostId, state, attachments }: HostView): Finding[] {
   if (state === 'up') return [];
   return [{
     severity: attachments > 0 ? 'warning' : 'note', check: 'hosts', subject: hostId, message: `it is ${state}${attachments > 0 ? `, with ${attachments} attachments` : ''}`,
-    effect: 'If it only cannot reach the system manager, its volumes go on, and do not hear of a new primary. If it is gone, its programs are too.', action: 'See whether its machine runs and reaches the system manager. To attach elsewhere: `ashlar volume detach VOLUME`.',
+    effect: 'If it only cannot reach the system manager, its volumes go on, and do not hear of a new primary. If it is gone, its programs are too.', action: 'See whether its machine runs and reaches the system manager. To attach elsewhere: `ashlar volume detach VOLUME`, with `--force` if it is gone.',
   }];
 }
 

@@ -1,6 +1,6 @@
 import type { AttachmentSpec, HostMessage } from '@ashlar/protocol';
 import type { HostId, ServerId } from '@ashlar/words';
-import type { AttachmentRecord } from './records.ts';
+import type { AttachmentRecord, VolumeRecord } from './records.ts';
 import { change, note, sumUsage } from './store-access.ts';
 import { eventOf, NO_USAGE, type Manager, type Volume } from './state.ts';
 
@@ -56,10 +56,15 @@ export function onDetached(m: Manager, v: Volume, from: HostId, message: HostMes
 }
 
 function removeAttachment(m: Manager, v: Volume, attachment: AttachmentRecord, event: string, reason: string): void {
-  const attachments = v.record.attachments.filter((known) => known !== attachment);
+  change(m, v, without(m, v, [attachment]), [eventOf(m, event, v.volumeId, reason, { host: attachment.hostId }, attachment.hostId)]);
+}
+
+/** The record as it is when these attachments are over. */
+export function without(m: Manager, v: Volume, ended: readonly AttachmentRecord[]): VolumeRecord {
+  const attachments = v.record.attachments.filter((known) => !ended.includes(known));
   const state = v.record.state === 'in-use' && attachments.length === 0 ? 'available' : v.record.state;
-  endUsage(m, v, attachment.hostId, attachments.some((known) => known.hostId === attachment.hostId));
-  change(m, v, { ...v.record, attachments, state }, [eventOf(m, event, v.volumeId, reason, { host: attachment.hostId }, attachment.hostId)]);
+  for (const { hostId } of ended) endUsage(m, v, hostId, attachments.some((known) => known.hostId === hostId));
+  return { ...v.record, attachments, state };
 }
 
 /** The host's figures count from the beginning of an attachment; what ended is added up. */
@@ -104,7 +109,7 @@ export function afterHello(m: Manager, from: HostId, shown: readonly AttachmentS
   for (const spec of shown) {
     const v = m.volumes.get(spec.volumeId);
     const wanted = v?.record.attachments.some((attachment) => sameAttachment(attachment, { ...spec, hostId: from }) && attachment.state !== 'detaching');
-    // A volume that the store does not know may be one that the store has lost: it is left alone.
-    if (v !== undefined && wanted !== true) m.fx.toHost(from, { kind: 'detach', volumeId: spec.volumeId, readOnly: spec.readOnly, copy: spec.copy });
+    // A volume that the store does not know may be one that the store has lost: it is left alone, unless it was deleted, which takes an attachment that was ended by force.
+    if ((v !== undefined || m.keeping.deleted.has(spec.volumeId)) && wanted !== true) m.fx.toHost(from, { kind: 'detach', volumeId: spec.volumeId, readOnly: spec.readOnly, copy: spec.copy });
   }
 }

@@ -1,10 +1,10 @@
 import { FOUNDING_INCARNATION, memberOf, primaryOf, type Configuration, type VolumeLimits, type ApiAnswer, type ApiCommand, type PlacementView } from '@ashlar/protocol';
 import { AshlarError, BLOCK_BYTES, newVolumeId, unreachable, VOLUME_BYTES_MAX, type ErrorCode, type HostId, type ServerId, type VolumeId } from '@ashlar/words';
 import { authorize, type Principal } from './authorize.ts';
-import { sameAttachment, specOf } from './attachments.ts';
+import { sameAttachment, specOf, without } from './attachments.ts';
 import { cancelled } from './moves.ts';
 import { place, weigh, type Placement, type PlacementRequest } from './placement.ts';
-import { candidate, isFaulted, isPromotable } from './promotion.ts';
+import { candidate, isFaulted, isPromotable, isUnmade, promotionNeed, reportOf } from './promotion.ts';
 import { placementServers } from './rebuilds.ts';
 import { promote, reconcile } from './reconcile.ts';
 import type { AttachmentRecord, VolumeRecord } from './records.ts';
@@ -238,7 +238,13 @@ export function beginCreations(m: Manager): void {
 }
 
 function whenAvailable(m: Manager, v: Volume, placement: PlacementView | null = null): ApiAnswer | null {
-  return v.record.state === 'creating' ? null : { ok: true, value: { ...volumeView(m, v), ...(placement === null ? {} : { placement }) } };
+  if (v.record.state !== 'creating') return { ok: true, value: { ...volumeView(m, v), ...(placement === null ? {} : { placement }) } };
+  const { members } = v.record.configuration;
+  // One that can be made is enough: the others are let go of, and made anew elsewhere.
+  if (!members.every(({ serverId }) => isUnmade(m, v, serverId))) return null;
+  const [{ serverId }] = members;
+  const noSpace = reportOf(m, v, serverId)?.fault === 'no-space';
+  return { ok: false, code: noSpace ? 'no-space' : 'io-error', message: `${members.map((member) => member.serverId).join(', ')}: no copy of ${v.volumeId} can be made there, the disk ${noSpace ? 'is full' : 'fails'}; it is tried again until \`ashlar volume delete ${v.volumeId}\`` };
 }
 
 function placementView({ chosen, verdicts }: Placement): PlacementView {
@@ -295,7 +301,7 @@ function attach(m: Manager, v: Volume, requestId: number, command: Of<'volume-at
   const known = v.record.attachments.find((attachment) => sameAttachment(attachment, { hostId, readOnly, copy }));
   if (known?.state === 'detaching') throw new AshlarError('busy', `${v.volumeId} is just being detached`, { retry: 'later' });
   const writer = v.record.attachments.find((attachment) => !attachment.readOnly);
-  if (!readOnly && writer !== undefined) throw new AshlarError('in-use', `${v.volumeId} has a writer already, on ${writer.hostId}`);
+  if (!readOnly && writer !== undefined) throw new AshlarError('in-use', `${v.volumeId} has a writer already, on ${writer.hostId}${isHostUp(m, writer.hostId) ? '' : `, which is not up; if it is gone, \`ashlar volume detach ${v.volumeId} --force\` ends that`}`);
   const waitFor = (): void => wait(m, v, requestId, (volume) => whenAttached(volume, { hostId, readOnly, copy }));
   if (known !== undefined) {
     m.fx.toHost(hostId, { kind: 'attach', spec: specOf(v, known), configuration: v.record.configuration });
@@ -325,6 +331,8 @@ function whenAttached(v: Volume, key: { hostId: HostId; readOnly: boolean; copy:
   return { ok: true, value: { volumeId: v.volumeId, host: key.hostId, readOnly: key.readOnly, copy: key.copy, nbd: attachment.nbd } };
 }
 
+function isHostUp(m: Manager, id: HostId): boolean { return hostViews(m).some((host) => host.hostId === id && host.state === 'up'); }
+
 function hostFor(m: Manager, asked: HostId | undefined): HostId {
   const up = hostViews(m).filter((host) => host.state === 'up');
   if (asked !== undefined) {
@@ -342,11 +350,26 @@ function detach(m: Manager, v: Volume, requestId: number, command: Of<'volume-de
   const writer = candidates.filter((attachment) => !attachment.readOnly);
   const chosen = writer.length > 0 ? writer : candidates;
   if (chosen.length === 0) throw new AshlarError('not-attached', `${v.volumeId} is not attached`);
+  if (command.force === true) return forget(m, v, requestId, chosen);
   const attachments = v.record.attachments.map((attachment) => (chosen.includes(attachment) ? { ...attachment, state: 'detaching' as const } : attachment));
   v.hostToldMs = -Infinity;
   change(m, v, { ...v.record, attachments }, [eventOf(m, 'detaching', v.volumeId, 'asked for', { hosts: chosen.map((attachment) => attachment.hostId).join(' ') }, 'operator')], (outcome) => {
     if (outcome !== 'applied') return refuse(m, requestId, outcome);
     wait(m, v, requestId, (known) => (known.record.attachments.some((attachment) => chosen.some((gone) => sameAttachment(attachment, gone))) ? null : { ok: true, value: { volumeId: v.volumeId } }));
+    reconcile(m, v);
+  });
+}
+
+/** Hosts that do not answer are not waited for: a number of attach that nobody was given shuts out their writer, and what they show they are told to end when they are back. */
+function forget(m: Manager, v: Volume, requestId: number, chosen: readonly AttachmentRecord[]): void {
+  const base = without(m, v, chosen);
+  // The last copy's disk takes no writes anyway, and another epoch would end its reads.
+  const fences = chosen.some((attachment) => !attachment.readOnly) && !isFaulted(m, v, primaryOf(v.record.configuration));
+  const record = fences ? reconfigured(base, { attachNumber: v.record.configuration.attachNumber + 1 }) : base;
+  changeAndPush(m, v, record, [eventOf(m, 'detached', v.volumeId, 'forced: its host was not waited for', { hosts: chosen.map((attachment) => attachment.hostId).join(' ') }, 'operator')], (outcome) => {
+    if (outcome !== 'applied') return refuse(m, requestId, outcome);
+    for (const { hostId, readOnly, copy } of chosen) m.fx.toHost(hostId, { kind: 'detach', volumeId: v.volumeId, readOnly, copy });
+    m.fx.answer(requestId, { ok: true, value: { volumeId: v.volumeId } });
     reconcile(m, v);
   });
 }
@@ -373,6 +396,8 @@ function failover(m: Manager, v: Volume, requestId: number, command: Of<'volume-
   const { configuration } = v.record;
   if (command.giveUp !== undefined) {
     if (memberOf(configuration, command.giveUp) === undefined) throw new AshlarError('not-found', `${command.giveUp} is not a member of ${v.volumeId}`);
+    // Given up beforehand, it would not be waited for on the day on which it has what the others lack.
+    if (promotionNeed(m, v) === null || candidate(m, v, null) !== null) throw bad(`nothing of ${v.volumeId} waits for ${command.giveUp}: ${primaryOf(configuration)} leads it, or a copy in sync may take over`);
     const record = { ...v.record, givenUp: [...new Set([...v.record.givenUp, command.giveUp])] };
     return change(m, v, record, [eventOf(m, 'copy-given-up', v.volumeId, 'asked for', { serverId: command.giveUp }, 'operator')], (outcome) => {
       if (outcome !== 'applied') return refuse(m, requestId, outcome);

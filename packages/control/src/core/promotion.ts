@@ -19,6 +19,12 @@ export function isFaulted(m: Manager, v: Volume, id: ServerId): boolean {
   return (reportOf(m, v, id)?.fault ?? null) !== null;
 }
 
+/** Its server could not make its files, or cannot open them: another attempt there is likely to end alike. */
+export function isUnmade(m: Manager, v: Volume, id: ServerId): boolean {
+  const report = reportOf(m, v, id);
+  return report?.lineage === 0 && (report.fault === 'no-space' || report.fault === 'append-failed');
+}
+
 /**
  * Its machine restarted, or its files are gone, since it was admitted: what was answered may not be in its log. Decided by the admission
  * in the store and not by what the copy thinks of itself: only a new admission heals.
@@ -87,24 +93,30 @@ export function candidate(m: Manager, v: Volume, exclude: ServerId | null): Memb
   return unreported;
 }
 
-/** The primary is gone, or has lost its cache, and nobody may take over: until somebody comes back there is nothing that a copy could be filled from. */
+/**
+ * The primary is gone, was restarted, or has lost its cache, and nobody may take over: until somebody comes back, or says how its copy stands, there is nothing
+ * that a copy could be filled from.
+ */
 export function isStuck(m: Manager, v: Volume): boolean {
   const [primary] = v.record.configuration.members;
   const report = reportOf(m, v, primary.serverId);
-  const gone = isDown(m, serverOf(m, primary.serverId)) || (report !== undefined && isLost(v, primary, report));
-  return gone && candidate(m, v, primary.serverId) === null;
+  const server = serverOf(m, primary.serverId);
+  const restarted = server.heard && server.record !== null && server.record.instance !== v.record.primaryInstance;
+  const gone = restarted || isDown(m, server) || (report !== undefined && isLost(v, primary, report));
+  return gone && candidate(m, v, null) === null;
 }
 
 export interface Recovery {
   readonly winner: CopyReport;
   readonly answered: readonly CopyReport[];
-  /** Members that were given up without an answer. */
+  /** Members that were given up, without an answer or faulted. */
   readonly givenUp: readonly ServerId[];
 }
 
 /**
  * Every member lost its cache. The longest log wins, by (epoch, seq), once all have answered or the operator has given up the rest:
- * any other choice could take back what a member still has. Null: not so, or not yet.
+ * any other choice could take back what a member still has. A faulted one has not answered: it may have kept its cache, and of one that cannot be opened
+ * nobody knows the log. Null: not so, or not yet.
  */
 export function recovery(m: Manager, v: Volume): Recovery | null {
   const answered: CopyReport[] = [];
@@ -112,13 +124,13 @@ export function recovery(m: Manager, v: Volume): Recovery | null {
   for (const member of v.record.configuration.members) {
     const server = serverOf(m, member.serverId);
     const report = isUp(m, server) ? server.reports.get(v.volumeId) : undefined;
-    if (report === undefined) {
+    if (report === undefined || report.fault !== null) {
       if (!v.record.givenUp.includes(member.serverId) && !server.lost) return null;
       givenUp.push(member.serverId);
       continue;
     }
-    if (!isLost(v, member, report) && report.fault === null) return null; // promotable
-    if (report.complete && report.fault === null && report.lineage === v.record.configuration.lineage) answered.push(report);
+    if (!isLost(v, member, report)) return null; // promotable
+    if (report.complete && report.lineage === v.record.configuration.lineage) answered.push(report);
   }
   // A report from before may be short of what the copy was sent since: now that nobody leads, none grows any more.
   if (!askedAnew(m, v, answered)) return null;

@@ -5,7 +5,7 @@ import { place, type PlacementRequest, type PlacementServer } from './placement.
 import { isFaulted, isStuck, reportOf } from './promotion.ts';
 import { isDown, isUp, shownState } from './servers.ts';
 import { note, reconfigured } from './store-access.ts';
-import { changeAndPush, discardFrom, involvedIn } from './telling.ts';
+import { changeAndPush, discardFrom, involvedIn, NO_EPOCH } from './telling.ts';
 import { mayBeginRebuild } from './turns.ts';
 import { eventOf, serverOf, type Manager, type RebuildWish, type Volume } from './state.ts';
 
@@ -100,10 +100,10 @@ function relaxed(strict: PlacementRequest, servers: readonly PlacementServer[]):
 }
 
 function nowhere(m: Manager, v: Volume, why: string): void {
-  // A server that is up and reports nothing has lost its files: once it has said so, it can take a new copy.
+  // A server that is up and reports nothing has lost its files, or has not said yet how its copies stand: once it has said that it has none, it can take a new copy.
   const involved = involvedIn(v.record.configuration);
-  const emptied = v.record.holders.filter((id) => !involved.includes(id) && isUp(m, serverOf(m, id)) && reportOf(m, v, id) === undefined);
-  if (emptied.length > 0) discardFrom(m, v, emptied);
+  const silent = v.record.holders.filter((id) => !involved.includes(id) && isUp(m, serverOf(m, id)) && reportOf(m, v, id) === undefined);
+  if (silent.length > 0) discardFrom(m, v, silent, NO_EPOCH);
   if (!v.stuckTold) note(m, [eventOf(m, 'no-server-for-copy', v.volumeId, why)]);
   v.stuckTold = true;
 }
@@ -120,7 +120,7 @@ export function rebuildsRunning(m: Manager): number {
 function filling(m: Manager): Map<Volume, number> {
   const counts = new Map<Volume, number>();
   for (const v of m.learning) {
-    if (v.gone || (v.record.configuration.learners.length === 0 && !v.beginsRebuild)) {
+    if (v.gone || v.record.state === 'deleting' || (v.record.configuration.learners.length === 0 && !v.beginsRebuild)) {
       v.built.clear();
       m.learning.delete(v);
       continue;

@@ -1,12 +1,12 @@
 import { memberOf, primaryOf } from '@ashlar/protocol';
 import type { ServerId } from '@ashlar/words';
-import { candidate, predecessorEnded, promotionNeed, recovery, type Recovery } from './promotion.ts';
+import { candidate, isFaulted, predecessorEnded, promotionNeed, recovery, reportOf, type Recovery } from './promotion.ts';
 import { driveAttachments } from './attachments.ts';
 import { keepTurn, repair } from './repair.ts';
 import { isUp } from './servers.ts';
 import { acts } from './standing.ts';
 import { change, note, reconfigured, remove } from './store-access.ts';
-import { allInSync, changeAndPush, configure, discardFrom, forgetLost, involvedIn, push } from './telling.ts';
+import { allInSync, changeAndPush, configure, discardFrom, forgetLost, involvedIn, NO_EPOCH, push } from './telling.ts';
 import { mayChangeNow } from './turns.ts';
 
 /** Its primary speaks to a copy that is behind as well, so that this is seldom needed. */
@@ -19,6 +19,7 @@ import { eventOf, serverOf, type Manager, type Volume } from './state.ts';
  */
 export function reconcile(m: Manager, v: Volume): void {
   m.unsettled.look(v.volumeId);
+  if (v.complaint !== null && m.nowMs - v.complaint.lastMs > m.options.complaintMs) v.complaint = null;
   answerWaiters(m, v);
   if (!acts(m) || v.pending || v.gone || m.nowMs < v.retryAtMs) return;
   if (v.record.state === 'deleting') {
@@ -47,10 +48,14 @@ function answerWaiters(m: Manager, v: Volume): void {
   if (v.waiters.length === 0) return;
   v.waiters = v.waiters.filter((waiter) => {
     const late = m.nowMs >= waiter.deadlineMs;
-    const answer = waiter.check(v) ?? (late ? { ok: false as const, code: 'timeout' as const, message: `${v.volumeId} is not there yet` } : null);
+    const answer = waiter.check(v) ?? (late ? { ok: false as const, code: 'timeout' as const, message: `${v.volumeId} is not there yet${faultsOf(m, v)}` } : null);
     if (answer !== null) m.fx.answer(waiter.requestId, answer);
     return answer === null;
   });
+}
+
+function faultsOf(m: Manager, v: Volume): string {
+  return v.record.configuration.members.filter(({ serverId }) => isFaulted(m, v, serverId)).map(({ serverId }) => `; the copy on ${serverId} is faulted: ${reportOf(m, v, serverId)?.fault}`).join('');
 }
 
 // ---------------------------------------------------------------------------------------------------------------- promotion
@@ -58,7 +63,7 @@ function answerWaiters(m: Manager, v: Volume): void {
 /** True: this step was about the primary. */
 function drivePromotion(m: Manager, v: Volume): boolean {
   const need = promotionNeed(m, v);
-  if (need === null) return false;
+  if (need === null) return waitAgain(m, v);
   const before = primaryOf(v.record.configuration);
   const next = candidate(m, v, need.exclude ? before : null);
   if (next !== null) {
@@ -81,7 +86,14 @@ function drivePromotion(m: Manager, v: Volume): boolean {
   return false;
 }
 
-/** CAS: the next epoch, with this member first and the former primary last. Only after that anybody is told. */
+/** Whoever was given up, for a recovery that was not needed then, is waited for on the day on which it has what the others lack. True: the record is being changed. */
+function waitAgain(m: Manager, v: Volume): boolean {
+  if (v.record.givenUp.length === 0 || v.status?.epoch !== v.record.configuration.epoch || !v.status.serving) return false;
+  change(m, v, { ...v.record, givenUp: [] }, []);
+  return true;
+}
+
+/** CAS: the next epoch, with this member first and the former primary last. Only after that anybody is told. Whoever was given up before is waited for again the next time. */
 export function promote(m: Manager, v: Volume, to: ServerId, reason: string, source: string, then?: () => void): void {
   const { configuration } = v.record;
   const before = primaryOf(configuration);
@@ -89,7 +101,7 @@ export function promote(m: Manager, v: Volume, to: ServerId, reason: string, sou
   const rest = configuration.members.filter((member) => member.serverId !== to && member.serverId !== before);
   const last = before === to ? [] : configuration.members.slice(0, 1);
   const proven = predecessorEnded(m, v);
-  const record = { ...reconfigured(v.record, { members: [...first, ...rest, ...last] }), predecessorEnded: proven, primaryInstance: serverOf(m, to).record?.instance ?? '' };
+  const record = { ...reconfigured(v.record, { members: [...first, ...rest, ...last] }), predecessorEnded: proven, primaryInstance: serverOf(m, to).record?.instance ?? '', givenUp: [] };
   const detail = { epoch: record.configuration.epoch, from: before, to, ended: proven };
   v.stuckTold = false;
   changeAndPush(m, v, record, [eventOf(m, 'promoted', v.volumeId, `${before}: ${reason}`, detail, source)], then);
@@ -139,11 +151,15 @@ function driveDeletion(m: Manager, v: Volume): void {
   if (!forgetLost(m, v, v.record.holders)) discardFrom(m, v, v.record.holders);
 }
 
-/** A server had no files of it left in that epoch. It may have been given a role, and files, since: only an answer to what is told now counts, and that is said again. */
+/**
+ * A server had no files of it left in that epoch. It may have been given a role, and files, since: only an answer to what is told now counts, and that is said
+ * again. In no epoch it had none at all, which counts as long as it has not said otherwise.
+ */
 export function onDiscarded(m: Manager, v: Volume, from: ServerId, epoch: number): void {
   const { configuration, holders, state } = v.record;
   const hasRole = state !== 'deleting' && (memberOf(configuration, from) !== undefined || configuration.learners.includes(from));
-  if (v.pending || hasRole || epoch !== configuration.epoch || !holders.includes(from)) return;
+  const counts = epoch === configuration.epoch || (epoch === NO_EPOCH && reportOf(m, v, from) === undefined);
+  if (v.pending || hasRole || !counts || !holders.includes(from)) return;
   serverOf(m, from).reports.delete(v.volumeId);
   const record = { ...v.record, holders: holders.filter((holder) => holder !== from) };
   change(m, v, record, [eventOf(m, 'copy-discarded', v.volumeId, state === 'deleting' ? 'the volume is being deleted' : 'superfluous', { serverId: from })]);

@@ -1,7 +1,7 @@
 import { memberOf, primaryOf, type Member } from '@ashlar/protocol';
 import type { ServerId } from '@ashlar/words';
 import { endMove, heir, isDrained, leavingCopies, moveTarget } from './moves.ts';
-import { isFaulted, isLost, isPromotable, isStuck, reportOf } from './promotion.ts';
+import { isFaulted, isLost, isPromotable, isStuck, isUnmade, reportOf } from './promotion.ts';
 import { addLearner } from './rebuilds.ts';
 import { allInSync, changeAndPush, discardFrom, forgetLost, involvedIn } from './telling.ts';
 import { isDown, isUp } from './servers.ts';
@@ -10,6 +10,8 @@ import { eventOf, serverOf, type Manager, type Volume } from './state.ts';
 
 /** One whose primary takes longer to serve is passed by those with more copies. */
 const TURN_KEPT_MS = 2000;
+/** A server that could not make a copy may be asked again after so long: two epochs for each attempt, while its disk may have got room. */
+const UNMADE_AGAIN_MS = 300_000;
 
 /**
  * Keeps as many copies in sync as are wanted: learners are added, replaced and removed, and what is superfluous is discarded. A
@@ -87,7 +89,7 @@ function slowCopy(m: Manager, v: Volume): ServerId | null {
   // One that became primary acknowledges to nobody: it would be taken out like a mirror, without handing over.
   for (const [id, toldMs] of v.slow) if (m.nowMs - toldMs > m.options.slowMs || memberOf(configuration, id) === undefined || id === primaryOf(configuration)) v.slow.delete(id);
   if (v.slow.size !== 1) return null;
-  for (const other of m.volumes.values()) for (const id of other.slow.keys()) if (!v.slow.has(id)) return null;
+  for (const other of m.volumes.values()) for (const [id, toldMs] of other.slow) if (!v.slow.has(id) && m.nowMs - toldMs <= m.options.slowMs) return null;
   return v.slow.keys().next().value ?? null;
 }
 
@@ -125,11 +127,14 @@ function dropUnreachable(m: Manager, v: Volume): boolean {
   return false;
 }
 
-/** A faulted copy without a role is of no use to anybody: discarded, its server can take a new one. */
+/** A faulted copy without a role is of no use to anybody: discarded, its server can take a new one. One that could not make its files is left alone for a while, or it would be the next to be chosen. */
 function discardUseless(m: Manager, v: Volume): void {
   const involved = involvedIn(v.record.configuration);
-  const useless = v.record.holders.filter((id) => !involved.includes(id) && isFaulted(m, v, id));
-  if (useless.length > 0) discardFrom(m, v, useless);
+  const faulted = v.record.holders.filter((id) => !involved.includes(id) && isFaulted(m, v, id));
+  const useless = faulted.filter((id) => !isUnmade(m, v, id));
+  v.unmadeSinceMs = useless.length === faulted.length ? null : v.unmadeSinceMs ?? m.nowMs;
+  const again = v.unmadeSinceMs !== null && m.nowMs - v.unmadeSinceMs >= UNMADE_AGAIN_MS;
+  if (again || useless.length > 0) discardFrom(m, v, again ? faulted : useless);
 }
 
 /** Enough copies are in sync: learners and former copies go, then members beyond the number wanted. */

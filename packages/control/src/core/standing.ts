@@ -26,7 +26,8 @@ export function takeCluster(m: Manager, snapshot: StoreSnapshot): void {
   m.begun = m.origin?.lives.at(-1)?.life === m.life;
   // As it was found: what this life noted before its beginning could be written must not be taken for what the one before it wrote.
   if (!m.begun && !m.loaded) m.loadedRevision = snapshot.revision;
-  for (const record of snapshot.records) {
+  // In the order in which they came: of deletions, the oldest are forgotten first.
+  for (const record of [...snapshot.records].sort((a, b) => a.revision - b.revision)) {
     takeStored(m, record);
     if (record.kind === 'server' && record.value.removed !== true) m.knownServers.add(record.id as ServerId);
   }

@@ -46,11 +46,14 @@ export function allInSync(v: Volume): boolean {
   return configuration.members.slice(1).every((member) => status.copies.some((copy) => copy.serverId === member.serverId && copy.state === 'in-sync'));
 }
 
-export function discardFrom(m: Manager, v: Volume, holders: readonly ServerId[]): void {
+/** `NO_EPOCH`: whoever has a copy keeps it, since every copy has promised a later one. */
+export function discardFrom(m: Manager, v: Volume, holders: readonly ServerId[], epoch = v.record.configuration.epoch): void {
   if (m.nowMs - v.discardedMs < m.options.repeatMs) return;
   v.discardedMs = m.nowMs;
-  for (const holder of holders) m.fx.toServer(holder, { kind: 'discard', volumeId: v.volumeId, epoch: v.record.configuration.epoch });
+  for (const holder of holders) m.fx.toServer(holder, { kind: 'discard', volumeId: v.volumeId, epoch });
 }
+
+export const NO_EPOCH = 0;
 
 /** Nobody answers for a server whose disks are lost, says the operator: it is not waited for. True: the record is being changed. */
 export function forgetLost(m: Manager, v: Volume, holders: readonly ServerId[]): boolean {

@@ -1,4 +1,4 @@
-import { type Build, FOUNDING_INCARNATION, memberOf, primaryOf, type AttachmentSpec, type Configuration, type CopyReport, type CopyState, type DiskKind, type HostCommand, type ManagerCommand, type ManagerMessage, type ApiAnswer, type ApiCommand, type EventRecord, type VolumeView } from '@ashlar/protocol';
+import { type Build, FOUNDING_INCARNATION, memberOf, primaryOf, type AttachmentSpec, type Configuration, type CopyFault, type CopyReport, type CopyState, type DiskKind, type HostCommand, type ManagerCommand, type ManagerMessage, type ApiAnswer, type ApiCommand, type EventRecord, type VolumeView } from '@ashlar/protocol';
 import { hostId, Prng, serverId, type HostId, type ServerId, type VolumeId } from '@ashlar/words';
 import { MANAGER_DEFAULTS, ManagerCore, MemoryLedger, MemoryStore, type ManagerEffects, type ManagerInput, type ManagerOptions, type NewEvent, type Put, type StoreFate, type Transaction, type VolumeRecord } from '../core/index.ts';
 
@@ -9,6 +9,8 @@ const SILENT_MS = 1000;
 const FILL_MS = 800;
 const WALL_MS = 1_700_000_000_000;
 
+const UNOPENED = { lineage: 0, promisedEpoch: 0, incarnation: 0, lostCache: true, complete: false, lastEpoch: 0, lastSeq: 0, attachNumber: 0, asked: 0 } as const;
+
 interface Copy {
   configuration: Configuration;
   promisedEpoch: number;
@@ -16,7 +18,9 @@ interface Copy {
   complete: boolean;
   /** A learner's filling is done at this time. */
   filledAtMs: number;
-  fault: 'sync-failed' | null;
+  fault: CopyFault | null;
+  /** Its files are there, and cannot be read. */
+  unopened?: true;
 }
 
 /** A storage server as the manager sees one: it keeps promises, leads when told to, and takes out and lets in copies as a primary does. */
@@ -38,6 +42,10 @@ export class ModelServer {
   rack = '';
   disk: DiskKind = 'unknown';
   build: Build | null = null;
+  /** Why it can make no copy. */
+  unable: CopyFault | null = null;
+  /** Its copies are still being opened when it says hello, and say nothing before `tellReports`. */
+  opening = false;
   /** Frozen or busy: what waits in its sockets. */
   readonly held: ManagerCommand[] = [];
   /** The life of the manager that it has greeted. */
@@ -56,6 +64,8 @@ export class ModelWorld implements ManagerEffects {
   readonly attached = new Map<VolumeId, Configuration>();
   readonly shown = new Map<VolumeId, AttachmentSpec>();
   readonly toHosts: HostCommand[] = [];
+  /** Their machines are gone. */
+  readonly goneHosts = new Set<HostId>();
   readonly answers = new Map<number, ApiAnswer>();
   fate: StoreFate = 'answered';
   manager: ManagerCore;
@@ -103,17 +113,18 @@ export class ModelWorld implements ManagerEffects {
     else if (server.state === 'up') this.#queue.push(() => this.#onCommand(server, command));
   }
 
-  toHost(_to: HostId, command: HostCommand): void {
+  toHost(to: HostId, command: HostCommand): void {
+    if (this.goneHosts.has(to)) return;
     this.toHosts.push(command);
     if (command.kind === 'attach') {
       this.attached.set(command.spec.volumeId, command.configuration);
       this.shown.set(command.spec.volumeId, command.spec);
-      this.#give({ kind: 'from-host', from: this.host, message: { kind: 'attached', spec: command.spec, nbd: 'nbd+unix:///' } });
+      this.#give({ kind: 'from-host', from: to, message: { kind: 'attached', spec: command.spec, nbd: 'nbd+unix:///' } });
     }
     if (command.kind === 'detach') {
       this.attached.delete(command.volumeId);
       this.shown.delete(command.volumeId);
-      this.#give({ kind: 'from-host', from: this.host, message: command.copy === null ? { ...command, kind: 'detached' } : { ...command, kind: 'detached' } });
+      this.#give({ kind: 'from-host', from: to, message: command.copy === null ? { ...command, kind: 'detached' } : { ...command, kind: 'detached' } });
     }
     if (command.kind === 'configuration' && this.attached.has(command.configuration.volumeId)) this.attached.set(command.configuration.volumeId, command.configuration);
   }
@@ -182,6 +193,20 @@ export class ModelWorld implements ManagerEffects {
     this.#give({ kind: 'from-supervisor', message: { kind: 'process-ended', name: this.host, pid: former, signal: 'SIGKILL', code: null } });
   }
 
+  hostGone(id: HostId): void {
+    this.goneHosts.add(id);
+    this.#give({ kind: 'link', node: id, up: false });
+    this.#drain();
+  }
+
+  /** Another host than the first, or one that is back: what it shows. */
+  hostUp(id: HostId, attachments: readonly AttachmentSpec[] = []): void {
+    this.goneHosts.delete(id);
+    this.#give({ kind: 'link', node: id, up: true });
+    this.#give({ kind: 'from-host', from: id, message: { kind: 'host-hello', hostId: id, pid: this.#hostPid, attachments, build: null, configurations: [] } });
+    this.#drain();
+  }
+
   /** `reaped`: its supervisor saw it end. */
   kill(server: ModelServer, reaped = true): void {
     if (server.state === 'dead') return;
@@ -211,6 +236,12 @@ export class ModelWorld implements ManagerEffects {
   }
 
   tellFault(server: ModelServer, volumeId: VolumeId): void { this.#report(server, volumeId, server.copies.get(volumeId) as Copy); }
+
+  tellReports(server: ModelServer): void {
+    server.opening = false;
+    for (const id of server.copies.keys()) this.tellFault(server, id);
+    this.#drain();
+  }
 
   /** What it was told is done now. */
   relieve(server: ModelServer): void {
@@ -287,7 +318,7 @@ export class ModelWorld implements ManagerEffects {
     this.#give({ kind: 'link', node: server.id, up: true });
     this.#give({ kind: 'from-server', from: server.id, message: { kind: 'server-hello', serverId: server.id, pid: server.pid, instance: server.instance, address: 'here', rack: server.rack, siteId: '', disk: server.disk, build: server.build, keeps: true, mark: server.ledger.mark } });
     this.#tellSpace(server);
-    for (const [volumeId, copy] of server.copies) {
+    for (const [volumeId, copy] of server.opening ? [] : server.copies) {
       this.#report(server, volumeId, copy);
       this.#tellStatus(server, volumeId);
     }
@@ -309,6 +340,7 @@ export class ModelWorld implements ManagerEffects {
   }
 
   #reportOf(volumeId: VolumeId, copy: Copy, asked: number): CopyReport {
+    if (copy.unopened) return { ...UNOPENED, volumeId, fault: copy.fault };
     return {
       volumeId, lineage: 1, promisedEpoch: copy.promisedEpoch, incarnation: copy.incarnation, lostCache: false, complete: copy.complete, lastEpoch: copy.promisedEpoch, lastSeq: 0,
       fault: copy.fault, attachNumber: 0, asked,
@@ -319,7 +351,7 @@ export class ModelWorld implements ManagerEffects {
     if (server.state !== 'up') return;
     if (command.kind === 'discard') {
       const copy = server.copies.get(command.volumeId);
-      if (copy && copy.promisedEpoch > command.epoch) return;
+      if (copy && (copy.unopened ? command.epoch === 0 : copy.promisedEpoch > command.epoch)) return;
       server.copies.delete(command.volumeId);
       server.leading.delete(command.volumeId);
       return this.#tell(server, { kind: 'discarded', volumeId: command.volumeId, epoch: command.epoch });
@@ -344,6 +376,7 @@ export class ModelWorld implements ManagerEffects {
     let copy = server.copies.get(volumeId);
     if (!copy) {
       if (!member && !configuration.learners.includes(server.id)) return;
+      if (server.unable !== null) return this.#tell(server, { kind: 'report', copy: { ...UNOPENED, volumeId, fault: server.unable } });
       const isFounding = founding && member?.incarnation === FOUNDING_INCARNATION;
       copy = { configuration, promisedEpoch: 0, incarnation: isFounding ? FOUNDING_INCARNATION : this.#prng.between(2, 1e9), complete: isFounding, filledAtMs: this.nowMs + FILL_MS, fault: null };
       server.copies.set(volumeId, copy);

@@ -319,6 +319,7 @@ export class Ghost {
     if (former !== null && next.epoch <= former.epoch) return;
     this.counts.configurations++;
     if (former !== null && this.#recovers(former, next)) this.#recovered(former, next);
+    this.givenUp.clear();
     this.configuration = next;
     for (const member of next.members) this.#admitted(former, member);
     this.everyPromotableHasAll();
@@ -339,11 +340,14 @@ export class Ghost {
     check(copy.durableSeq >= answeredSeq || this.lost(next.members[0]), 'sole-synced', () => `${copy.serverId} is left alone in sync in epoch ${next.epoch} with ${copy.durableSeq} on its disk; ${answeredSeq} was answered`);
   }
 
-  /** Every member of the former configuration lost its cache, and one of them is admitted anew. */
+  /** By the operator: what only they have is lost. */
+  readonly givenUp = new Set<ServerId>();
+
+  /** Every member of the former configuration lost its cache, or was given up, and one of them is admitted anew. */
   #recovers(former: Configuration, next: Configuration): boolean {
     const primary = next.members[0] as Member;
     const before = memberOf(former, primary.serverId);
-    return before !== undefined && before.incarnation !== primary.incarnation && former.members.every((member) => this.lost(member));
+    return before !== undefined && before.incarnation !== primary.incarnation && former.members.every((member) => this.lost(member) || this.givenUp.has(member.serverId));
   }
 
   #recovered(former: Configuration, next: Configuration): void {
@@ -361,7 +365,7 @@ export class Ghost {
   #noneHasMore(former: Configuration, winner: GhostCopy, keeps: number): void {
     for (const member of former.members) {
       const other = this.copy(member.serverId);
-      if (other === winner || other.wiped) continue;
+      if (other === winner || other.wiped || this.givenUp.has(other.serverId)) continue;
       const reach = this.#commonWith(other);
       check(reach <= keeps, 'answered-everywhere', () => `${winner.serverId} was recovered with ${keeps} of the answered writes although ${other.serverId} still has ${reach}`);
     }

@@ -104,6 +104,8 @@ export class SimServer implements Receiver {
   /** Crashed too often: it takes a restart of the process to run this copy again. */
   get gaveUp(): boolean { return this.#faulted?.fault === 'restarts'; }
 
+  get faulted(): boolean { return this.#faulted !== null || (this.driver?.core.durable.fault ?? null) !== null; }
+
   get instance(): string { return this.#beacons?.instance.toString(36) ?? ''; }
 
   // ------------------------------------------------------------------------------------------ supervision of the copy
@@ -362,7 +364,9 @@ export class SimServer implements Receiver {
 
   #discard(epoch: number): void {
     const volumeId: VolumeId = this.#world.volumeId;
-    if ((this.driver?.state.durable ?? this.#lastReport ?? UNOPENED).promisedEpoch > epoch) return;
+    const report = this.driver?.state.durable ?? this.#lastReport;
+    // One that cannot be opened has promised nobody knows what.
+    if (report === null ? epoch === 0 && this.#faulted !== null : report.promisedEpoch > epoch) return;
     if (this.driver !== null) {
       this.#collect();
       this.driver.close(false);

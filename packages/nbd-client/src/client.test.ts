@@ -67,6 +67,76 @@ const answering = (bytes: Buffer): Script => (socket) => {
   });
 };
 
+/** Tells of each request after the handshake: its command and its cookie. */
+const serving = (answer: (socket: Socket, command: number, cookie: number) => void, handshake = HANDSHAKE): Script => (socket) => {
+  let held = Buffer.alloc(0);
+  socket.write(handshake);
+  socket.on('data', (data: Buffer) => {
+    held = Buffer.concat([held, data]);
+    for (let at = held.indexOf(u32(0x25609513)); at >= 0 && held.length - at >= 28; at = held.indexOf(u32(0x25609513))) {
+      answer(socket, held.readUInt16BE(at + 6), held.readUInt32BE(at + 12));
+      held = held.subarray(at + 28);
+    }
+  });
+};
+const done = (cookie: number, error = 0): Buffer => u32(0x67446698, error, 0, cookie);
+const bytesAt = (cookie: number, offset: number, bytes: Buffer, flags = 1): Buffer => chunk(1, cookie, Buffer.concat([u32(0, offset), bytes]), flags);
+
+describe('the caller’s memory', () => {
+  it('is left alone once a read was given up', async () => {
+    const asked = Promise.withResolvers<void>();
+    const nbd = await open(await hostile(serving((socket, command, cookie) => {
+      if (command === 0) return asked.resolve();
+      // All of the read comes late: half as bytes, half as a hole.
+      socket.write(Buffer.concat([bytesAt(0, 0, Buffer.alloc(512, 7), 0), chunk(2, 0, Buffer.concat([u32(0, 512), u32(512)])), done(cookie)]));
+    })));
+    const into = new Uint8Array(1024).fill(1);
+    const abort = new AbortController();
+    const read = nbd.readInto(0, into, { signal: abort.signal });
+    await asked.promise;
+    abort.abort();
+    await expect(read).rejects.toThrow();
+    await nbd.flush();
+    expect(into).toEqual(new Uint8Array(1024).fill(1));
+  });
+
+  it('is in use until all pieces of a request have ended, also where one fails', async () => {
+    const small = Buffer.concat([HANDSHAKE.subarray(0, HANDSHAKE.length - 20), optionReply(7, 3, Buffer.concat([u16(3), u32(512, 512, 512)])), optionReply(7, 1)]);
+    for (const command of ['readInto', 'write'] as const) {
+      let flushes = 0;
+      const nbd = await open(await hostile(serving((socket, asked, cookie) => {
+        if (cookie === 0) socket.write(command === 'write' ? done(0, 28) : chunk(0x8001, 0, Buffer.concat([u32(28), u16(0)])));
+        if (asked !== 3) return;
+        if (++flushes === 3) socket.write(command === 'write' ? done(1) : bytesAt(1, 512, Buffer.alloc(512, 7)));
+        socket.write(done(cookie));
+      }, small)));
+      const memory = new Uint8Array(1024);
+      let ended = false;
+      const result = nbd[command](0, memory).finally(() => (ended = true));
+      const failed = expect(result).rejects.toMatchObject({ errno: 'ENOSPC' });
+      await nbd.flush();
+      await nbd.flush();
+      expect(ended).toBe(false);
+      await nbd.flush();
+      await failed;
+      expect(memory[1023]).toBe(command === 'write' ? 0 : 7);
+    }
+  });
+});
+
+describe('a client that is closed', () => {
+  it('twice ends once: what is in flight is answered first', async () => {
+    const nbd = await open(await hostile(serving((socket, command) => {
+      if (command === 2) socket.end(bytesAt(0, 0, Buffer.alloc(512, 5)));
+    })));
+    const read = nbd.read(0, 512);
+    const closed = Promise.all([nbd.close(), nbd.close()]);
+    expect(await read).toEqual(new Uint8Array(512).fill(5));
+    await closed;
+    await expect(nbd.read(0, 512)).rejects.toMatchObject({ code: 'unavailable' });
+  });
+});
+
 describe('a client of a server that breaks the protocol', () => {
   it('gives up in the handshake', async () => {
     const scripts: readonly (readonly [Buffer, string])[] = [

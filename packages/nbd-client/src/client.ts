@@ -102,13 +102,13 @@ export class NbdClient {
 
   /** Longer ones than the server takes are sent as several requests. */
   async readInto(offsetBytes: number, into: Uint8Array, options: RequestOptions = {}): Promise<void> {
-    await Promise.all(this.#pieces(into.length).map(([at, length]) =>
+    await allEnded(this.#pieces(into.length).map(([at, length]) =>
       this.#request({ command: Command.read, offsetBytes: offsetBytes + at, lengthBytes: length, into: into.subarray(at, at + length) }, options)));
   }
 
   /** `bytes` must not change before the answer. */
   async write(offsetBytes: number, bytes: Uint8Array, options: WriteOptions = {}): Promise<void> {
-    await Promise.all(this.#pieces(bytes.length).map(([at, length]) =>
+    await allEnded(this.#pieces(bytes.length).map(([at, length]) =>
       this.#request({ command: Command.write, flags: fuaFlag(options), offsetBytes: offsetBytes + at, lengthBytes: length, data: bytes.subarray(at, at + length) }, options)));
   }
 
@@ -262,6 +262,12 @@ export class NbdClient {
 /** The exports that a server tells of. The URI's export name does not matter. */
 export function listExports(uri: string, options: Pick<NbdClientOptions, 'tls' | 'connectTimeoutMs'> = {}): Promise<readonly ListedExport[]> {
   return listExportsAt(parseNbdUri(uri), dialOptions(options));
+}
+
+/** Throws only when all have ended: until then the caller's memory is read from, or written to. */
+async function allEnded(pieces: readonly Promise<unknown>[]): Promise<void> {
+  const failed = (await Promise.allSettled(pieces)).find(({ status }) => status === 'rejected');
+  if (failed?.status === 'rejected') throw failed.reason;
 }
 
 function settle(request: Request, error: Error | null): void {

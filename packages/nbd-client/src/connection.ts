@@ -144,6 +144,8 @@ export class Connection {
 
   /** Says goodbye; the server answers what it has first. */
   disconnect(): void {
+    // Said once: a second goodbye would be an error of the socket, and cut off what is in flight.
+    if (this.#socket.writableEnded) return;
     const header = Buffer.alloc(REQUEST_HEADER_BYTES);
     header.writeUInt32BE(REQUEST_MAGIC, 0);
     header.writeUInt16BE(Command.disconnect, 6);

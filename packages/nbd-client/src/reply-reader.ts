@@ -46,7 +46,7 @@ export class ReplyReader {
   #take(chunk: Uint8Array, at: number): number {
     const bytes = Math.min(chunk.length - at, this.#wanted - this.#held);
     const piece = chunk.subarray(at, at + bytes);
-    if (this.#expecting === 'data') this.#request?.into?.set(piece, this.#at + this.#held);
+    if (this.#expecting === 'data') memoryOf(this.#request)?.set(piece, this.#at + this.#held);
     else if (this.#expecting === 'collected') this.#collected.set(piece, this.#held);
     else this.#scratch.set(piece, this.#held);
     this.#held += bytes;
@@ -147,7 +147,7 @@ export class ReplyReader {
     const offset = Number(payload.readBigUInt64BE(0)) - request.offsetBytes;
     const length = payload.readUInt32BE(8);
     if (offset < 0 || offset + length > request.lengthBytes) throw protocolError('hole outside of what was asked for');
-    request.into?.fill(0, offset, offset + length);
+    memoryOf(request)?.fill(0, offset, offset + length);
     request.receivedBytes += length;
   }
 
@@ -171,4 +171,9 @@ export class ReplyReader {
     if (request.error === 0 && request.command === Command.blockStatus && request.extents.length === 0) throw protocolError('no block status');
     this.#finished(this.#cookie, request);
   }
+}
+
+/** Where what is read goes; nowhere once the caller has given the request up, whose memory is its own again. */
+function memoryOf(request: Request | null): Uint8Array | null {
+  return request === null || request.settled ? null : request.into;
 }

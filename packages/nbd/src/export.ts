@@ -19,7 +19,12 @@ export class NbdExport {
   #requests = 0;
   #bytes = 0;
   #unsettled = 0;
+  /** Connections that older ones hold back. */
   readonly #waiting = new Set<Peer>();
+  /** Connections whose next request found no room, and its bytes, in the order in which they began to wait. Nobody passes the first, or small requests would starve large ones. */
+  readonly #line = new Map<Peer, number>();
+  /** The first in line was told that there is room, and has not been served yet. */
+  #called = false;
   readonly #peers = new Set<Peer>();
 
   constructor(name: string, backend: NbdBackend) {
@@ -35,7 +40,17 @@ export class NbdExport {
     return this.#bytes;
   }
 
-  hasRoom(bytes: number): boolean {
+  /** Whether a request of this session may be taken now; otherwise it has to stand in line. */
+  hasRoom(bytes: number, session: Peer): boolean {
+    if (this.#line.size > 0 && this.#first !== session) return false;
+    return this.#fits(bytes);
+  }
+
+  get #first(): Peer | undefined {
+    return this.#line.keys().next().value;
+  }
+
+  #fits(bytes: number): boolean {
     if (this.#requests === 0) return true;
     const { requestsMax, bytesMax } = this.backend.limits;
     return this.#requests < requestsMax && this.#bytes + bytes <= bytesMax;
@@ -79,18 +94,43 @@ export class NbdExport {
   leave(session: Peer): void {
     this.#peers.delete(session);
     this.#waiting.delete(session);
+    this.leaveLine(session);
+  }
+
+  /** To the end of the line, also from its front: who was served in part lets the others go first. */
+  standInLine(session: Peer, bytes: number): void {
+    this.leaveLine(session);
+    this.#line.set(session, bytes);
+  }
+
+  /** Served, or gone: the next one's turn. */
+  leaveLine(session: Peer): void {
+    if (this.#line.size === 0) return;
+    if (this.#first === session) this.#called = false;
+    this.#line.delete(session);
+    this.#call();
   }
 
   wait(session: Peer): void {
     this.#waiting.add(session);
   }
 
-  /** Lets everyone who waits look again, in the order in which they began to. */
+  /** Lets the first in line go on if its request fits, and everyone who is held back look again, in the order in which they began to wait. */
   wake(): void {
-    if (this.#waiting.size === 0 || !this.hasRoom(0)) return;
+    this.#call();
+    if (this.#waiting.size === 0 || !this.#fits(0)) return;
     const waiting = [...this.#waiting];
     this.#waiting.clear();
     for (const session of waiting) session.proceed();
+  }
+
+  /** It keeps its place until it was served: what is free now would be gone by its turn. */
+  #call(): void {
+    if (this.#line.size === 0 || this.#called) return;
+    const [session, bytes] = this.#line.entries().next().value as [Peer, number];
+    if (!this.#fits(bytes)) return;
+    this.#called = true;
+    session.proceed();
   }
 }
 

@@ -85,12 +85,12 @@ export class ReplyWriter {
   /** Space for a small reply. Control memory is written once: the socket may hold what was sent for long. */
   #room(bytes: number): number {
     if (this.#control.length - this.#to < bytes) {
-      const pending = this.#control.subarray(this.#from, this.#to);
-      this.#control = new Uint8Array(Math.max(CONTROL_BYTES, pending.length + bytes));
-      this.#control.set(pending);
+      // What is full becomes a piece as it is: one turn may refuse thousands of requests, and copying what it has so far would cost the square of that.
+      if (this.#to > this.#from) this.#pieces.push(this.#control.subarray(this.#from, this.#to));
+      this.#control = new Uint8Array(Math.max(CONTROL_BYTES, bytes));
       this.#view = new DataView(this.#control.buffer);
       this.#from = 0;
-      this.#to = pending.length;
+      this.#to = 0;
     }
     const at = this.#to;
     this.#to += bytes;

@@ -4,6 +4,7 @@ import type { NbdBackend, NbdReplies } from './backend.ts';
 import { Command, CommandFlag, NbdError, Option, OptionReply } from './constants.ts';
 import { NbdExport } from './export.ts';
 import type { TlsMode } from './handshake.ts';
+import { SLAB_BYTES_FIRST, SOCKET_HOLDS_BYTES_MAX } from './limits.ts';
 import { ServerSession, type SessionPort } from './session.ts';
 import { encodeUtf8 } from './text.ts';
 
@@ -19,6 +20,9 @@ class PlainBackend implements NbdBackend {
   }
   submit(frame: Frame, client: NbdReplies, lease: PayloadLease): void {
     this.frames.push(frame);
+    this.reply(frame, client, lease);
+  }
+  protected reply(frame: Frame, client: NbdReplies, lease: PayloadLease): void {
     const payload = new Uint8Array(Array.from({ length: frame.count }, (_, i) => (frame.op(i) === Op.read ? REPLY_GAP_BYTES + frame.lengthBytes(i) : 0)).reduce((a, b) => a + b, 0));
     const reply = Frame.create(FrameKind.reply, frame.count, 0, payload);
     let at = 0;
@@ -32,17 +36,36 @@ class PlainBackend implements NbdBackend {
   }
 }
 
+/** Answers when it is told to. */
+class HeldBackend extends PlainBackend {
+  readonly #held: (() => void)[] = [];
+  /** First bytes of the writes, in the order in which they came. */
+  readonly written: number[] = [];
+  constructor(limits: NbdBackend['limits']) {
+    super();
+    this.limits = limits;
+  }
+  override submit(frame: Frame, client: NbdReplies, lease: PayloadLease): void {
+    for (let i = 0; i < frame.count; i++) this.written.push(frame.bytes(i)[0] ?? -1);
+    this.#held.push(() => this.reply(frame, client, lease));
+  }
+  /** The oldest frame. */
+  answer(): void {
+    this.#held.shift()?.();
+  }
+}
+
 class Wire implements SessionPort {
   readonly session: ServerSession;
-  readonly backend = new PlainBackend();
+  readonly backend: PlainBackend;
   sent: number[] = [];
   readonly writes: number[] = [];
   fault: string | null = null;
   ended = false;
   tls = false;
 
-  constructor(tls: TlsMode = 'off') {
-    const target = new NbdExport('v', this.backend);
+  constructor(tls: TlsMode = 'off', target = new NbdExport('v', new PlainBackend())) {
+    this.backend = target.backend as PlainBackend;
     this.session = new ServerSession(this, { find: (name) => (name === 'v' ? target : undefined), list: () => [target] }, tls, new SlabPool());
     this.session.open();
     expect(this.take().length).toBe(18);
@@ -88,6 +111,52 @@ class Wire implements SessionPort {
     this.take();
     return this;
   }
+}
+
+/** One of several connections of an export, read as a socket is: not while it is paused, and turns come later. */
+class SharedWire extends Wire {
+  readonly #turns: SharedWire[];
+  /** Looks at the socket that were asked for. */
+  looks = 0;
+  paused = false;
+
+  constructor(target: NbdExport, turns: SharedWire[]) {
+    super('off', target);
+    this.#turns = turns;
+    this.transmission();
+  }
+  override scheduleTurn(): void { this.#turns.push(this); }
+  override resume(): void {
+    this.paused = false;
+    this.looks++;
+  }
+  receive(...parts: readonly Uint8Array[]): void {
+    expect(this.paused).toBe(false);
+    this.put(...parts);
+    this.paused = !this.session.mayRead();
+  }
+  /** The socket was looked at; it brought these. */
+  look(...parts: readonly Uint8Array[]): void {
+    if (parts.length > 0) this.receive(...parts);
+    expect(this.looks).toBeGreaterThan(0);
+    this.looks--;
+    this.session.readThrough();
+  }
+}
+
+/** Connections of one export, its backend, and what lets scheduled turns happen. */
+function shared(limits: NbdBackend['limits']) {
+  const backend = new HeldBackend(limits);
+  const target = new NbdExport('v', backend);
+  const turns: SharedWire[] = [];
+  const settle = (): void => {
+    for (let wire = turns.shift(); wire; wire = turns.shift()) wire.session.turn();
+  };
+  const answer = (): void => {
+    backend.answer();
+    settle();
+  };
+  return { backend, wire: () => new SharedWire(target, turns), settle, answer };
 }
 
 const FLAGS = Uint8Array.of(0, 0, 0, 3);
@@ -203,6 +272,20 @@ describe('the handshake', () => {
     expect(injected.fault).toMatch(/STARTTLS/);
   });
 
+  it('believes nothing that came in the clear with STARTTLS, wherever the receive memory ends', () => {
+    const wire = new Wire('offered');
+    // The first receive memory, filled up to its last byte.
+    const start = Buffer.concat([FLAGS, option(99, new Uint8Array(8166)), option(99, new Uint8Array(8166)), option(Option.startTls)]);
+    expect(start.length).toBe(SLAB_BYTES_FIRST);
+    wire.put(Buffer.concat([start, option(Option.go, info('v'))]));
+    expect(wire.fault).toMatch(/STARTTLS/);
+    wire.take();
+    wire.session.secured();
+    wire.put(option(Option.list));
+    expect(wire.take().length).toBe(0);
+    expect(wire.session.target).toBe(null);
+  });
+
   it('forgets meta contexts of another export', () => {
     const wire = new Wire();
     wire.put(FLAGS, option(Option.structuredReply), option(Option.setMetaContext, contexts('v', 'base:allocation')), option(Option.setMetaContext, contexts('v')), option(Option.go, info('v')));
@@ -285,5 +368,134 @@ describe('requests', () => {
     expect(wire.take().length).toBe(28 + 512);
     expect(wire.ended).toBe(true);
     expect(wire.backend.frames.length).toBe(1);
+  });
+});
+
+const write = (value: number, length = 4096): Uint8Array => request(Command.write, value, 0, length, new Uint8Array(length).fill(value));
+
+describe('connections of one export', () => {
+  const room = { requestsMax: 64, bytesMax: 65536 };
+
+  it('are served in the order in which they began to wait, however large their requests are', () => {
+    const { backend, wire, answer } = shared(room);
+    const busy = [wire(), wire()];
+    const large = wire();
+    for (const each of busy) each.receive(write(1));
+    large.receive(write(2, room.bytesMax));
+    for (let round = 0; round < 8; round++) {
+      answer();
+      for (const each of busy) if (each.take().length > 0) each.receive(write(3));
+    }
+    expect(large.take().length).toBe(16);
+    // Those who came while the large one waited go on behind it.
+    expect(backend.written.slice(0, 5)).toEqual([1, 1, 2, 3, 3]);
+  });
+
+  it('let the next in line go first when one is served in part', () => {
+    const { backend, wire, answer } = shared({ requestsMax: 1, bytesMax: 65536 });
+    const [first, second] = [wire(), wire()];
+    first.receive(write(1), write(2), write(3));
+    second.receive(write(4), write(5));
+    for (let i = 0; i < 5; i++) answer();
+    expect(backend.written).toEqual([1, 2, 4, 3, 5]);
+    expect([first.take().length, second.take().length]).toEqual([48, 32]);
+  });
+
+  it('do not wait for one that is gone', () => {
+    for (const go of [(one: Wire) => one.session.closed(), (one: Wire) => one.session.ended()]) {
+      const { backend, wire, settle, answer } = shared(room);
+      const [busy, large, small, next, last] = [wire(), wire(), wire(), wire(), wire()];
+      busy.receive(write(1));
+      large.receive(write(2, room.bytesMax));
+      small.receive(write(3));
+      expect(backend.written).toEqual([1]);
+      go(large);
+      settle();
+      expect(backend.written).toEqual([1, 3]);
+      // Told that there is room, and gone before its turn.
+      next.receive(write(4, room.bytesMax));
+      last.receive(write(5));
+      backend.answer();
+      backend.answer();
+      go(next);
+      settle();
+      expect(backend.written).toEqual([1, 3, 5]);
+      answer();
+      expect(last.take().length).toBe(16);
+    }
+  });
+
+  it('do not wait for one that is refused, or breaks the rules, when its turn has come', () => {
+    for (const part of [request(Command.read, 9, 1, 512), new Uint8Array(28)]) {
+      const { backend, wire, answer } = shared(room);
+      const [busy, large, small] = [wire(), wire(), wire()];
+      busy.receive(write(1));
+      large.receive(write(2, room.bytesMax), part);
+      small.receive(write(3));
+      answer();
+      expect(backend.written).toEqual([1, 2]);
+      answer();
+      expect(backend.written).toEqual([1, 2, 3]);
+    }
+  });
+
+  /** An older connection that was left unread, and reads on now; a newer one whose request waits for that. */
+  function elderAndHeir() {
+    const { backend, wire, settle, answer } = shared({ requestsMax: 1, bytesMax: 65536 });
+    const elder = wire();
+    elder.receive(write(1), write(2));
+    expect(elder.paused).toBe(true);
+    const heir = wire();
+    answer();
+    answer();
+    expect([elder.paused, elder.looks]).toEqual([false, 1]);
+    heir.receive(write(9));
+    return { backend, elder, heir, settle, answer };
+  }
+
+  it('are not served before an older one was read until nothing came', () => {
+    const { backend, elder, settle, answer } = elderAndHeir();
+    elder.look(write(3));
+    settle();
+    answer();
+    expect(backend.written).toEqual([1, 2, 3]);
+    elder.look(write(4));
+    settle();
+    answer();
+    expect(backend.written).toEqual([1, 2, 3, 4]);
+    elder.look();
+    settle();
+    expect(backend.written).toEqual([1, 2, 3, 4, 9]);
+  });
+
+  it('take no look at an older one for another that began later', () => {
+    const { backend, elder, settle, answer } = elderAndHeir();
+    // Left unread again before the look has ended, and read on.
+    elder.receive(write(3), write(4));
+    expect(elder.paused).toBe(true);
+    answer();
+    answer();
+    expect([elder.paused, elder.looks]).toEqual([false, 2]);
+    elder.look();
+    settle();
+    elder.look(write(5));
+    settle();
+    answer();
+    elder.look();
+    settle();
+    expect(backend.written).toEqual([1, 2, 3, 4, 5, 9]);
+  });
+
+  it('do not wait for an older one that never stops sending', () => {
+    const { backend, elder, settle } = elderAndHeir();
+    // Refused, and skipped as it comes.
+    elder.receive(request(Command.write, 7, 0, 2 * SOCKET_HOLDS_BYTES_MAX));
+    const more = new Uint8Array(2 ** 20);
+    for (let bytes = 0; bytes < SOCKET_HOLDS_BYTES_MAX; bytes += more.length) {
+      expect(backend.written).toEqual([1, 2]);
+      elder.look(more);
+      settle();
+    }
+    expect(backend.written).toEqual([1, 2, 9]);
   });
 });

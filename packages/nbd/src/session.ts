@@ -16,7 +16,10 @@ export interface SessionPort {
   write(pieces: readonly Uint8Array[], leases: readonly PayloadLease[]): boolean;
   /** Calls `turn` when what is going on now is over, and before anything new is read. */
   scheduleTurn(): void;
-  /** Reading may go on, after `mayRead` said no. `readThrough` follows when the socket has been looked at since. */
+  /**
+   * Reading may go on, after `mayRead` said no. `readThrough` follows, once for each call, when the socket has been looked at since.
+   * Called again while reading goes on, it asks for another look.
+   */
   resume(): void;
   /** Wraps the connection in TLS when what was written is on its way; `secured` follows. */
   startTls(): void;
@@ -63,6 +66,11 @@ export class ServerSession implements NbdReplies, Peer {
   #paused = false;
   caughtUp = true;
   receivedBytes = 0;
+  /** Looks at the socket that have not ended. */
+  #looks = 0;
+  /** `receivedBytes` when the last look was asked for, and when reading went on. */
+  #lookedAt = 0;
+  #resumedAt = 0;
   /** Older connections that are to catch up before this one is served, and how much is then to be read of each; null: not looked yet. */
   #elders: Map<Peer, number> | null = null;
   #admittedOnce = false;
@@ -111,6 +119,11 @@ export class ServerSession implements NbdReplies, Peer {
   /** So many bytes were put where `receiveTarget` said. */
   received(bytes: number): void {
     if (this.#phase === 'closed' || this.#phase === 'finishing') return;
+    if (this.#phase === 'securing') {
+      // The rest of a chunk whose first part ended with STARTTLS.
+      this.#abort(CLEAR_BYTES);
+      return;
+    }
     this.receivedBytes += bytes;
     this.#window.filled(bytes);
     this.turn();
@@ -126,12 +139,23 @@ export class ServerSession implements NbdReplies, Peer {
     this.#inTurn = false;
     if (!this.#paused || !this.#wantsBytes) return;
     this.#paused = false;
+    this.#resumedAt = this.receivedBytes;
+    this.#look();
+  }
+
+  #look(): void {
+    this.#looks++;
+    this.#lookedAt = this.receivedBytes;
     this.#port.resume();
   }
 
-  /** What lay in the socket when reading went on has been read, unless it was paused again. */
+  /** The socket has been looked at. One look brings less than a socket may hold: what lay there has been read when a look brings nothing. */
   readThrough(): void {
-    if (this.#paused || this.caughtUp) return;
+    this.#looks--;
+    // Paused again since, or begun before that: such a look says nothing.
+    if (this.#looks > 0 || this.#paused || this.caughtUp) return;
+    // A client that never stops sending is not looked at for ever.
+    if (this.receivedBytes > this.#lookedAt && this.receivedBytes - this.#resumedAt < SOCKET_HOLDS_BYTES_MAX) return this.#look();
     this.caughtUp = true;
     this.target?.wake();
   }
@@ -152,7 +176,8 @@ export class ServerSession implements NbdReplies, Peer {
   }
 
   secured(): void {
-    assert(this.#phase === 'securing', 'TLS begins when it was granted');
+    // The connection may have been ended while TLS was on its way.
+    if (this.#phase !== 'securing') return;
     this.#phase = 'handshake';
     this.#handshake.secured();
   }
@@ -268,7 +293,7 @@ export class ServerSession implements NbdReplies, Peer {
       case 'tls':
         this.#took(step.bytes);
         // Bytes in the clear behind STARTTLS would be taken for the client's, whoever put them there.
-        if (window.length > 0) return this.#abort('data in the clear after STARTTLS');
+        if (window.length > 0) return this.#abort(CLEAR_BYTES);
         this.#phase = 'securing';
         this.#flush();
         this.#port.startTls();
@@ -296,7 +321,11 @@ export class ServerSession implements NbdReplies, Peer {
   /** All complete requests, as far as there is room for them. */
   #requests(): void {
     const { target } = this.#agreement as Agreement;
-    if (!this.#admitted(target)) return this.#wait(target);
+    if (!this.#admitted(target)) {
+      this.#waiting = true;
+      target.wait(this);
+      return;
+    }
     const window = this.#window;
     while (this.#phase === 'transmission' && !this.#choked && !this.#waiting) {
       if (this.#skip > 0) {
@@ -308,6 +337,7 @@ export class ServerSession implements NbdReplies, Peer {
       if (!this.#request(target)) break;
     }
     this.#submit();
+    if (!this.#waiting) target.leaveLine(this);
     if (this.#phase === 'transmission' && (this.#closing || target.closing) && this.#slots.used === 0 && !this.#waiting && window.length === 0) this.#phase = 'finishing';
   }
 
@@ -356,11 +386,12 @@ export class ServerSession implements NbdReplies, Peer {
       return false;
     }
     const held = heldBytes(op, length);
-    if (!target.hasRoom(held)) {
+    if (!target.hasRoom(held, this)) {
       this.#submit();
       // A backend that answers at once may have made room.
-      if (!target.hasRoom(held)) {
-        this.#wait(target);
+      if (!target.hasRoom(held, this)) {
+        this.#waiting = true;
+        target.standInLine(this, held);
         return false;
       }
     }
@@ -394,11 +425,6 @@ export class ServerSession implements NbdReplies, Peer {
     const slab: Slab = this.#window.slab;
     const lease = this.#batch.dataStart < 0 ? NOTHING_LEASED : slab.lease();
     target.backend.submit(this.#batch.toFrame(slab.bytes, target.backend.checksums), this, lease);
-  }
-
-  #wait(target: NbdExport): void {
-    this.#waiting = true;
-    target.wait(this);
   }
 
   #send(bytes: Uint8Array): void {
@@ -435,6 +461,7 @@ export class ServerSession implements NbdReplies, Peer {
   }
 }
 
+const CLEAR_BYTES = 'data in the clear after STARTTLS';
 const NOTHING_LEASED: PayloadLease = { release: () => undefined };
 
 function viewOf(bytes: Uint8Array): DataView {

@@ -82,7 +82,7 @@ export class NbdExport {
     assert(this.#unsettled >= 0, 'a connection is settled once');
   }
 
-  /** The sessions that serve this export now. */
+  /** The sessions that serve this export now, in the order in which they began to. */
   get peers(): Iterable<Peer> {
     return this.#peers;
   }

@@ -348,8 +348,10 @@ export class ServerSession implements NbdReplies, Peer {
   #admitted(target: NbdExport): boolean {
     if (this.#admittedOnce) return true;
     if (!target.settled) return false;
-    this.#elders ??= new Map([...target.peers].filter((peer) => peer !== this && !peer.caughtUp).map((peer) => [peer, peer.receivedBytes + SOCKET_HOLDS_BYTES_MAX]));
-    const present = new Set(target.peers);
+    const peers = [...target.peers];
+    // In the order in which they came. Those that came after us wait for us: two that waited for each other would wait for ever.
+    this.#elders ??= new Map(peers.slice(0, peers.indexOf(this)).filter((peer) => !peer.caughtUp).map((peer) => [peer, peer.receivedBytes + SOCKET_HOLDS_BYTES_MAX]));
+    const present = new Set(peers);
     for (const [peer, bytes] of this.#elders) if (!present.has(peer) || peer.caughtUp || peer.receivedBytes >= bytes) this.#elders.delete(peer);
     this.#admittedOnce = this.#elders.size === 0;
     return this.#admittedOnce;

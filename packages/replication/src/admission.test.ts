@@ -231,6 +231,24 @@ describe('a copy is let in', () => {
     expect(p.core.state.leader?.proposal?.change).toEqual({ kind: 'remove', serverId: B });
   });
 
+  test('a lease is not owed for ever to reads that went with their session', () => {
+    const p = new Alone(A).serves(configurationOf([A, B]));
+    for (let gone = 0; gone < 3 * TICK_MS; gone += TICK_MS) hears(p, B);
+    const read = (session: number): void => {
+      p.open(session, session, { readOnly: true });
+      p.leases.none.add(B);
+      expect(p.request(session, [[1, 'read', 1]])).toContain('lease: wait');
+    };
+    read(2);
+    p.do({ kind: 'session-gone', key: 2 });
+    hears(p, B);
+    p.leases.none.clear();
+    p.nowMs += 3_600_000;
+    read(3);
+    hears(p, B);
+    expect(p.core.state.leader?.proposal).toBeNull();
+  });
+
   test('that a mirror starts anew changes nothing for the one that joins', () => {
     const p = withLearner();
     p.progress(C);

@@ -49,6 +49,8 @@ export function onTick(c: Copy): void {
   retryRepairs(c, leader);
   if (!leader.serving || leader.pending.length > 0 || leader.flushes.length > 0) advance(c, leader);
   releaseReads(c);
+  // The reads may have gone with their sessions, and with them the ticks that would have seen it.
+  if (leader.reads.length === 0) for (const peer of leader.peers.values()) peer.leaseOwedMs = 0;
   tellStatus(c, leader, false);
   if (unfinished(c, leader)) keepTicking(c, leader);
 }

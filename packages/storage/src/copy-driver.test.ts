@@ -181,6 +181,19 @@ describe('an append that failed', () => {
     }
   });
 
+  test('a sync that failed is told once, also where the store says so again: the last copy’s sessions, opened anew, go on reading', () => {
+    const { store, driver, answers } = serving({ ...CONFIGURATION, members: CONFIGURATION.members.slice(0, 1), minCopies: 1 });
+    open(driver, 1);
+    store.endSyncs();
+    driver.syncAhead(() => undefined);
+    store.fault = 'sync-failed';
+    for (const done of store.syncs.splice(0)) done('sync-failed');
+    open(driver, 2);
+    driver.wake();
+    driver.work(true);
+    expect(answers.map(({ kind }) => kind)).toEqual(['opened', 'refused', 'opened']);
+  });
+
   test('a sync of the same turn is not lost: the next flush is answered', () => {
     const { store, driver, answers, acknowledge, request } = serving();
     open(driver, 1);

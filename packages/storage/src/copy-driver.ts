@@ -77,6 +77,7 @@ export class CopyDriver implements Effects {
   /** Set by an effect that failed: the later ones of the same turn must not happen. */
   #failed = false;
   #closed = false;
+  /** The core knows of the store's fault. */
   #faultTold = false;
   #scrubbing = false;
   readonly volumeId: VolumeId;
@@ -221,9 +222,12 @@ export class CopyDriver implements Effects {
   /** What failed in the background has no effect that failed with it. */
   #tellFault(): void {
     const { fault } = this.store;
-    if (fault === null || this.#faultTold) return;
-    this.#faultTold = true;
-    this.#later({ kind: 'store-failed', fault });
+    if (fault !== null && !this.#faultTold) this.#later(this.#failure(fault));
+  }
+
+  #failure(fault: CopyFault): CopyInput {
+    this.#faultTold ||= this.store.fault === fault;
+    return { kind: 'store-failed', fault };
   }
 
   #later(input: CopyInput): void {
@@ -233,7 +237,7 @@ export class CopyDriver implements Effects {
 
   #fail(fault: CopyFault): void {
     this.#failed = true;
-    this.#inbox.unshift({ kind: 'store-failed', fault });
+    this.#inbox.unshift(this.#failure(fault));
     // The round that is given up has the buffer of all copies.
     this.#port.wantWork();
   }
@@ -260,7 +264,7 @@ export class CopyDriver implements Effects {
   sync(): void {
     this.store.sync((failed) => {
       if (this.#closed) return;
-      this.#later(failed ? { kind: 'store-failed', fault: faultOf(failed) } : { kind: 'synced' });
+      this.#later(failed ? this.#failure(faultOf(failed)) : { kind: 'synced' });
     });
   }
 
@@ -268,7 +272,7 @@ export class CopyDriver implements Effects {
   syncAhead(then: () => void): void {
     if (this.#closed) return then();
     this.store.sync((failed) => {
-      if (failed && !this.#closed) this.#later({ kind: 'store-failed', fault: faultOf(failed) });
+      if (failed && !this.#closed) this.#later(this.#failure(faultOf(failed)));
       then();
     });
   }
@@ -277,7 +281,7 @@ export class CopyDriver implements Effects {
     if (this.#failed) return;
     this.store.saveState(state, (failed) => {
       if (this.#closed) return;
-      this.#later(failed ? { kind: 'store-failed', fault: faultOf(failed) } : { kind: 'saved', token });
+      this.#later(failed ? this.#failure(faultOf(failed)) : { kind: 'saved', token });
     });
   }
 

@@ -83,6 +83,7 @@ test('a copy is not discarded in no epoch, which is asked of who has not said ye
   configure(FOUNDED);
   await report(({ complete }) => complete);
   discard(0);
+  expect(await report()).toMatchObject({ complete: true, promisedEpoch: FOUNDED.epoch, fault: null });
   discard(FOUNDED.epoch);
   // Only the second is answered.
   expect(await discarded()).toBe(FOUNDED.epoch);
@@ -102,6 +103,7 @@ test('nor is one that cannot be opened', async () => {
   start();
   expect(await report()).toMatchObject({ lineage: 0, complete: false, fault: 'corrupt' });
   discard(0);
+  expect(await report()).toMatchObject({ lineage: 0, complete: false, fault: 'corrupt' });
   discard(FOUNDED.epoch);
   expect(await discarded()).toBe(FOUNDED.epoch);
 });

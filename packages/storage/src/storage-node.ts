@@ -158,7 +158,9 @@ export class StorageNode implements CopyHouse {
   discard(volumeId: VolumeId, epoch: number, done: () => void): void {
     const actor = this.#actors.get(volumeId);
     // One that cannot be opened has promised nobody knows what.
-    if (actor ? actor.driver.core.durable.promisedEpoch > epoch : epoch === 0 && this.#faulted.has(volumeId)) return;
+    const kept = actor ? actor.driver.core.durable.promisedEpoch > epoch : epoch === 0 && this.#faulted.has(volumeId);
+    // Whoever asks in vain knows too little.
+    if (kept) return this.#tellReport(actor?.report() ?? this.#faulted.get(volumeId) as CopyReport);
     if (actor) actor.driver.close(false);
     if (this.#running.delete(volumeId)) void this.#runtime.stop(this.#childId(volumeId));
     this.#actors.delete(volumeId);
@@ -204,7 +206,7 @@ export class StorageNode implements CopyHouse {
   }
 
   reportFaulted(): void {
-    for (const copy of this.#faulted.values()) this.#tellFaulted(copy);
+    for (const copy of this.#faulted.values()) this.#tellReport(copy);
   }
 
   heldCopies(): readonly HeldCopy[] {
@@ -233,7 +235,7 @@ export class StorageNode implements CopyHouse {
     if ('failed' in created) {
       this.#runtime.log.error({ volumeId, serverId: this.serverId, failed: created.failed, detail: created.detail }, 'a copy could not be made');
       // Said and not kept: whoever is told to make it again tries again.
-      this.#tellFaulted({ ...UNOPENED, volumeId, fault: created.failed === 'no-space' ? 'no-space' : 'append-failed' });
+      this.#tellReport({ ...UNOPENED, volumeId, fault: created.failed === 'no-space' ? 'no-space' : 'append-failed' });
       return false;
     }
     this.#created.set(volumeId, created.store);
@@ -315,10 +317,10 @@ export class StorageNode implements CopyHouse {
       : { ...UNOPENED, volumeId, fault };
     this.#running.delete(volumeId);
     this.#faulted.set(volumeId, copy);
-    this.#tellFaulted(copy);
+    this.#tellReport(copy);
   }
 
-  #tellFaulted(copy: CopyReport): void {
+  #tellReport(copy: CopyReport): void {
     const report: ManagerMessage = { kind: 'report', copy };
     this.#runtime.send(this.#options.managerAddress, report, `${this.serverId}/server`);
   }

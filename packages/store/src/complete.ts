@@ -15,6 +15,15 @@ export function touchesParts(frame: Frame): boolean {
   return false;
 }
 
+/** Records of others are complete already; only a zero may touch parts of blocks, and then carries them. */
+export function isComplete(frame: Frame): boolean {
+  for (let i = 0; i < frame.count; i++) {
+    const op = frame.op(i);
+    if ((op === Op.write || op === Op.trim) && (frame.offsetBytes(i) % BLOCK_BYTES !== 0 || frame.lengthBytes(i) % BLOCK_BYTES !== 0)) return false;
+  }
+  return true;
+}
+
 /**
  * Completes a primary's record: afterwards each write covers whole blocks; a zero that covers parts of blocks carries those blocks whole, as they
  * become; a trim is shortened to the blocks that it covers whole. So that copies apply the same bytes without reading. The frame gets a new head and payload.

@@ -1,8 +1,8 @@
-import { memberOf, type CopyFault, type EpochStart, type Frame, FrameKind, type LogPosition, Op, type SessionMark, volumeTag, type VolumeTag } from '@ashlar/protocol';
+import { memberOf, type CopyFault, type EpochStart, type Frame, FrameKind, type LogPosition, type SessionMark, volumeTag, type VolumeTag } from '@ashlar/protocol';
 import { BLOCK_BYTES, EXTENT_BLOCKS, EXTENT_BYTES, type VolumeId } from '@ashlar/words';
 import { BlockReader } from './block-reader.ts';
 import { BlockState, EXTENT_ENTRIES_BYTES, setBlockEntry } from './blocks.ts';
-import { completeFrame, touchesParts } from './complete.ts';
+import { completeFrame, isComplete, touchesParts } from './complete.ts';
 import type { CopyStore, ReadResult, ScrubResult, StatusRange, StoredState, StoreDone, StoreFigures, StoreOptions, StoreResult } from './copy-store.ts';
 import { Round, type RoundStep } from './destager.ts';
 import type { Disk, DiskError } from './disk.ts';
@@ -53,6 +53,8 @@ export class DiskCopy implements CopyStore {
   #round: Round | null = null;
   /** What the round waits for. */
   #roundWaits = false;
+  /** Syncs of the extents, and with them of tiles, that are under way for rounds. */
+  #extentSyncs = 0;
   /** The round is carried to its end at once: nobody is woken for it. */
   #finishing = false;
   #wantsCommit = false;
@@ -256,7 +258,7 @@ export class DiskCopy implements CopyStore {
     const syncError = this.journal.syncNow();
     if (syncError !== null) return this.#diskFailed(syncError, 'sync-failed');
     // A sync under way may have been told of an error that this one then was not.
-    if (!this.#syncing) this.#durableSeq = this.tail.seq;
+    if (!this.#syncing && this.#extentSyncs === 0) this.#durableSeq = this.tail.seq;
     return this.live.cut(afterSeq) ? 'ok' : this.replayLive();
   }
 
@@ -438,9 +440,14 @@ export class DiskCopy implements CopyStore {
 
   destageStep(budgetBlocks: number, eager: boolean): 'idle' | 'more' | 'waiting' {
     if (this.#closed) return 'idle';
-    if (this.#fault === null && this.#roundWaits) return 'waiting';
+    // Also of a faulted copy: its disk may be at work with the buffer still, which may take long.
+    if (this.#roundWaits) return 'waiting';
     const outcome = this.#fault === null ? this.#roundStep(budgetBlocks, eager) : 'idle';
-    if (this.#fault !== null) this.#giveUpRound();
+    if (this.#fault !== null && this.#round !== null) {
+      // It moves nothing any more; other copies wait for the buffer.
+      this.#round = null;
+      this.#buffer.forget(this);
+    }
     return outcome;
   }
 
@@ -450,15 +457,6 @@ export class DiskCopy implements CopyStore {
       if (begun !== 'more') return begun;
     }
     return this.#stepRound(this.#round as unknown as Round, budgetBlocks);
-  }
-
-  /** A faulted copy moves nothing any more; other copies wait for the buffer, which its disk may still be reading. */
-  #giveUpRound(): void {
-    if (this.#round === null) return;
-    this.#disk.settle();
-    this.#round = null;
-    this.#roundWaits = false;
-    this.#buffer.forget(this);
   }
 
   #beginRound(eager: boolean): 'idle' | 'more' | 'waiting' {
@@ -523,21 +521,32 @@ export class DiskCopy implements CopyStore {
     if (outcome === 'background') return 'waiting';
     const { durable } = this.journal;
     const done = (error: DiskError | null): void => {
-      if (this.#closed || this.#round !== round) return;
-      this.#roundWaits = false;
-      if (error === null && outcome !== 'sync') this.#vouched = durable;
+      if (this.#closed) return;
+      // Also one of a round that was carried to its end meanwhile: its own sync may not have been told of it.
       if (error !== null) this.#fault ??= 'sync-failed';
-      else if (outcome === 'record') this.#settle(round);
-      else if (outcome === 'vouch') round.vouched();
+      if (this.#round === round) {
+        this.#roundWaits = false;
+        if (error === null && outcome !== 'sync') this.#vouched = durable;
+        if (error === null && outcome === 'record') this.#settle(round);
+        else if (error === null && outcome === 'vouch') round.vouched();
+      }
       this.#options.wake?.();
     };
-    if (outcome === 'sync') this.extents.sync(done);
+    if (outcome === 'sync') this.#syncExtents(done);
     else {
       if (outcome === 'record') this.#record(round);
       this.#body.durable = durable;
       this.#superblock.save(done);
     }
     return this.#roundWaits ? 'waiting' : 'more';
+  }
+
+  #syncExtents(done: (error: DiskError | null) => void): void {
+    this.#extentSyncs++;
+    this.extents.sync((error) => {
+      this.#extentSyncs--;
+      done(error);
+    });
   }
 
   #roundFailed(outcome: Exclude<RoundStep, string>): 'idle' | 'waiting' {
@@ -662,7 +671,7 @@ export class DiskCopy implements CopyStore {
   #recordClose(): StoreResult {
     const body = this.#body;
     // A sync under way may have been told of an error that another one then is not: what it says comes too late for us.
-    if (this.#syncing) return 'ok';
+    if (this.#syncing || this.#extentSyncs > 0) return 'ok';
     const error = this.journal.syncNow();
     if (error !== null) return this.#diskFailed(error, 'sync-failed');
     body.durable = this.journal.end;
@@ -684,12 +693,3 @@ export class DiskCopy implements CopyStore {
 }
 
 const checkBuffer = new Uint8Array(EXTENT_BYTES);
-
-/** Records of others are complete already; only a zero may touch parts of blocks, and then carries them. */
-function isComplete(frame: Frame): boolean {
-  for (let i = 0; i < frame.count; i++) {
-    const op = frame.op(i);
-    if ((op === Op.write || op === Op.trim) && (frame.offsetBytes(i) % BLOCK_BYTES !== 0 || frame.lengthBytes(i) % BLOCK_BYTES !== 0)) return false;
-  }
-  return true;
-}

@@ -26,6 +26,32 @@ function destage(disk: MemoryDisk, store: CopyStore, steps = 1000): string {
   return outcome;
 }
 
+/** Has a round go on until a step says so. */
+function until(store: CopyStore, wanted: string): string {
+  let outcome = 'more';
+  for (let k = 0; k < 1000 && outcome !== wanted; k++) outcome = store.destageStep(64, true);
+  return outcome;
+}
+
+/** A copy with records that are not committed, in a round whose bytes are in the extents and not stable yet. */
+function inSyncOfRound(): { disk: MemoryDisk; store: CopyStore } {
+  const { disk, store } = made();
+  for (let k = 0; k < 20; k++) expect(put(store, k * 3, k + 1)).toBe('ok');
+  store.sync(() => undefined);
+  disk.deliver();
+  store.commit(store.lastSeq);
+  store.destageStep(64, true);
+  expect(put(store, 2, 1)).toBe('ok');
+  let mapped = false;
+  disk.faults = (operation) => {
+    mapped ||= operation.kind === 'write' && operation.file === 'presence';
+    return null;
+  };
+  while (!mapped) if (store.destageStep(64, true) === 'waiting' && !mapped) disk.deliver();
+  disk.faults = null;
+  return { disk, store };
+}
+
 function failing(disk: MemoryDisk, fault: DiskFault, when: (operation: DiskOperation) => boolean): void {
   disk.faults = (operation) => (when(operation) ? fault : null);
 }
@@ -93,6 +119,26 @@ describe('a disk that fails', () => {
     expect(destageBuffer.acquire({}, 1, () => undefined)).not.toBeNull();
   });
 
+  it('… but not while its disk is at work with it, and waits for nobody', () => {
+    const destageBuffer = new DestageBuffer(2 ** 20);
+    let woken = 0;
+    const { disk, store } = made({ destageBuffer, wake: () => { woken++; } });
+    for (let k = 0; k < 20; k++) expect(put(store, k * 3, k + 1)).toBe('ok');
+    store.sync(() => undefined);
+    disk.deliver();
+    store.commit(store.lastSeq);
+    expect(until(store, 'waiting')).toBe('waiting');
+    const others = (): Uint8Array | null => destageBuffer.acquire({}, 1, () => undefined);
+    failing(disk, 'EIO', (operation) => operation.kind === 'write' && operation.file.startsWith('journal'));
+    expect(failedWith(put(store, 1, 1))).toBe('io-error');
+    disk.faults = null;
+    woken = 0;
+    expect([store.destageStep(64, true), woken, others()]).toEqual(['waiting', 0, null]);
+    disk.deliver();
+    expect([woken, store.destageStep(64, true)]).toEqual([1, 'idle']);
+    expect(others()).not.toBeNull();
+  });
+
   it('whoever drives a copy is woken when a sync fails that nobody has asked for', () => {
     let woken = 0;
     const { disk, store } = made({ wake: () => { woken++; } });
@@ -111,6 +157,23 @@ describe('a disk that fails', () => {
     expect(store.close(true)).toBe('ok');
     disk.powerCut(new Prng(7));
     expect(must(openCopy(disk, smallCopy({ bootId: 'boot-2' }))).lostCache).toBe(true);
+  });
+
+  it('nor is one beside a sync of a round, which is of the same files', () => {
+    const { disk, store } = inSyncOfRound();
+    expect(store.close(true)).toBe('ok');
+    disk.powerCut(new Prng(7));
+    expect(must(openCopy(disk, smallCopy({ bootId: 'boot-2' }))).lostCache).toBe(true);
+  });
+
+  it('a sync of a round that fails when the round is over is a fault all the same: the sync that ended it may not have been told', () => {
+    const { disk, store } = inSyncOfRound();
+    const { rounds } = store.figures;
+    expect(store.restartLog(1, { seq: 99, chain: 9 }, [], store.session, -1)).toBe('ok');
+    expect(store.figures.rounds).toBe(rounds + 1);
+    failing(disk, 'EIO', (operation) => operation.kind === 'sync');
+    disk.deliver();
+    expect(store.fault).toBe('sync-failed');
   });
 
   it.each([0, 1])('a bad record that a later one calls durable is no torn tail, though the power was cut (%d records between)', (between) => {

@@ -79,6 +79,25 @@ describe('detach --force', () => {
     expect(world.volume(id)).toMatchObject({ attachments: [], configuration: { epoch } });
   });
 
+  it('shuts the writer out where the primary’s disk has failed and its mirror is away, and may be back', () => {
+    const world = new ModelWorld(2, FAST);
+    const id = world.create(1);
+    world.ask({ kind: 'volume-modify', volumeId: id, minCopies: 2 });
+    world.ask({ kind: 'volume-attach', volumeId: id, hostId: world.host, readOnly: false, tcp: false });
+    const [first, second] = world.volume(id).configuration.members.map((member) => world.server(member.serverId));
+    world.hostGone(world.host);
+    world.kill(second!);
+    world.run(3000);
+    first!.copies.get(id)!.fault = 'sync-failed';
+    world.tellFault(first!, id);
+    world.run(3000);
+    const { attachNumber } = world.volume(id).configuration;
+    expect(world.ask({ kind: 'volume-detach', volumeId: id, force: true })).toMatchObject({ ok: true });
+    world.revive(second!);
+    world.run(5000);
+    expect(world.volume(id).configuration.attachNumber).toBe(attachNumber + 1);
+  });
+
   it('tells nobody anything when the store did not take it', () => {
     const { world, id } = gone();
     world.hostUp(world.host, [world.shown.get(id)!]);

@@ -101,6 +101,24 @@ describe('a server that can make no copy', () => {
     expect(began(world, id)).toBe(2);
   });
 
+  it.each(['both up', 'one of them gone'] as const)('is asked again as seldom where there is another that cannot: %s', (fate) => {
+    const world = new ModelWorld(4, FAST);
+    const id = world.create(1);
+    const spares = world.servers.filter((server) => !world.volume(id).holders.includes(server.id));
+    for (const server of spares) server.unable = 'no-space';
+    const mirror = membersOf(world, id)[1]!;
+    world.kill(mirror);
+    world.ask({ kind: 'server-lost', serverId: mirror.id });
+    const asked = (): number => world.names(id).filter((name) => name === 'learner-added').length;
+    world.run(20_000);
+    expect(asked()).toBe(2);
+    if (fate === 'one of them gone') world.kill(spares[0]!);
+    world.run(600_000);
+    expect(asked()).toBeLessThanOrEqual(6);
+    for (const server of spares) server.unable = null;
+    expect(world.until(() => world.view(id).health === 'healthy', 320_000)).toBe(true);
+  });
+
   it('is asked again when it was restarted', () => {
     const world = new ModelWorld(3, FAST);
     const id = world.create(1);

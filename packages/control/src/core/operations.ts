@@ -364,8 +364,10 @@ function detach(m: Manager, v: Volume, requestId: number, command: Of<'volume-de
 function forget(m: Manager, v: Volume, requestId: number, chosen: readonly AttachmentRecord[]): void {
   const base = without(m, v, chosen);
   // The last copy's disk takes no writes anyway, and another epoch would end its reads.
-  const fences = chosen.some((attachment) => !attachment.readOnly) && !isFaulted(m, v, primaryOf(v.record.configuration));
-  const record = fences ? reconfigured(base, { attachNumber: v.record.configuration.attachNumber + 1 }) : base;
+  const { configuration } = v.record;
+  const lastFailed = configuration.members.length === 1 && isFaulted(m, v, primaryOf(configuration));
+  const fences = chosen.some((attachment) => !attachment.readOnly) && !lastFailed;
+  const record = fences ? reconfigured(base, { attachNumber: configuration.attachNumber + 1 }) : base;
   changeAndPush(m, v, record, [eventOf(m, 'detached', v.volumeId, 'forced: its host was not waited for', { hosts: chosen.map((attachment) => attachment.hostId).join(' ') }, 'operator')], (outcome) => {
     if (outcome !== 'applied') return refuse(m, requestId, outcome);
     for (const { hostId, readOnly, copy } of chosen) m.fx.toHost(hostId, { kind: 'detach', volumeId: v.volumeId, readOnly, copy });

@@ -131,10 +131,14 @@ function dropUnreachable(m: Manager, v: Volume): boolean {
 function discardUseless(m: Manager, v: Volume): void {
   const involved = involvedIn(v.record.configuration);
   const faulted = v.record.holders.filter((id) => !involved.includes(id) && isFaulted(m, v, id));
-  const useless = faulted.filter((id) => !isUnmade(m, v, id));
-  v.unmadeSinceMs = useless.length === faulted.length ? null : v.unmadeSinceMs ?? m.nowMs;
-  const again = v.unmadeSinceMs !== null && m.nowMs - v.unmadeSinceMs >= UNMADE_AGAIN_MS;
-  if (again || useless.length > 0) discardFrom(m, v, again ? faulted : useless);
+  for (const id of v.unmadeSinceMs.keys()) if (!faulted.includes(id) || !isUnmade(m, v, id)) v.unmadeSinceMs.delete(id);
+  const useless = faulted.filter((id) => {
+    if (!isUnmade(m, v, id)) return true;
+    // Each has its own time: with one for all, two that cannot would be asked in turn without end.
+    if (!v.unmadeSinceMs.has(id)) v.unmadeSinceMs.set(id, m.nowMs);
+    return m.nowMs - (v.unmadeSinceMs.get(id) as number) >= UNMADE_AGAIN_MS;
+  });
+  if (useless.length > 0) discardFrom(m, v, useless);
 }
 
 /** Enough copies are in sync: learners and former copies go, then members beyond the number wanted. */

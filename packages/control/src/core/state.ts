@@ -110,8 +110,8 @@ export interface Volume {
   /** Since when a copy is missing and there is no primary at work that could fill one. */
   unservedSinceMs: number | null;
   readonly unreachableSinceMs: Map<ServerId, number>;
-  /** Since when a server without a role counts as a holder because it could not make a copy. */
-  unmadeSinceMs: number | null;
+  /** Servers without a role that count as holders because they could not make a copy, and since when. */
+  readonly unmadeSinceMs: Map<ServerId, number>;
   /** Members whose acknowledgements are slow, and when their primary last said so. */
   readonly slow: Map<ServerId, number>;
   discardedMs: number;
@@ -246,7 +246,7 @@ export function hostOf(m: Manager, id: HostId): Host {
 function newVolume(id: VolumeId, record: VolumeRecord, revision: number): Volume {
   return {
     volumeId: id, record, revision, gone: false, pending: false, retryAtMs: -Infinity, status: null, served: false, reportedMs: null, complaint: null, pushedMs: -Infinity,
-    firstPushedMs: -Infinity, unconfirmed: 0, deficitSinceMs: null, unservedSinceMs: null, unreachableSinceMs: new Map(), unmadeSinceMs: null, slow: new Map(), discardedMs: -Infinity, nudgedMs: -Infinity, hostToldMs: -Infinity, stuckTold: false, recovery: null, waiters: [], beginsRebuild: false, built: new Set(), fillRate: null,
+    firstPushedMs: -Infinity, unconfirmed: 0, deficitSinceMs: null, unservedSinceMs: null, unreachableSinceMs: new Map(), unmadeSinceMs: new Map(), slow: new Map(), discardedMs: -Infinity, nudgedMs: -Infinity, hostToldMs: -Infinity, stuckTold: false, recovery: null, waiters: [], beginsRebuild: false, built: new Set(), fillRate: null,
   };
 }
 

@@ -366,7 +366,12 @@ export class SimServer implements Receiver {
     const volumeId: VolumeId = this.#world.volumeId;
     const report = this.driver?.state.durable ?? this.#lastReport;
     // One that cannot be opened has promised nobody knows what.
-    if (report === null ? epoch === 0 && this.#faulted !== null : report.promisedEpoch > epoch) return;
+    const kept = report === null ? epoch === 0 && this.#faulted !== null : report.promisedEpoch > epoch;
+    if (kept) {
+      const copy = this.driver?.report() ?? this.#faulted ?? this.#lastReport;
+      if (copy !== null) this.#tellManager({ kind: 'from-copy', from: this.serverId, message: { kind: 'report', copy } });
+      return;
+    }
     if (this.driver !== null) {
       this.#collect();
       this.driver.close(false);

@@ -22,7 +22,7 @@ describe('a copy is let in', () => {
   test('when it has all that was answered: required, then synced, then proposed', () => {
     const p = withLearner();
     p.request(1, [[1, 'write', 1]]);
-    expect(p.progress(C, 1)).toEqual(['c < sync epoch=1']);
+    expect(p.progress(C, 1)).toEqual(['c < sync epoch=1', 'sync', 'b < sync epoch=1']);
     const { leader } = p.core.state;
     expect(leader?.required.map(({ serverId }) => serverId)).toEqual([B, C]);
     expect(p.progress(B)).toEqual([]);
@@ -35,6 +35,22 @@ describe('a copy is let in', () => {
     expect(p.tick(TICK_MS)).toEqual(['timer tick +50', 'tell propose baseEpoch=1 change={add member={serverId=c incarnation=33}} reason=caught up']);
     expect(p.tick(TICK_MS)).toEqual(['timer tick +50']);
     expect(p.core.counts.joins).toBe(1);
+  });
+
+  test('the members sync with it, since a cut of their logs may follow; nobody owes that, and what is stable is not synced again', () => {
+    const p = withLearner();
+    p.request(1, [[1, 'write', 1]]);
+    p.progress(B);
+    p.synced(p.log.lastSeq);
+    expect(p.progress(C)).toEqual(['c < sync epoch=1', 'b < sync epoch=1']);
+    for (let ms = 0; ms < STUCK_MS + REPEAT_MS; ms += TICK_MS) {
+      const lines = hears(p, B, C);
+      expect(lines.filter((line) => line.startsWith('b < sync') || line.includes('serverId=b'))).toEqual([]);
+    }
+    const alone = new Alone(A).serves(configurationOf([A], { learners: [C], copiesWanted: 2 }));
+    alone.request(1, [[1, 'write', 1]]);
+    alone.adopted(C, { incarnation: 33 });
+    expect(alone.progress(C)).toEqual(['c < sync epoch=1']);
   });
 
   test('one at a time, and nobody is taken out meanwhile', () => {

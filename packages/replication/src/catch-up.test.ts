@@ -157,7 +157,7 @@ describe('a copy that is compared', () => {
     p.adopted(C, { incarnation: 33, complete: false, lastSeq: 0, epochStarts: [] });
     p.progress(C, 1);
     expect(p.from(C, { kind: 'extents', epoch: 2, from: 0, extents: [], end: true })).toEqual(['c < complete epoch=2 attempt=50']);
-    expect(p.from(C, { kind: 'completed', epoch: 2, attempt: 50 })).toEqual(['event copy-filled server=c extents=0 filled=0 filledBytes=0', 'c < sync epoch=2']);
+    expect(p.from(C, { kind: 'completed', epoch: 2, attempt: 50 })).toEqual(['event copy-filled server=c extents=0 filled=0 filledBytes=0', 'c < sync epoch=2', 'sync', 'b < sync epoch=2']);
     const q = new Alone(A);
     q.leads(configurationOf([A, B], { learners: [C] }));
     q.adopted(C, { incarnation: 33, complete: false, lastSeq: 0, epochStarts: [] });

@@ -222,7 +222,7 @@ describe('a copy that catches up', () => {
     p.progress(B);
     p.adopted(C, { lastSeq: 0, epochStarts: [], incarnation: 33 });
     expect(p.progress(C, 1)).toEqual([]);
-    expect(p.progress(C, 2)).toEqual(['c < sync epoch=1']);
+    expect(p.progress(C, 2)).toEqual(['c < sync epoch=1', 'sync', 'b < sync epoch=1']);
     p.request(1, [[2, 'write', 1]]);
     expect(p.progress(B)).toEqual([]);
     expect(p.progress(C, 3)).toEqual(['commit 3', 'lease: committed 1 3', 'reply 1 1 [2] ok']);

@@ -51,8 +51,18 @@ export function considerJoins(c: Copy, leader: Leader): void {
     setRequired(leader);
     keepTicking(c, leader);
     orderSync(c, leader, peer, leader.joinSeq);
+    syncMembers(c, leader);
     return;
   }
+}
+
+/**
+ * One that joins is often promoted next (a move of the primary), and the others then cut from their logs what it lacks. A cut syncs first, in the thread that
+ * serves all volumes of a server: what was synced just before costs it nothing. Nobody waits for these syncs, so none is owed.
+ */
+function syncMembers(c: Copy, leader: Leader): void {
+  if (c.log.durableSeq < c.log.lastSeq) requestSync(c, leader);
+  for (const { serverId, member } of leader.required) if (member) c.fx.send(serverId, { kind: 'sync', epoch: leader.epoch });
 }
 
 /**

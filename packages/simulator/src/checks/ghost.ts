@@ -31,6 +31,14 @@ export interface OpenedCopy {
   readonly complete: boolean;
 }
 
+/** What its disk went through. */
+export interface Harm {
+  /** Since the copy was last open. */
+  readonly lostPower: boolean;
+  /** Since the copy was made it lied, or rotted, where a record of the log may have its bytes: what it called durable may be gone with the power. */
+  readonly spoiled: boolean;
+}
+
 /** Counts of what the checks saw, for the summary of a run. */
 export interface GhostCounts {
   configurations: number;
@@ -66,10 +74,11 @@ export class Ghost {
   // ------------------------------------------------------------------------------------------ what copies do
 
   /** A store was opened: it holds a prefix of what it held, and all that it had called durable. */
-  opened(serverId: ServerId, now: OpenedCopy, lostPower: boolean): void {
+  opened(serverId: ServerId, now: OpenedCopy, { lostPower, spoiled }: Harm): void {
     const copy = this.copy(serverId);
     if (!copy.wiped && copy.log.records.length > 0) {
-      const mustReach = lostPower ? copy.durableSeq : copy.log.lastSeq;
+      const durable = spoiled ? 0 : copy.durableSeq;
+      const mustReach = lostPower ? durable : copy.log.lastSeq;
       check(now.lastSeq >= mustReach, 'store-survives', () => `${serverId} opens at ${now.lastSeq}, but ${mustReach} was ${lostPower ? 'durable' : 'in its journal'}`);
       const expected = copy.log.chainAt(now.lastSeq);
       check(expected === now.chain, 'store-survives', () => `${serverId} opens at ${now.lastSeq} with digest ${now.chain.toString(16)}, it had ${expected?.toString(16) ?? 'no such record'}`);

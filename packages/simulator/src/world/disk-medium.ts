@@ -13,6 +13,7 @@ export interface DiskShape {
 export class DiskMedium implements Medium {
   readonly faults: MediumFaults = { failSync: false, failWrite: false, full: false, lostWrites: 0, misdirectedWrites: 0, endsIn: 0, endsWithPower: false };
   lostPower = false;
+  spoiled = false;
   holdsCopy = false;
   readonly #shape: DiskShape;
   readonly #port: MediumPort;
@@ -55,10 +56,12 @@ export class DiskMedium implements Medium {
     const { faults } = this;
     if (faults.lostWrites > 0) {
       faults.lostWrites--;
+      this.spoiled = true;
       return 'lost';
     }
     if (faults.misdirectedWrites === 0) return null;
     faults.misdirectedWrites--;
+    this.spoiled = true;
     return 'misdirected';
   }
 
@@ -73,6 +76,7 @@ export class DiskMedium implements Medium {
     if ('failed' in created) throw new Error(`a copy could not be made: ${created.failed}: ${created.detail}`);
     this.holdsCopy = true;
     this.lostPower = false;
+    this.spoiled = false;
     const opened = this.open(options);
     if ('failed' in opened) throw new Error(`a new copy cannot be opened: ${opened.failed}: ${opened.detail}`);
     return opened.store;
@@ -113,6 +117,7 @@ export class DiskMedium implements Medium {
     if (images.length === 0) return false;
     const [name, image] = prng.pick(images);
     const page = prng.pick([...image.pages.keys()]);
+    this.spoiled = true;
     this.#disk.flipBit(name, page * 4096 + prng.below(4096), prng.below(8));
     return true;
   }

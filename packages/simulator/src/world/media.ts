@@ -12,6 +12,11 @@ export interface Medium {
   readonly holdsCopy: boolean;
   /** The power failed since the copy was last opened. */
   readonly lostPower: boolean;
+  /**
+   * Since the copy was made it lied about a write, or bits of it rotted. Tiles that a record of the log names lie among the settled data: a record that was durable may then look
+   * torn after a cut of the power.
+   */
+  readonly spoiled: boolean;
   /** What the disk does wrong from now on. */
   readonly faults: MediumFaults;
   create(options: CreateOptions): CopyStore;
@@ -39,6 +44,8 @@ export class ModelMedium implements Medium {
   readonly faults: MediumFaults = { failSync: false, failWrite: false, full: false, lostWrites: 0, misdirectedWrites: 0, endsIn: 0, endsWithPower: false };
   #life = 0;
   lostPower = false;
+  /** Bits rot in what is settled alone. */
+  readonly spoiled = false;
 
   constructor(historyMax: number, port: MediumPort) {
     this.#historyMax = historyMax;

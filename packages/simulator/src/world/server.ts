@@ -8,6 +8,7 @@ import { CopyDriver, type CopyPort } from '@ashlar/storage/copy-driver';
 import { HANDOVER_LOOK_MS, HandOver, SYNC_MS_MAX } from '@ashlar/storage/handover';
 import { SessionKeys } from '@ashlar/storage/session-keys';
 import { COPY_SUPERVISION } from '@ashlar/storage/supervision';
+import type { Harm } from '../checks/ghost.ts';
 import { EventKind, type Receiver, type SimEvent } from '../engine/scheduler.ts';
 import type { Process } from '../engine/process.ts';
 import type { Medium } from './media.ts';
@@ -145,16 +146,16 @@ export class SimServer implements Receiver {
     const created = this.#created;
     this.#created = null;
     if (created !== null) {
-      this.#begin(created, false);
+      this.#begin(created, { lostPower: false, spoiled: false });
       return null;
     }
-    const { lostPower } = this.medium;
+    const { lostPower, spoiled } = this.medium;
     const opened = this.medium.open(this.#lifeOptions());
     if ('failed' in opened) {
       this.#world.note(this.serverId, 'open-failed', `${opened.failed}: ${opened.detail}`);
       return opened.failed;
     }
-    this.#begin(opened.store, lostPower);
+    this.#begin(opened.store, { lostPower, spoiled });
     return null;
   }
 
@@ -162,12 +163,12 @@ export class SimServer implements Receiver {
     return this.#world.storeOptions(this.serverId, this.process.machine.bootId, () => this.#wake());
   }
 
-  #begin(store: CopyStore, lostPower: boolean): void {
+  #begin(store: CopyStore, since: Harm): void {
     const { ghost } = this.#world;
     ghost.opened(this.serverId, {
       incarnation: store.incarnation, lastSeq: store.lastSeq, chain: store.chain, durableSeq: store.durableSeq,
       promisedEpoch: store.state.promisedEpoch, complete: store.state.complete,
-    }, lostPower);
+    }, since);
     watchStore(store, this.serverId, ghost, () => this.driver?.core.role === 'primary');
     this.driver = new CopyDriver(this.#world.volumeId, this.serverId, store, this.#beacons as BeaconTable, this.#prng.fork(), this.#port());
     this.driver.receive({ kind: 'started' });

@@ -61,7 +61,10 @@ export async function throughPackage(volume: Volume, load: Load, ms: number, see
 
 const slabs = new SlabPool();
 
-/** Frames made by hand, given straight to the attachment: no promise, no copy, new requests in the call that brings the answers. */
+/**
+ * Frames made by hand, given straight to the attachment: no promise, no copy. New requests go out when all answers of the turn are there, as one
+ * frame: asked for in the call that brings each answer, a frame of reads and writes, which is answered as two, would fall apart into ever smaller ones.
+ */
 export class DirectSubmission {
   readonly #port: Volume['port'];
   readonly #batch = new RequestBatch();
@@ -70,6 +73,8 @@ export class DirectSubmission {
   #endMs = 0;
   #unanswered = 0;
   #answered = 0;
+  /** Answered and not asked for again yet. */
+  #free = 0;
   #done: () => void = () => undefined;
   #failed: (error: unknown) => void = () => undefined;
 
@@ -85,7 +90,8 @@ export class DirectSubmission {
     await new Promise<void>((resolve, reject) => {
       this.#done = resolve;
       this.#failed = reject;
-      this.#port.turn(() => this.#ask(this.#load.depth));
+      this.#free = this.#load.depth;
+      this.#askAgain();
     });
     return { answered: this.#answered, ms: performance.now() - beganMs };
   }
@@ -96,9 +102,19 @@ export class DirectSubmission {
     reply.lease?.release();
     this.#answered += count;
     this.#unanswered -= count;
-    if (performance.now() < this.#endMs) this.#ask(count);
-    else if (this.#unanswered === 0) this.#done();
+    if (performance.now() >= this.#endMs) {
+      if (this.#unanswered + this.#free === 0) this.#done();
+      return;
+    }
+    if (this.#free === 0) process.nextTick(this.#askAgain);
+    this.#free += count;
   }
+
+  readonly #askAgain = (): void => {
+    const count = this.#free;
+    this.#free = 0;
+    this.#port.turn(() => this.#ask(count));
+  };
 
   #ask(count: number): void {
     const attachment = this.#port.attachment();

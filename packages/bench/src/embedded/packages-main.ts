@@ -89,7 +89,7 @@ function report(pairs: ReadonlyMap<Load, Pair>, stolen: number): string {
   return [
     '# Through the package, and straight to the attachment', '',
     `\`pnpm packages:bench --rounds ${ROUNDS} --ms ${ROUND_MS}\`, at commit ${commit}, code ${code}. A site in the process of the program, one volume with one mirror on the same disk, working set 64 MiB;`,
-    'each load through the promises of `@ashlar/node-manager` and by frames made by hand and given to the same attachment (no promise, no copy, new requests in the call that brings the answers), in turns.', '',
+    'each load through the promises of `@ashlar/node-manager` and by frames made by hand and given to the same attachment (no promise, no copy; new requests when all answers of a turn are there), in turns.', '',
     `${processors} cores, ${processor}, Linux ${kernel}, Node ${versions['node'] ?? ''}; medians (lowest–highest) of ${ROUNDS} rounds of ${ROUND_MS} ms; ${stolen.toFixed(1)} % stolen. Wanted: a median of the rounds' ratios of at least ${RATIO_MIN}.`, '',
     '| load | direct, requests/s | through the package, requests/s | median of ratios | ratio of medians | processor µs a request, direct | through the package |', '|---|---|---|---|---|---|---|', ...rows, '',
   ].join('\n');

@@ -32,7 +32,7 @@ export class Round {
   readonly number: number;
   readonly segments: readonly Segment[];
   readonly lastSerial: number;
-  readonly #buffer: Uint8Array;
+  #buffer: Uint8Array;
   readonly #extents: ExtentStore;
   readonly #live: LiveBlocks;
   readonly #lineage: number;
@@ -65,7 +65,7 @@ export class Round {
   #work: 'none' | 'begun' | DiskError = 'none';
   /** What the end of the work leads to. */
   #then: () => void = () => undefined;
-  #phase: 'read' | 'ranges' | 'vouch' | 'blocks' | 'pages' | 'places' | 'presence' | 'record' = 'read';
+  #phase: 'read' | 'ranges' | 'vouch' | 'blocks' | 'read-again' | 'blocks-again' | 'pages' | 'places' | 'presence' | 'record' = 'read';
   #segmentAt = 0;
   #bufferAt = 0;
   #readTo = 0;
@@ -75,6 +75,10 @@ export class Round {
   #pages: readonly ExtentPage[] = [];
   #pageAt = 0;
   #pageBytes = 0;
+  /** What was written, should all of it be written once more: tables of blocks, and for each page its bytes and where it went. */
+  readonly #writtenBlocks: ReadonlyMap<number, readonly number[]>[] = [];
+  readonly #sealedPages: number[] = [];
+  #againAt = 0;
   newestSeq = 0;
   destagedBlocks = 0;
   coalescedBlocks = 0;
@@ -94,8 +98,25 @@ export class Round {
     this.#onEnd = onEnd;
   }
 
+  /** Of the buffer. */
+  get bufferBytes(): number { return this.segments.reduce((total, segment) => total + segment.endPosition, 0); }
+
   /** True while the round needs the buffer. */
   get moving(): boolean { return this.#phase !== 'places' && this.#phase !== 'presence' && this.#phase !== 'record'; }
+
+  /** The sync found no room, and what was written may be gone: it is written again, blocks from the journal, which has them until the round counts. */
+  again(): void {
+    assert(this.#phase === 'record', 'everything was written');
+    this.#phase = 'read-again';
+    this.#bufferAt = 0;
+    this.#againAt = 0;
+    this.#pageAt = 0;
+  }
+
+  /** While it is `moving`, before each step: the buffer may have been another round's meanwhile. */
+  useBuffer(buffer: Uint8Array): void {
+    this.#buffer = buffer;
+  }
 
   step(budgetBlocks: number): RoundStep {
     if (this.#work === 'begun') return 'background';
@@ -109,6 +130,8 @@ export class Round {
       case 'ranges': return this.#zeroRanges();
       case 'vouch': return 'vouch';
       case 'blocks': return this.#writeBlocks(budgetBlocks);
+      case 'read-again': return this.#readAgain();
+      case 'blocks-again': return this.#writeBlocksAgain();
       case 'pages': return this.#writePages(budgetBlocks);
       case 'places': {
         // Nobody needs what tiles have left, nor what records took that were superseded, or cut off, before they were settled.
@@ -277,9 +300,35 @@ export class Round {
   #flush(): RoundStep {
     this.#endPiece();
     return this.#begin(() => {
+      this.#writtenBlocks.push(this.#tables);
       this.#tables = new Map();
       this.#batchBlocks = 0;
     }, (done) => this.#extents.writeBlocks(this.#buffer, this.#tables, done));
+  }
+
+  /** Segments come to where they were in the buffer. */
+  #readAgain(): RoundStep {
+    const segment = this.segments[this.#againAt];
+    if (segment === undefined) {
+      this.#phase = 'blocks-again';
+      this.#againAt = 0;
+      return 'more';
+    }
+    const to = this.#bufferAt;
+    return this.#begin(() => {
+      this.#againAt += 1;
+      this.#bufferAt += segment.endPosition;
+    }, (done) => {
+      segment.file.readLater(this.#buffer.subarray(to, to + segment.endPosition), 0, done);
+      return null;
+    });
+  }
+
+  #writeBlocksAgain(): RoundStep {
+    const tables = this.#writtenBlocks[this.#againAt];
+    if (tables !== undefined) return this.#begin(() => { this.#againAt += 1; }, (done) => this.#extents.writeBlocks(this.#buffer, tables, done));
+    this.#phase = 'pages';
+    return 'more';
   }
 
   /** True if a record behind the round, itself committed and durable, has overwritten the block: the journal keeps that one. */
@@ -297,12 +346,27 @@ export class Round {
     const stop = Math.min(this.#pages.length, this.#pageAt + budgetBlocks);
     for (; this.#pageAt < stop; this.#pageAt++) {
       if (this.#pageBytes + 2 * PAGE_BYTES > buffer.length) return this.#flushPages();
-      this.#pageBytes += this.#extents.sealPage(this.#pages[this.#pageAt] as ExtentPage, this.#lineage, this.number, buffer, this.#pageBytes, this.#table);
+      this.#pageBytes += this.#putPage(this.#pages[this.#pageAt] as ExtentPage, buffer);
     }
     if (stop < this.#pages.length) return 'more';
     if (this.#table.length > 0) return this.#flushPages();
     this.#phase = 'places';
     return 'more';
+  }
+
+  /** Adds a page to what is written next. The bytes that it takes of the buffer. */
+  #putPage(page: ExtentPage, buffer: Uint8Array): number {
+    const at = this.#pageBytes;
+    const known = 2 * this.#pageAt;
+    if (known === this.#sealedPages.length) {
+      const bytes = this.#extents.sealPage(page, this.#lineage, this.number, buffer, at, this.#table);
+      this.#sealedPages.push(bytes, this.#table[this.#table.length - 1] as number);
+      return bytes;
+    }
+    const bytes = this.#sealedPages[known] as number;
+    this.#extents.copyPage(page, bytes, buffer, at);
+    this.#table.push(at, bytes, this.#sealedPages[known + 1] as number);
+    return bytes;
   }
 
   #flushPages(): RoundStep {

@@ -477,27 +477,12 @@ export class DiskCopy implements CopyStore {
       this.sync(() => this.#options.wake?.());
       return 'waiting';
     }
-    const segments = this.#eligible(live);
+    const segments = journal.destageable(this.#committedSeq, this.#buffer.maxBytes);
     const bytes = segments.reduce((total, segment) => total + segment.endPosition, 0);
     const buffer = this.#buffer.acquire(this, bytes, () => this.#options.wake?.());
     if (buffer === null) return 'waiting';
     this.#round = new Round(this.#body.round + 1, segments, buffer, this.extents, this.live, this.tail.lineage, this.#body.destaged.seq, Math.min(this.#committedSeq, this.#durableSeq), this.#moved);
     return 'more';
-  }
-
-  /** The oldest segments, closed, committed and durable, as far as the buffer holds them. */
-  #eligible(live: readonly Segment[]): Segment[] {
-    const segments: Segment[] = [];
-    let bytes = 0;
-    for (const segment of live) {
-      bytes += segment.endPosition;
-      if (segment === this.journal.current || segment.endSeq > this.#committedSeq || marksBefore(this.journal.durable, segment.end)) break;
-      // A segment that was cut off again is not parted from what goes on behind it: the log at a round's end must be one that still counts.
-      const parted = segments.length > 0 && segment.startSeq === (segments[segments.length - 1] as Segment).endSeq;
-      if (parted && bytes > this.#buffer.maxBytes) break;
-      segments.push(segment);
-    }
-    return segments;
   }
 
   /** What the disk did for the round in the background is over. */
@@ -508,6 +493,11 @@ export class DiskCopy implements CopyStore {
   };
 
   #stepRound(round: Round, budgetBlocks: number): 'idle' | 'more' | 'waiting' {
+    if (round.moving) {
+      const buffer = this.#buffer.acquire(this, round.bufferBytes, () => this.#options.wake?.());
+      if (buffer === null) return 'waiting';
+      round.useBuffer(buffer);
+    }
     const outcome = round.step(budgetBlocks);
     // Others may move their data while this round waits for its syncs.
     if (!round.moving) this.#buffer.release(this);
@@ -522,6 +512,7 @@ export class DiskCopy implements CopyStore {
     const { durable } = this.journal;
     const done = (error: DiskError | null): void => {
       if (this.#closed) return;
+      if (error?.code === 'ENOSPC' && outcome === 'sync' && this.#round === round && this.#fault === null) return this.#writeAgain(round);
       // Also one of a round that was carried to its end meanwhile: its own sync may not have been told of it.
       if (error !== null) this.#fault ??= 'sync-failed';
       if (this.#round === round) {
@@ -539,6 +530,13 @@ export class DiskCopy implements CopyStore {
       this.#superblock.save(done);
     }
     return this.#roundWaits ? 'waiting' : 'more';
+  }
+
+  /** As after a write that found no room: history gives way, and nobody is woken for it. */
+  #writeAgain(round: Round): void {
+    this.#roundWaits = false;
+    this.journal.dropHistory();
+    round.again();
   }
 
   #syncExtents(done: (error: DiskError | null) => void): void {
@@ -569,7 +567,7 @@ export class DiskCopy implements CopyStore {
     const last = round.segments[round.segments.length - 1] as Segment;
     body.destagedSerial = last.serial;
     body.destagedEnd = last.endPosition;
-    body.destaged = this.#logAfter(last);
+    body.destaged = this.journal.logAfter(last) ?? this.tail.snapshot();
     body.newestSeq = Math.max(body.newestSeq, body.destaged.seq, round.newestSeq);
     body.round = round.number;
     // As it is now: the next round changes the list before it counts, and the superblock may be saved in between for another reason.
@@ -577,13 +575,6 @@ export class DiskCopy implements CopyStore {
     body.placesGeneration = this.extents.places.generation;
     body.sparePlaces = this.extents.places.spares;
     body.committedSeq = this.#committedSeq;
-  }
-
-  /** The log at the end of a segment, without what was cut off later: the segment behind it may begin on a branch that is dead. */
-  #logAfter(segment: Segment): LogSnapshot {
-    let log: LogSnapshot | null = null;
-    for (const { serial, header } of this.journal.segments) if (serial > segment.serial && (log === null || header.start.seq <= log.seq)) log = header.start;
-    return log ?? this.tail.snapshot();
   }
 
   #settle(round: Round): void {
@@ -611,6 +602,8 @@ export class DiskCopy implements CopyStore {
   }
 
   #finish(round: Round): StoreResult | null {
+    // One that writes everything again has had to let go of the buffer, and cannot wait for it.
+    if (round.moving && !this.#buffer.isOwnedBy(this)) round.useBuffer(new Uint8Array(new SharedArrayBuffer(round.bufferBytes)));
     for (;;) {
       const outcome = round.step(EXTENT_BLOCKS);
       if (outcome === 'more') continue;

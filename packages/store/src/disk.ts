@@ -10,6 +10,11 @@ export interface DiskError {
   readonly message: string;
 }
 
+/** Of two outcomes the one that counts: a disk without room may be tried again, any other failure not. */
+export function worse(one: DiskError | null, other: DiskError | null): DiskError | null {
+  return one === null || (one.code === 'ENOSPC' && other !== null) ? other : one;
+}
+
 /** Pieces of one memory and where in a file they go. Thousands at a time: three numbers each (where it begins in memory, bytes, position) instead of objects. */
 export interface Pieces {
   readonly memory: Uint8Array;
@@ -41,6 +46,11 @@ export interface DiskFile {
    * system tells of a failed write once, and of a second sync that all is well.
    */
   sync(done: (error: DiskError | null) => void): void;
+  /**
+   * After a sync that found no room (ENOSPC), whose `done` calls this: later ones count again. The caller has everything that was written since the
+   * last good one, and writes it again: what the system still has of it cannot be told.
+   */
+  writtenAgain(): void;
   /** The same, blocking: at opening and closing, and where an order must be durable before the turn goes on. */
   syncNow(): DiskError | null;
   close(): void;

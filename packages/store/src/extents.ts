@@ -1,7 +1,7 @@
 import { BLOCK_BYTES, EXTENT_BYTES } from '@ashlar/words';
 import type { VolumeTag } from '@ashlar/protocol';
 import { BlockState } from './blocks.ts';
-import type { Disk, DiskError, DiskFile, Pieces } from './disk.ts';
+import { type Disk, type DiskError, type DiskFile, type Pieces, worse } from './disk.ts';
 import { ExtentPage } from './extent-page.ts';
 import { TILE_BYTES, PAGE_BYTES } from './limits.ts';
 import { TILE_BLOCKS, EXTENT_TILES, type FreePlace, PLACES_FILE, Places } from './places.ts';
@@ -135,6 +135,11 @@ export class ExtentStore {
     if (view === 'corrupt') page.fill(BlockState.corrupt, 0);
     this.#keep(page);
     return page;
+  }
+
+  /** Of a page that was sealed and is written once more: its bytes, at `at` of the memory, and again in the second half of `bytes` if it takes both slots. */
+  copyPage(page: ExtentPage, bytes: number, memory: Uint8Array, at: number): void {
+    for (let copied = 0; copied < bytes; copied += PAGE_BYTES) memory.set(page.bytes, at + copied);
   }
 
   /** Zeroes an extent as a whole. Its tiles keep their places. */
@@ -339,6 +344,7 @@ export class ExtentStore {
     return this.places.save(file, round, settled, released);
   }
 
+  /** Makes stable what rounds wrote. ENOSPC: all of it may be gone, and is to be written again; then it can be tried again. */
   sync(done: (error: DiskError | null) => void): void {
     const files = [...this.#dirty];
     this.#dirty.clear();
@@ -346,18 +352,27 @@ export class ExtentStore {
     let left = files.length + 1;
     let failed: DiskError | null = null;
     const one = (error: DiskError | null): void => {
-      failed ??= error;
+      failed = worse(failed, error);
       left -= 1;
       if (left > 0) return;
       for (const file of files) this.#syncing.delete(file);
       this.#directorySyncing = false;
       done(failed);
     };
-    for (const file of files) file.sync(one);
+    for (const file of files) file.sync((error) => one(this.#roundsFailure(file, error)));
     if (!this.#directoryDirty) return one(null);
     this.#directoryDirty = false;
     this.#directorySyncing = true;
-    this.#disk.syncDirectory(one);
+    this.#disk.syncDirectory((error) => one(final(error)));
+  }
+
+  /** A round writes again what it wrote. Nobody does that with tiles of records that were not stable yet. */
+  #roundsFailure(file: DiskFile, error: DiskError | null): DiskError | null {
+    if (error?.code !== 'ENOSPC') return error;
+    const known = this.#recordWrites.get(file);
+    if (known !== undefined && known.writes > known.synced) return final(error);
+    file.writtenAgain();
+    return error;
   }
 
   /** The same, blocking; also what an unfinished sync was to cover. */
@@ -414,6 +429,11 @@ export class ExtentStore {
     this.#made();
     return file;
   }
+}
+
+/** It is not tried again. */
+function final(error: DiskError | null): DiskError | null {
+  return error === null ? null : { code: 'EIO', message: error.message };
 }
 
 /** How many extents a volume of this size has. */

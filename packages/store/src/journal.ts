@@ -108,6 +108,28 @@ export class Journal {
     return bytes;
   }
 
+  /** The oldest live segments that are closed, committed and durable, up to so many bytes. */
+  destageable(committedSeq: number, maxBytes: number): Segment[] {
+    const segments: Segment[] = [];
+    let bytes = 0;
+    for (const segment of this.live) {
+      bytes += segment.endPosition;
+      if (segment === this.current || segment.endSeq > committedSeq || marksBefore(this.durable, segment.end)) break;
+      // A segment that was cut off again is not parted from what goes on behind it: the log at a round's end must be one that still counts.
+      const parted = segments.length > 0 && segment.startSeq === (segments[segments.length - 1] as Segment).endSeq;
+      if (parted && bytes > maxBytes) break;
+      segments.push(segment);
+    }
+    return segments;
+  }
+
+  /** The log at the end of a segment, without what was cut off later: the segment behind it may begin on a branch that is dead. Null behind the last one. */
+  logAfter(segment: Segment): LogSnapshot | null {
+    let log: LogSnapshot | null = null;
+    for (const { serial, header } of this.segments) if (serial > segment.serial && (log === null || header.start.seq <= log.seq)) log = header.start;
+    return log;
+  }
+
   bySerial(serial: number): Segment | null {
     const first = this.segments[0];
     return first === undefined ? null : (this.segments[serial - first.serial] ?? null);

@@ -10,7 +10,8 @@ export type DiskOperation =
   | { readonly kind: 'sync-directory' };
 
 /**
- * What may go wrong with one operation. `EIO`, `ENOSPC`: it fails, changing nothing (a failed sync loses what it should have kept).
+ * What may go wrong with one operation. `EIO`, `ENOSPC`: it fails, changing nothing (a failed sync loses what it should have kept; one without room at
+ * once, so that what was written is not even read any more).
  * `lost`: a write or sync reports success and did nothing. `misdirected`: a write lands one page further. `flip`: one bit arrives wrong.
  */
 export type DiskFault = 'EIO' | 'ENOSPC' | 'lost' | 'misdirected' | 'flip';
@@ -223,6 +224,7 @@ export class MemoryDisk implements Disk {
     const syncNow = (upTo: number, at: number): DiskError | null => {
       if (syncFailed !== null) return syncFailed;
       const fault = this.faults?.({ kind: 'sync', file: name }) ?? null;
+      if (fault === 'ENOSPC') this.#drop(content, upTo);
       if (fault === 'EIO' || fault === 'ENOSPC') return (syncFailed = failure(fault, `sync ${name}`));
       if (fault !== 'lost') content.stabilize(upTo);
       this.recording?.push({ kind: 'synced', file: name, begun: at });
@@ -271,9 +273,16 @@ export class MemoryDisk implements Disk {
         const at = this.recording?.length ?? 0;
         this.#queue(() => { if (alive()) done(syncNow(upTo, at)); });
       },
+      writtenAgain: () => { if (syncFailed?.code === 'ENOSPC') syncFailed = null; },
       syncNow: () => (alive() ? syncNow(content.changes, this.recording?.length ?? 0) : failure('EIO', `sync ${name}`)),
       close: () => undefined,
     };
+  }
+
+  #drop(content: MemoryFileContent, upTo: number): void {
+    const before = content.current.pages.size;
+    content.drop(upTo);
+    this.#usedBytes += (content.current.pages.size - before) * 4096;
   }
 
   #write(name: string, content: MemoryFileContent, buffers: readonly Uint8Array[], position: number): DiskError | null {

@@ -85,7 +85,7 @@ export class MemoryImage {
 
 /** A file: how programs see it, how it is on the medium, and the changes in between. */
 export class MemoryFileContent {
-  readonly current: MemoryImage;
+  current: MemoryImage;
   readonly stable: MemoryImage;
   readonly pending: PendingChange[] = [];
   /** Changes ever made; `pending` holds the last of them. */
@@ -107,6 +107,14 @@ export class MemoryFileContent {
   stabilize(upTo: number): void {
     const count = this.pending.length - (this.changes - upTo);
     for (const change of this.pending.splice(0, Math.max(0, count))) this.stable.apply(change, 'all');
+  }
+
+  /** Everything up to the `upTo`th change that is not on the medium is gone. */
+  drop(upTo: number): void {
+    this.pending.splice(0, Math.max(0, this.pending.length - (this.changes - upTo)));
+    const { pages, sizeBytes } = this.stable.clone();
+    this.current = new MemoryImage(pages, Math.max(sizeBytes, this.current.sizeBytes));
+    for (const change of this.pending) this.current.apply(change, 'all');
   }
 
   /** What the medium may hold after power went away now: each unsynced change whole, not at all, or in parts. */

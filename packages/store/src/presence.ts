@@ -104,11 +104,14 @@ export class PresenceMap {
     return -1;
   }
 
-  /** Writes what changed to the other slots, with the round's number as generation. The caller syncs, and saves `generations` in the superblock after that. */
+  /**
+   * Writes what changed to the other slots, with the round's number as generation; called again for the same round, all of it once more. The caller
+   * syncs, and saves `generations` in the superblock after that.
+   */
   write(file: DiskFile, round: number): DiskError | null {
     for (const [index, page] of this.#pages) {
-      if (page === 'corrupt' || !page.changed) continue;
-      const slot = page.slot === 0 ? 1 : 0;
+      if (page === 'corrupt' || (!page.changed && page.generation !== round)) continue;
+      const slot = page.generation === round ? page.slot : page.slot === 0 ? 1 : 0;
       const generation = round;
       seal(page.bytes, this.#tag, index, this.restarts, generation);
       const error = file.write([page.bytes, page.bytes], (index * 2 + slot) * SLOT_BYTES, true);

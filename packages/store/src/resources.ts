@@ -59,6 +59,8 @@ export class DestageBuffer {
     return null;
   }
 
+  isOwnedBy(owner: object): boolean { return this.#owner === owner; }
+
   release(owner: object): void {
     if (this.#owner !== owner) return;
     this.#owner = null;

@@ -14,6 +14,7 @@ describe('the gauge of a directory', () => {
     const gauge = new Gauge('/d');
     gauge.synced(3);
     gauge.failed({ code: 'ENOSPC', message: 'full' });
+    gauge.syncFailed({ code: 'ENOSPC', message: 'full after all' });
     expect(gauge.health()).toMatchObject({ health: 'ok', ioErrors: 0, mismatches: 0 });
     gauge.mismatched(2);
     expect(gauge.health()).toMatchObject({ health: 'suspect', mismatches: 2 });

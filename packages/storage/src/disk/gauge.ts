@@ -27,10 +27,10 @@ export class Gauge {
     this.#syncMs += (tookMs - this.#syncMs) / SYNCS;
   }
 
-  /** What was written before it is not to be trusted, and it is not tried again (G3). */
+  /** What was written before it is not to be trusted, and it is not tried again (G3). One that found no room says nothing about the disk. */
   syncFailed(error: DiskError): void {
     this.failed(error);
-    this.#final = true;
+    if (error.code !== 'ENOSPC') this.#final = true;
   }
 
   /** Blocks read from it did not fit their checksums. */

@@ -1,5 +1,5 @@
 import { closeSync, constants, fdatasync, fdatasyncSync, fstatSync, ftruncateSync, readSync, statfsSync, writeSync, writevSync } from 'node:fs';
-import type { DiskError, DiskFile, Pieces } from '@ashlar/store';
+import { type DiskError, type DiskFile, type Pieces, worse } from '@ashlar/store';
 import { assert } from '@ashlar/words';
 import { Background, type BackgroundDone, type BackgroundFailure } from './background.ts';
 import { Descriptors, type Holder } from './descriptors.ts';
@@ -227,7 +227,9 @@ export class NodeFile implements DiskFile, Holder {
         this.#gauge.synced(performance.now() - beganMs);
       }
       if (this.#closed) closeSync(fd);
-      for (const done of waiters) done(this.#syncFailed);
+      // One of them may say that it writes everything again; the others have not.
+      const outcome = this.#syncFailed;
+      for (const done of waiters) done(outcome);
       const failed = this.#cannotSync();
       if (failed !== null) for (const done of this.#syncWaiters.splice(0)) done(failed);
       else if (this.#syncWaiters.length > 0 && !this.#syncing) this.#beginSync();
@@ -248,8 +250,12 @@ export class NodeFile implements DiskFile, Holder {
     return this.#syncFailed;
   }
 
+  writtenAgain(): void {
+    if (this.#syncFailed?.code === 'ENOSPC') this.#syncFailed = null;
+  }
+
   #failSync(error: DiskError): void {
-    this.#syncFailed ??= error;
+    this.#syncFailed = worse(this.#syncFailed, error);
     this.#gauge.syncFailed(error);
   }
 

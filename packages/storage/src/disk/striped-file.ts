@@ -1,4 +1,4 @@
-import type { DiskError, DiskFile, Pieces } from '@ashlar/store';
+import { type DiskError, type DiskFile, type Pieces, worse } from '@ashlar/store';
 import { EXTENT_BYTES } from '@ashlar/words';
 
 /** One file over several disks: extent by extent in turn. */
@@ -98,10 +98,14 @@ export class StripedFile implements DiskFile {
     let failed: DiskError | null = null;
     for (const file of this.#files) {
       file.sync((error) => {
-        failed ??= error;
+        failed = worse(failed, error);
         if (--left === 0) done(failed);
       });
     }
+  }
+
+  writtenAgain(): void {
+    for (const file of this.#files) file.writtenAgain();
   }
 
   syncNow(): DiskError | null {

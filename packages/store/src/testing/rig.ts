@@ -37,6 +37,8 @@ export class Rig {
   readonly #random: (seed: number) => Prng;
   /** Called when something was promised to be stable. */
   onPromise: (() => void) | null = null;
+  /** Asked at the end of each sync that nobody waits for: true if it finds no room. */
+  isFull: ((file: string) => boolean) | null = null;
 
   constructor(random: (seed: number) => Prng, overrides: Partial<CreateOptions> = {}) {
     this.options = smallCopy(overrides);
@@ -51,7 +53,7 @@ export class Rig {
       case 'fill': return this.#fill(command);
       case 'sync': return this.#sync();
       case 'commit': return this.store.commit(this.store.lastSeq);
-      case 'deliver': return this.disk.deliver();
+      case 'deliver': return this.#deliver();
       case 'destage': return this.#destage(command.steps, command.eager, command.held ?? false);
       case 'truncate': return this.#truncate(command.back);
       case 'restart-log': return this.#restartLog(command.ahead, command.common, command.otherLineage);
@@ -116,9 +118,15 @@ export class Rig {
     for (let k = 0; k < steps; k++) {
       const outcome = this.store.destageStep(64, eager);
       if (outcome === 'waiting' && held) return;
-      if (outcome === 'waiting') this.disk.deliver();
+      if (outcome === 'waiting') this.#deliver();
       if (outcome === 'idle') return;
     }
+  }
+
+  #deliver(): void {
+    this.disk.faults = (operation) => (operation.kind === 'sync' && this.isFull?.(operation.file) === true ? 'ENOSPC' : null);
+    this.disk.deliver();
+    this.disk.faults = null;
   }
 
   #truncate(back: number): void {

@@ -51,6 +51,8 @@ interface Done {
   readonly hostHits?: number;
   readonly injected?: number;
   readonly ended?: readonly Ended[];
+  /** A server one of whose disks is given up. */
+  readonly withBadDisk?: string;
 }
 
 interface Victim {
@@ -81,6 +83,7 @@ export class Episodes {
     const atMs = performance.now();
     const done = await this.#act(kind, volume);
     const healedMs = await this.#healed(done.ended ?? [], careful ? HEAL_MS : patienceMs, careful, atMs);
+    if (done.withBadDisk !== undefined) await this.#replaceDisk(done.withBadDisk);
     this.careful = false;
     return { kind, what: done.what, hits: done.hits, hostHits: done.hostHits ?? 0, injected: done.injected ?? 0, stallMs: rig.load.longestStallMsBetween(atMs, performance.now()), healedMs };
   }
@@ -175,7 +178,13 @@ export class Episodes {
   async #failDisk(fault: DiskFault, party: string): Promise<Done> {
     const pid = await this.#arena.rig.pidOf(party);
     const injected = pid === null ? 0 : await failCalls(pid, fault, INJECT);
-    return { what: `${fault === 'full-disk' ? 'ENOSPC' : 'EIO'} in ${injected} calls of ${party}`, hits: 0, injected };
+    return { what: `${fault === 'full-disk' ? 'ENOSPC' : 'EIO'} in ${injected} calls of ${party}`, hits: 0, injected, ...(fault === 'failing-disk' ? { withBadDisk: party } : {}) };
+  }
+
+  /** No copy is placed on a server whose disk lost a sync, until an operator has seen to it and started it again. That counts as no hit. */
+  async #replaceDisk(party: string): Promise<void> {
+    const { ended } = await this.#kill([{ party, isMember: false }]);
+    await this.#healed(ended ?? [], HEAL_MS, true, performance.now());
   }
 }
 

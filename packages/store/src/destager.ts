@@ -79,6 +79,7 @@ export class Round {
   readonly #writtenBlocks: ReadonlyMap<number, readonly number[]>[] = [];
   readonly #sealedPages: number[] = [];
   #againAt = 0;
+  #refusals = 0;
   newestSeq = 0;
   destagedBlocks = 0;
   coalescedBlocks = 0;
@@ -104,18 +105,27 @@ export class Round {
   /** True while the round needs the buffer. */
   get moving(): boolean { return this.#phase !== 'places' && this.#phase !== 'presence' && this.#phase !== 'record'; }
 
-  /** The sync found no room, and what was written may be gone: it is written again, blocks from the journal, which has them until the round counts. */
-  again(): void {
+  /** The sync found no room, and what was written may be gone: it is written again, blocks from the journal, which has them until the round counts. How often by now. */
+  again(): number {
     assert(this.#phase === 'record', 'everything was written');
+    this.#beginAgain();
+    return ++this.#refusals;
+  }
+
+  #beginAgain(): void {
     this.#phase = 'read-again';
     this.#bufferAt = 0;
     this.#againAt = 0;
     this.#pageAt = 0;
+    this.#pageBytes = 0;
+    this.#table = [];
   }
 
-  /** While it is `moving`, before each step: the buffer may have been another round's meanwhile. */
+  /** While it is `moving`, before each step. Another than before, which only one that writes everything again is given, has nothing of the round in it. */
   useBuffer(buffer: Uint8Array): void {
+    if (buffer === this.#buffer) return;
     this.#buffer = buffer;
+    this.#beginAgain();
   }
 
   step(budgetBlocks: number): RoundStep {

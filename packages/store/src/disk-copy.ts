@@ -53,6 +53,8 @@ export class DiskCopy implements CopyStore {
   #round: Round | null = null;
   /** What the round waits for. */
   #roundWaits = false;
+  /** The round found no room twice: it waits until there is need. */
+  #refused = false;
   /** Syncs of the extents, and with them of tiles, that are under way for rounds. */
   #extentSyncs = 0;
   /** The round is carried to its end at once: nobody is woken for it. */
@@ -452,6 +454,8 @@ export class DiskCopy implements CopyStore {
   }
 
   #roundStep(budgetBlocks: number, eager: boolean): 'idle' | 'more' | 'waiting' {
+    if (this.#refused && !eager) return 'waiting';
+    this.#refused = false;
     if (this.#round === null) {
       const begun = this.#beginRound(eager);
       if (begun !== 'more') return begun;
@@ -532,11 +536,11 @@ export class DiskCopy implements CopyStore {
     return this.#roundWaits ? 'waiting' : 'more';
   }
 
-  /** As after a write that found no room: history gives way, and nobody is woken for it. */
+  /** As after a write that found no room, nobody is woken for it. Twice in a row: history gives way, and it is done once there is need, not beside traffic. */
   #writeAgain(round: Round): void {
     this.#roundWaits = false;
-    this.journal.dropHistory();
-    round.again();
+    this.#refused = round.again() > 1;
+    if (this.#refused) this.journal.dropHistory();
   }
 
   #syncExtents(done: (error: DiskError | null) => void): void {
@@ -587,6 +591,7 @@ export class DiskCopy implements CopyStore {
     this.#counts.destagedBlocks += round.destagedBlocks;
     this.#counts.coalescedBlocks += round.coalescedBlocks;
     this.#round = null;
+    this.#refused = false;
     this.#buffer.release(this);
   }
 
@@ -602,8 +607,11 @@ export class DiskCopy implements CopyStore {
   }
 
   #finish(round: Round): StoreResult | null {
-    // One that writes everything again has had to let go of the buffer, and cannot wait for it.
-    if (round.moving && !this.#buffer.isOwnedBy(this)) round.useBuffer(new Uint8Array(new SharedArrayBuffer(round.bufferBytes)));
+    if (round.moving && !this.#buffer.isOwnedBy(this)) {
+      // One that writes everything again has had to let go of the buffer, and cannot wait for it.
+      this.#buffer.forget(this);
+      round.useBuffer(new Uint8Array(new SharedArrayBuffer(round.bufferBytes)));
+    }
     for (;;) {
       const outcome = round.step(EXTENT_BLOCKS);
       if (outcome === 'more') continue;

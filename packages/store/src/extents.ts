@@ -36,6 +36,10 @@ export class ExtentStore {
   readonly #syncing = new Set<DiskFile>();
   readonly #recordWrites = new Map<DiskFile, RecordWrites>();
   readonly places: Places;
+  /** Syncs of rounds: an error that one is told may be of what another that began later was told is stable. */
+  #syncs = 0;
+  /** What a round's sync that is not over yet has lost. */
+  #lost: DiskError | null = null;
   #directoryDirty = false;
   #directorySyncing = false;
   /** A file was made: a record may lie in it before the next round syncs the directory. */
@@ -347,6 +351,7 @@ export class ExtentStore {
   /** Makes stable what rounds wrote. ENOSPC: all of it may be gone, and is to be written again; then it can be tried again. */
   sync(done: (error: DiskError | null) => void): void {
     const files = [...this.#dirty];
+    const turn = ++this.#syncs;
     this.#dirty.clear();
     for (const file of files) this.#syncing.add(file);
     let left = files.length + 1;
@@ -357,26 +362,32 @@ export class ExtentStore {
       if (left > 0) return;
       for (const file of files) this.#syncing.delete(file);
       this.#directorySyncing = false;
+      if (turn === this.#syncs) this.#lost = null;
       done(failed);
     };
-    for (const file of files) file.sync((error) => one(this.#roundsFailure(file, error)));
+    for (const file of files) {
+      const synced = this.#recordWrites.get(file)?.synced;
+      file.sync((error) => one(error?.code === 'ENOSPC' ? this.#roundsFailure(file, error, turn, synced) : error));
+    }
     if (!this.#directoryDirty) return one(null);
     this.#directoryDirty = false;
     this.#directorySyncing = true;
-    this.#disk.syncDirectory((error) => one(final(error)));
+    this.#disk.syncDirectory((error) => one(error === null ? null : final(error)));
   }
 
-  /** A round writes again what it wrote. Nobody does that with tiles of records that were not stable yet. */
-  #roundsFailure(file: DiskFile, error: DiskError | null): DiskError | null {
-    if (error?.code !== 'ENOSPC') return error;
+  /** A round writes again what it wrote. Nobody does that with what others were, or would be, told is stable: tiles of records, what a later sync covered. */
+  #roundsFailure(file: DiskFile, error: DiskError, turn: number, syncedBefore: number | undefined): DiskError {
     const known = this.#recordWrites.get(file);
-    if (known !== undefined && known.writes > known.synced) return final(error);
+    if (turn !== this.#syncs || known?.synced !== syncedBefore || (known !== undefined && known.writes > known.synced)) return final(error);
+    this.#lost = error;
     file.writtenAgain();
     return error;
   }
 
   /** The same, blocking; also what an unfinished sync was to cover. */
   syncNow(): DiskError | null {
+    if (this.#lost !== null) return this.#lost;
+    this.#syncs += 1;
     for (const file of new Set([...this.#dirty, ...this.#syncing])) {
       const error = file.syncNow();
       if (error !== null) return error;
@@ -432,8 +443,8 @@ export class ExtentStore {
 }
 
 /** It is not tried again. */
-function final(error: DiskError | null): DiskError | null {
-  return error === null ? null : { code: 'EIO', message: error.message };
+function final(error: DiskError): DiskError {
+  return { code: 'EIO', message: error.message };
 }
 
 /** How many extents a volume of this size has. */

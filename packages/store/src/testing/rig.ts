@@ -32,6 +32,8 @@ export class Rig {
   /** Asked for, oldest first, and not confirmed. */
   #asked: number[] = [];
   #crashed = false;
+  /** Also what a crash has made the copy forget: a log is never cut below it. */
+  #committedSeq = 0;
   /** What each version of a block was written with: what may be left of it in the extents. */
   readonly #versions = new Map<string, Int32Array>();
   readonly #random: (seed: number) => Prng;
@@ -131,7 +133,8 @@ export class Rig {
 
   #truncate(back: number): void {
     // Only to the end of a record, and never below what is committed.
-    const ends = this.model.entries.flatMap((entry) => (entry.kind === 'record' && entry.lastSeq >= this.store.committedSeq ? [entry.lastSeq] : []));
+    const committedSeq = Math.max(this.#committedSeq, this.store.committedSeq);
+    const ends = this.model.entries.flatMap((entry) => (entry.kind === 'record' && entry.lastSeq >= committedSeq ? [entry.lastSeq] : []));
     const afterSeq = ends[ends.length - 1 - back];
     if (afterSeq === undefined) return;
     expectOk(this.store.truncate(afterSeq));
@@ -150,6 +153,7 @@ export class Rig {
     const lineage = this.store.lineage + (otherLineage ? 1 : 0);
     this.epoch += 1;
     expectOk(this.store.restartLog(lineage, { seq: position, chain: 17 + ahead }, [{ epoch: this.epoch, firstSeq: 1 }], this.store.session, commonSeq));
+    this.#committedSeq = 0;
     const bad: number[] = [];
     const left = this.#whatIsLeft(otherLineage ? -1 : commonSeq, bad);
     this.model.restart(position, left);
@@ -254,6 +258,7 @@ export class Rig {
   #reopen(cut: () => void, newBoot: boolean, exact: boolean): void {
     const before = this.store;
     this.#crashed = true;
+    this.#committedSeq = Math.max(this.#committedSeq, before.committedSeq);
     cut();
     if (newBoot) this.boot += 1;
     this.store = must(openCopy(this.disk, { ...this.options, bootId: `boot-${this.boot}` }));

@@ -25,6 +25,12 @@ class Pairing {
   }
 
   tick(): void { this.a.tick(this.nowMs, this.effects('a')); }
+  /** The next beacon that is due. */
+  next(): void {
+    this.nowMs += BEACON_INTERVAL_MS;
+    this.tick();
+  }
+
   deliver(): void {
     for (const message of this.toB.splice(0)) this.b.receive(this.nowMs, A, message, this.effects('b'));
     for (const message of this.toA.splice(0)) this.a.receive(this.nowMs, B, message, this.effects('a'));
@@ -81,8 +87,7 @@ describe('leases', () => {
     const p = new Pairing().related();
     const given = p.b.promise(VOLUME, 4, C, p.nowMs);
     expect(given).toEqual({ to: A, epoch: 3, untilMs: p.nowMs + LEASE_MS });
-    p.nowMs += BEACON_INTERVAL_MS;
-    p.tick();
+    p.next();
     p.deliver();
     expect(p.notes).toContain(`a lost ${B}`);
     expect(p.a.leaseUntilMs(B, VOLUME, 3)).toBe(0);
@@ -90,8 +95,7 @@ describe('leases', () => {
     p.a.establish(B, VOLUME, 3, 2, p.nowMs);
     expect(p.a.leaseUntilMs(B, VOLUME, 3)).toBe(0);
     p.a.establish(B, VOLUME, 5, 2, p.nowMs);
-    p.nowMs += BEACON_INTERVAL_MS;
-    p.tick();
+    p.next();
     p.deliver();
     expect(p.a.leaseUntilMs(B, VOLUME, 5)).toBeGreaterThan(p.nowMs);
   });
@@ -99,8 +103,7 @@ describe('leases', () => {
   test('a promise of the same epoch again releases nothing', () => {
     const p = new Pairing().related();
     p.b.promise(VOLUME, 3, A, p.nowMs);
-    p.nowMs += BEACON_INTERVAL_MS;
-    p.tick();
+    p.next();
     p.deliver();
     expect(p.notes).not.toContain(`a lost ${B}`);
   });
@@ -108,8 +111,7 @@ describe('leases', () => {
   test('a new life of the follower voids them', () => {
     const p = new Pairing().related();
     p.b = new BeaconTable(9);
-    p.nowMs += BEACON_INTERVAL_MS;
-    p.tick();
+    p.next();
     p.deliver();
     expect(p.notes).toContain(`a lost ${B}`);
     expect(p.a.leaseUntilMs(B, VOLUME, 3)).toBe(0);
@@ -118,11 +120,9 @@ describe('leases', () => {
   test('waiting reads are told once', () => {
     const p = new Pairing().related();
     p.a.wait(VOLUME);
-    p.nowMs += BEACON_INTERVAL_MS;
-    p.tick();
+    p.next();
     p.deliver();
-    p.nowMs += BEACON_INTERVAL_MS;
-    p.tick();
+    p.next();
     p.deliver();
     expect(p.notes.filter((note) => note === 'a granted 1')).toHaveLength(1);
   });
@@ -135,7 +135,7 @@ describe('leases', () => {
       p.toB.length = 0;
     }
     expect(p.notes.filter((note) => note.startsWith('a silent'))).toEqual([`a silent ${B} 1`]);
-    p.tick();
+    p.next();
     p.deliver();
     // A server that did not run itself hears nobody; that is not counted.
     p.nowMs += 2 * SILENT_MS;
@@ -153,11 +153,11 @@ describe('leases', () => {
     const p = new Pairing().related();
     p.a.committed(VOLUME, 3, 7);
     p.a.committed(VOLUME, 3, 9);
-    p.tick();
+    p.next();
     p.deliver();
     expect(p.notes).toContain(`b committed ${A} 9`);
     p.a.committed(VOLUME, 2, 11);
-    p.tick();
+    p.next();
     p.deliver();
     expect(p.notes).not.toContain(`b committed ${A} 11`);
     p.a.end(VOLUME);
@@ -231,21 +231,18 @@ describe('relations', () => {
   test('reads that wait are told of a lease of their own volume only', () => {
     const p = new Pairing().related();
     p.a.wait(OTHER);
-    p.nowMs += BEACON_INTERVAL_MS;
-    p.tick();
+    p.next();
     p.deliver();
     expect(p.notes).toEqual([]);
     p.a.establish(B, OTHER, 1, 2, p.nowMs);
-    p.nowMs += BEACON_INTERVAL_MS;
-    p.tick();
+    p.next();
     p.deliver();
     expect(p.notes).toEqual(['a granted 1']);
   });
 
   test('a grant that comes twice counts once', () => {
     const p = new Pairing().related();
-    p.nowMs += BEACON_INTERVAL_MS;
-    p.tick();
+    p.next();
     p.b.receive(p.nowMs, A, p.toB.splice(0)[0] as BeaconMessage, p.effects('b'));
     const grant = p.toA.splice(0)[0] as BeaconMessage;
     expect(grant).toEqual({ kind: 'grant', sentAtMs: p.nowMs, instance: 2, releases: [] });
@@ -256,22 +253,62 @@ describe('relations', () => {
   });
 });
 
+describe('the rhythm of two that follow each other', () => {
+  const other = volumeId('vol-0123456789abcdef1');
+  const beacons = (messages: readonly BeaconMessage[]): number => messages.filter(({ kind }) => kind === 'beacon').length;
+
+  test('is one: the second asks with its grant, and not again at its own time', () => {
+    const p = new Pairing().related();
+    p.a.promise(other, 3, B, p.nowMs);
+    p.b.establish(A, other, 3, 1, p.nowMs);
+    for (let i = 0; i < 5; i++) {
+      p.next();
+      expect(beacons(p.toB)).toBe(1);
+      for (const message of p.toB.splice(0)) p.b.receive(p.nowMs, A, message, p.effects('b'));
+      expect(p.toA.map(({ kind }) => kind)).toEqual(['grant', 'beacon']);
+      p.deliver();
+      expect(p.toB.map(({ kind }) => kind)).toEqual(['grant']);
+      p.deliver();
+      p.nowMs += BEACON_INTERVAL_MS / 4;
+      p.b.tick(p.nowMs, p.effects('b'));
+      expect(p.toA).toEqual([]);
+      p.nowMs -= BEACON_INTERVAL_MS / 4;
+      expect([p.a.leaseUntilMs(B, VOLUME, 3), p.b.leaseUntilMs(A, other, 3)]).toEqual([p.nowMs + LEASE_MS - LEASE_MARGIN_MS, p.nowMs + LEASE_MS - LEASE_MARGIN_MS]);
+    }
+  });
+
+  test('is the second one’s own again when the first is silent, and a new relation waits for nothing', () => {
+    const p = new Pairing().related();
+    p.a.promise(other, 3, B, p.nowMs);
+    p.b.establish(A, other, 3, 1, p.nowMs);
+    p.next();
+    p.deliver();
+    p.deliver();
+    p.nowMs += BEACON_INTERVAL_MS / 2;
+    p.b.tick(p.nowMs, p.effects('b'));
+    expect(beacons(p.toA.splice(0))).toBe(1);
+    p.b.establish(A, volumeId('vol-0123456789abcdef2'), 3, 1, p.nowMs);
+    p.b.tick(p.nowMs, p.effects('b'));
+    expect(beacons(p.toA)).toBe(1);
+  });
+});
+
 describe('what a beacon carries', () => {
   test('commit points once, to whom they concern, until the volume is led no more', () => {
     const p = new Pairing().related();
     const commits = (): unknown[] => p.toB.splice(0).map((message) => (message.kind === 'beacon' ? message.commits : message));
     p.a.establish(C, volumeId('vol-0123456789abcdef1'), 1, 9, p.nowMs);
     p.a.committed(VOLUME, 3, 7);
-    p.tick();
+    p.next();
     expect(commits()).toEqual([[{ volumeId: VOLUME, epoch: 3, committedSeq: 7 }], []]);
-    p.tick();
+    p.next();
     expect(commits()).toEqual([[], []]);
     p.a.committed(VOLUME, 3, 8);
     p.a.end(VOLUME);
-    p.tick();
+    p.next();
     expect(commits()).toEqual([[]]);
     p.a.establish(B, VOLUME, 4, 2, p.nowMs);
-    p.tick();
+    p.next();
     expect(commits()).toEqual([[], []]);
   });
 

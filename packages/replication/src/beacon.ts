@@ -39,6 +39,8 @@ interface Pair {
   readonly leads: Map<VolumeId, Relation>;
   instance: number;
   grantedSentAtMs: number;
+  /** When the last beacon went to it. */
+  askedAtMs: number;
   heardAtMs: number;
   silent: boolean;
   releasesSeen: number;
@@ -89,6 +91,7 @@ export class BeaconTable implements Leases {
     if ((pair.released.get(volumeId) ?? 0) >= epoch) return;
     if (instance !== pair.instance) this.#newLife(pair, instance);
     pair.leads.set(volumeId, { epoch, sinceMs: nowMs });
+    pair.askedAtMs = -Infinity;
     this.#onRelation();
   }
 
@@ -150,13 +153,20 @@ export class BeaconTable implements Leases {
     for (const [peer, pair] of this.#pairs) {
       this.#tellLost(peer, pair, effects);
       if (pair.leads.size === 0) continue;
-      effects.sendBeacon(peer, { kind: 'beacon', sentAtMs: nowMs, instance: this.instance, releasesOf: pair.instance, releasesSeen: pair.releasesSeen, commits: [...pair.commits.values()] });
-      pair.commits.clear();
+      this.#ask(nowMs, peer, pair, effects);
       if (nowMs - pair.heardAtMs > SILENT_MS && !pair.silent) {
         pair.silent = true;
         effects.peerSilent(peer, pair.leads.keys());
       }
     }
+  }
+
+  /** Not again so soon: what went with the last grant was this beacon. */
+  #ask(nowMs: number, peer: ServerId, pair: Pair, effects: BeaconEffects): void {
+    if (nowMs - pair.askedAtMs < BEACON_INTERVAL_MS / 2) return;
+    pair.askedAtMs = nowMs;
+    effects.sendBeacon(peer, { kind: 'beacon', sentAtMs: nowMs, instance: this.instance, releasesOf: pair.instance, releasesSeen: pair.releasesSeen, commits: [...pair.commits.values()] });
+    pair.commits.clear();
   }
 
   receive(nowMs: number, from: ServerId, message: BeaconMessage, effects: BeaconEffects): void {
@@ -169,6 +179,8 @@ export class BeaconTable implements Leases {
     if (message.releasesOf === this.instance) pair.releases = pair.releases.filter((release) => release.number > message.releasesSeen);
     pair.grantUntilMs = Math.max(pair.grantUntilMs, nowMs + LEASE_MS);
     effects.sendBeacon(from, { kind: 'grant', sentAtMs: message.sentAtMs, instance: this.instance, releases: pair.releases });
+    // Two servers that follow each other ask in one rhythm, the second with its grant: a quarter of the messages, a third of the wake-ups less.
+    if (pair.leads.size > 0) this.#ask(nowMs, from, pair, effects);
     for (const point of message.commits) {
       const followed = this.#follows.get(point.volumeId);
       if (followed?.leader === from && followed.epoch === point.epoch) effects.committed(from, point);
@@ -218,7 +230,7 @@ export class BeaconTable implements Leases {
     let pair = this.#pairs.get(peer);
     if (!pair) {
       pair = {
-        leads: new Map(), instance: 0, grantedSentAtMs: -1, heardAtMs: 0, silent: false, releasesSeen: 0, lost: new Set(), released: new Map(), commits: new Map(),
+        leads: new Map(), instance: 0, grantedSentAtMs: -1, askedAtMs: -Infinity, heardAtMs: 0, silent: false, releasesSeen: 0, lost: new Set(), released: new Map(), commits: new Map(),
         grantUntilMs: 0, releases: [],
       };
       this.#pairs.set(peer, pair);

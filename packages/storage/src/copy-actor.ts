@@ -267,7 +267,7 @@ export class CopyActor implements Actor<CopyActorMessage>, CopyPort {
     // Woken by a sync or a commit that moving waited for: it goes on as it began.
     const quiet = this.#isQuiet(nowMs);
     const eager = (quiet && backlogBytes >= LITTLE_BYTES) || this.#isAged(nowMs, rounds);
-    const outcome = this.driver.work(eager);
+    const outcome = this.driver.work(eager, look);
     this.#holds(backlogBytes > 0 && this.driver.store.fault === null, nowMs, look);
     if (outcome === 'errands') return this.#context.setTimer('work', this.driver.errandDueMs);
     // Through a timer, so that what came in meanwhile goes first.

@@ -30,6 +30,7 @@ class Stub {
   readonly state = { promisedEpoch: 0, configuration: null, complete: true, fault: null };
   fault: CopyFault | null = null;
   saves = 0;
+  retries = 0;
   committedSeq = 0;
   roomForSeq = Infinity;
   fails = false;
@@ -72,6 +73,7 @@ class Stub {
     return [frame];
   }
   destageStep(): 'idle' { return 'idle'; }
+  retryRound(): void { this.retries += 1; }
   endSyncs(): void {
     this.durableSeq = this.lastSeq;
     for (const done of this.syncs.splice(0)) done(null);
@@ -125,11 +127,26 @@ describe('a journal without room', () => {
     request(1, 2, Op.write);
     expect(store.lastSeq).toBe(2);
     acknowledge();
-    driver.work(false);
+    driver.work(false, false);
     acknowledge();
-    driver.work(false);
+    driver.work(false, false);
     expect(store.lastSeq).toBe(3);
     expect(answers.map(({ kind }) => kind)).toEqual(['opened', 'replies', 'replies']);
+  });
+
+  test('destaging that found no room tries again now and then, if there is need, and not for each write', () => {
+    const { store, driver, request, acknowledge } = serving();
+    const retriesOf = (idle: boolean, look: boolean): number => {
+      const before = store.retries;
+      driver.work(idle, look);
+      return store.retries - before;
+    };
+    expect([retriesOf(false, true), retriesOf(true, false), retriesOf(true, true)]).toEqual([0, 0, 1]);
+    open(driver, 1);
+    acknowledge();
+    store.roomForSeq = 0;
+    request(1, 1, Op.write);
+    expect([retriesOf(false, false), retriesOf(false, true)]).toEqual([0, 1]);
   });
 
   test('a mirror that was restarted says where it stands, and takes records when it hears by beacon what is committed', () => {
@@ -149,10 +166,10 @@ describe('a journal without room', () => {
     const adopted = sent.findLast((message) => message.kind === 'adopted');
     from({ kind: 'follow', epoch: 2, attempt: adopted?.attempt ?? 0, afterSeq: 5 });
     append(6);
-    driver.work(false);
+    driver.work(false, false);
     expect(store.lastSeq).toBe(5);
     driver.receive({ kind: 'committed', from: B, epoch: 2, seq: 5 });
-    driver.work(false);
+    driver.work(false, false);
     expect(store.lastSeq).toBe(6);
   });
 });
@@ -170,7 +187,7 @@ describe('an append that failed', () => {
   });
 
   test('what failed in the background makes the copy faulted, and is told once', () => {
-    for (const notice of [(driver: CopyDriver) => driver.wake(), (driver: CopyDriver) => driver.work(true)]) {
+    for (const notice of [(driver: CopyDriver) => driver.wake(), (driver: CopyDriver) => driver.work(true, false)]) {
       const { store, driver } = serving();
       store.fault = 'append-failed';
       notice(driver);
@@ -190,7 +207,7 @@ describe('an append that failed', () => {
     for (const done of store.syncs.splice(0)) done('sync-failed');
     open(driver, 2);
     driver.wake();
-    driver.work(true);
+    driver.work(true, false);
     expect(answers.map(({ kind }) => kind)).toEqual(['opened', 'refused', 'opened']);
   });
 
@@ -260,15 +277,15 @@ describe('a copy that catches up', () => {
     driver.receive({ kind: 'peer', from: B, message: adopted(6, true, 0) });
     const appends = (): number => sent.filter(({ kind }) => kind === 'append').length;
     expect(appends()).toBe(0);
-    expect(driver.work(false)).toBe('errands');
+    expect(driver.work(false, false)).toBe('errands');
     expect(appends()).toBe(1);
     // Requests have their turn first.
-    expect(driver.work(false)).toBe('errands');
+    expect(driver.work(false, false)).toBe('errands');
     expect(appends()).toBe(1);
     rest();
     // It begins anew: what was to come next is sent from where it stands now, and only that.
     driver.receive({ kind: 'peer', from: B, message: adopted(7, true, 2) });
-    expect(driver.work(false)).toBe('idle');
+    expect(driver.work(false, false)).toBe('idle');
     expect(appends()).toBe(2);
     expect(driver.state.leader?.peers.get(B)).toMatchObject({ sentSeq: 3, historyBusy: false });
   });
@@ -278,7 +295,7 @@ describe('a copy that catches up', () => {
       const { store, driver } = serving(configuration);
       store.lastSeq = 3;
       driver.receive({ kind: 'peer', from: to, message: adopted(6, true, 0) });
-      driver.work(false);
+      driver.work(false, false);
       // The clock of the test moves on by 1 ms with each look at it.
       return driver.errandDueMs;
     };
@@ -300,11 +317,11 @@ describe('a copy that catches up', () => {
     begin(6);
     from({ kind: 'compared', epoch: 1, attempt: 6, extent: 4, seq: 0, blocks: new Uint8Array(EXTENT_ENTRIES_BYTES) });
     begin(7);
-    driver.work(false);
+    driver.work(false, false);
     rest();
     expect(driver.state.leader?.peers.get(B)?.comparison?.open.has(4)).toBe(true);
     from({ kind: 'compared', epoch: 1, attempt: 7, extent: 4, seq: 0, blocks: new Uint8Array(EXTENT_ENTRIES_BYTES) });
-    driver.work(false);
+    driver.work(false, false);
     expect(driver.state.leader?.peers.get(B)?.comparison?.open.has(4)).toBe(false);
     expect(sent.at(-1)?.kind).toBe('complete');
   });
@@ -329,7 +346,7 @@ describe('an extent that differs', () => {
     const step = (): string[] => {
       const before = sent.length;
       rest();
-      driver.work(false);
+      driver.work(false, false);
       return sent.slice(before).map((message) => (message.kind === 'fill' ? `fill ${blocksOf(message.frame)}` : message.kind));
     };
     return { ...all, from, answers4, step };
@@ -361,7 +378,7 @@ describe('an extent that differs', () => {
     step();
     expect([step(), step(), step()]).toEqual([['fill 0-31: 32'], ['fill 32-63: 32'], []]);
     // There is nothing to come back for until one is in place.
-    expect(driver.work(false)).toBe('idle');
+    expect(driver.work(false, false)).toBe('idle');
     const before = wanted();
     from({ kind: 'filled', epoch: 1, extent: 4 });
     expect(wanted()).toBeGreaterThan(before);
@@ -388,7 +405,7 @@ describe('an extent that differs', () => {
     }
     // One second each, but for what the clock of the test moves on by itself.
     expect(at.slice(1).map((ms, i) => Math.round((ms - (at[i] as number)) / 100))).toEqual([10, 10, 10]);
-    expect(driver.work(false)).toBe('errands');
+    expect(driver.work(false, false)).toBe('errands');
     from({ kind: 'adopted', epoch: 1, attempt: 7, instance: 2, incarnation: 1, lineage: 1, lastSeq: 0, durableSeq: 0, epochStarts: [], complete: true });
     expect(driver.errandDueMs).toBeLessThan(at.at(-1) as number);
   });

@@ -121,10 +121,15 @@ export class CopyDriver implements Effects {
   /** When the next errand is due. */
   get errandDueMs(): number { return this.#errands.dueMs(this.#atRisk); }
 
-  /** A bounded piece of background work: destaging, what others are sent, scrubbing. `errands`: call it again at `errandDueMs`. */
-  work(idle: boolean): 'idle' | 'more' | 'waiting' | 'errands' {
+  /**
+   * A bounded piece of background work: destaging, what others are sent, scrubbing. `look`: true now and then, not for each write: then
+   * destaging that found no room tries again. `errands`: call it again at `errandDueMs`.
+   */
+  work(idle: boolean, look: boolean): 'idle' | 'more' | 'waiting' | 'errands' {
     if (this.#closed) return 'idle';
-    const outcome = this.store.destageStep(DESTAGE_BLOCKS, idle || this.#held.length > 0);
+    const eager = idle || this.#held.length > 0;
+    if (eager && look) this.store.retryRound();
+    const outcome = this.store.destageStep(DESTAGE_BLOCKS, eager);
     this.#tellFault();
     this.#releaseHeld();
     this.#errands.step(this.#atRisk);

@@ -162,9 +162,12 @@ export interface CopyStore {
 
   /**
    * Moves at most `budgetBlocks` committed and durable blocks from the journal to the extents. `eager`: also what the journal still has
-   * room for (a volume that went idle, a clean close). `waiting`: for a sync or for the shared buffer; `wake` is called.
+   * room for (a volume that went idle, a clean close). `waiting`: for a sync or for the shared buffer; `wake` is called. Also for room on the
+   * disk: nobody is woken for that, and what two syncs in a row refused waits for `retryRound`.
    */
   destageStep(budgetBlocks: number, eager: boolean): 'idle' | 'more' | 'waiting';
+  /** Has `destageStep` try once more what found no room on the disk: everything that the round wrote. Now and then, if there is need. */
+  retryRound(): void;
   /** Gives journal files that are only kept for reuse and history back to the disk. */
   shrinkJournal(): void;
   scrubStep(budgetBlocks: number): ScrubResult;

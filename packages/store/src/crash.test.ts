@@ -29,26 +29,26 @@ it.each([1, 2])('opens after a power cut anywhere in workload %i', (seed) => {
 it('gives no segment away before the superblock on the disk says that it is in the extents', () => {
   const write = (block: number): Command => ({ kind: 'append', changes: [{ op: Op.write, offset: block * 4096, length: 5 * 4096, value: 1 + block }] });
   const commands: Command[] = [0, 5, 0, 5, 0, 5].map(write);
-  commands.push({ kind: 'sync' }, { kind: 'deliver' }, { kind: 'commit' });
-  for (let k = 0; k < 8; k++) commands.push({ kind: 'destage', steps: 100, eager: true, held: true }, { kind: 'shrink' }, write(5), { kind: 'sync' }, { kind: 'deliver' });
+  commands.push({ kind: 'sync' }, { kind: 'deliver', max: Infinity }, { kind: 'commit' });
+  for (let k = 0; k < 8; k++) commands.push({ kind: 'destage', steps: 100, eager: true, ends: 'nothing' }, { kind: 'shrink' }, write(5), { kind: 'sync' }, { kind: 'deliver', max: Infinity });
   expect(statesFrom(commands, 0)).toBeGreaterThan(300);
 }, 60_000);
 
 /** Tiles are written again and again while rounds that move them are under way, and history is given back: each place has one owner at each moment. */
 it('gives no place away before the superblock on the disk says that its tile has left it', () => {
   const write = (tile: number, value: number): Command => ({ kind: 'append', changes: [{ op: Op.write, offset: tile * TILE_BYTES, length: TILE_BYTES, value }] });
-  const settle: readonly Command[] = [{ kind: 'sync' }, { kind: 'deliver' }, { kind: 'commit' }, { kind: 'destage', steps: 1000, eager: true }];
-  const commands: Command[] = [write(15, 1), write(16, 2), ...settle, { kind: 'shrink' }, write(15, 3), { kind: 'sync' }, { kind: 'deliver' }, { kind: 'commit' }];
-  for (let k = 0; k < 6; k++) commands.push({ kind: 'destage', steps: 100, eager: true, held: true }, { kind: 'shrink' }, write(16, 10 + k), { kind: 'sync' }, { kind: 'deliver' });
+  const settle: readonly Command[] = [{ kind: 'sync' }, { kind: 'deliver', max: Infinity }, { kind: 'commit' }, { kind: 'destage', steps: 1000, eager: true, ends: 'all' }];
+  const commands: Command[] = [write(15, 1), write(16, 2), ...settle, { kind: 'shrink' }, write(15, 3), { kind: 'sync' }, { kind: 'deliver', max: Infinity }, { kind: 'commit' }];
+  for (let k = 0; k < 6; k++) commands.push({ kind: 'destage', steps: 100, eager: true, ends: 'nothing' }, { kind: 'shrink' }, write(16, 10 + k), { kind: 'sync' }, { kind: 'deliver', max: Infinity });
   expect(statesFrom(commands, 4)).toBeGreaterThan(300);
 }, 60_000);
 
 /** The superblock is saved for another reason at each thing that a round waits for. */
 it('lets no round count before it is recorded', () => {
   const write = (block: number, value: number): Command => ({ kind: 'append', changes: [{ op: Op.write, offset: block * 4096, length: 4096, value }] });
-  const settled: readonly Command[] = [{ kind: 'sync' }, { kind: 'deliver' }, { kind: 'commit' }];
-  const commands: Command[] = [write(0, 1), ...settled, { kind: 'destage', steps: 1000, eager: true }, write(0, 2), write(256, 3), ...settled];
-  for (let k = 0; k < 6; k++) commands.push({ kind: 'destage', steps: 100, eager: true, held: true }, { kind: 'save', epoch: 2 + k }, { kind: 'deliver' });
+  const settled: readonly Command[] = [{ kind: 'sync' }, { kind: 'deliver', max: Infinity }, { kind: 'commit' }];
+  const commands: Command[] = [write(0, 1), ...settled, { kind: 'destage', steps: 1000, eager: true, ends: 'all' }, write(0, 2), write(256, 3), ...settled];
+  for (let k = 0; k < 6; k++) commands.push({ kind: 'destage', steps: 100, eager: true, ends: 'nothing' }, { kind: 'save', epoch: 2 + k }, { kind: 'deliver', max: Infinity });
   expect(statesFrom(commands, 0)).toBeGreaterThan(100);
 }, 60_000);
 
@@ -59,7 +59,7 @@ function statesFrom(commands: readonly Command[], goOnEvery: number): number {
   const states = new CrashStates(workload.start, workload.recording);
   const seen = new Set<string>();
   // Workloads show elsewhere what a cut does to a journal that is only written to.
-  const begin = (workload.moments[commands.findIndex((command) => command.kind === 'destage' && command.held === true)] as Moment).at;
+  const begin = (workload.moments[commands.findIndex((command) => command.kind === 'destage' && command.ends === 'nothing')] as Moment).at;
   while (states.next()) {
     if (states.at < begin) continue;
     const expectation = expectationAt(workload, states.at);

@@ -49,11 +49,12 @@ export class DiskCopy implements CopyStore {
   #unsyncedTileBytes = 0;
   /** The superblock says, stably, that the journal is durable up to here. */
   #vouched: JournalMark = { serial: 0, position: 0 };
-  #syncWaiters: StoreDone[] = [];
+  readonly #syncWaiters: StoreDone[] = [];
   #round: Round | null = null;
-  /** What the round waits for. */
   #roundWaits = false;
-  /** The round found no room twice: it waits until there is need. */
+  /** Numbers what rounds wait for: the end of an earlier wait says nothing about what a round does now. */
+  #wait = 0;
+  /** The round found no room twice: it waits for `retryRound`. */
   #refused = false;
   /** Syncs of the extents, and with them of tiles, that are under way for rounds. */
   #extentSyncs = 0;
@@ -201,10 +202,9 @@ export class DiskCopy implements CopyStore {
   }
 
   #beginSync(): void {
-    const waiters = this.#syncWaiters;
+    const waiters = this.#syncWaiters.splice(0);
     const life = this.#logLife;
     const reached = this.tail.seq;
-    this.#syncWaiters = [];
     this.#syncing = true;
     this.#unsyncedTileBytes = 0;
     this.#counts.syncs += 1;
@@ -454,8 +454,7 @@ export class DiskCopy implements CopyStore {
   }
 
   #roundStep(budgetBlocks: number, eager: boolean): 'idle' | 'more' | 'waiting' {
-    if (this.#refused && !eager) return 'waiting';
-    this.#refused = false;
+    if (this.#refused) return 'waiting';
     if (this.#round === null) {
       const begun = this.#beginRound(eager);
       if (begun !== 'more') return begun;
@@ -514,12 +513,14 @@ export class DiskCopy implements CopyStore {
     this.#roundWaits = true;
     if (outcome === 'background') return 'waiting';
     const { durable } = this.journal;
+    const wait = ++this.#wait;
     const done = (error: DiskError | null): void => {
       if (this.#closed) return;
-      if (error?.code === 'ENOSPC' && outcome === 'sync' && this.#round === round && this.#fault === null) return this.#writeAgain(round);
-      // Also one of a round that was carried to its end meanwhile: its own sync may not have been told of it.
+      const awaited = this.#round === round && this.#wait === wait;
+      if (error?.code === 'ENOSPC' && outcome === 'sync' && awaited && this.#fault === null) return this.#writeAgain(round);
+      // Also one of a round that was carried on, or to its end, meanwhile: its own sync may not have been told of it.
       if (error !== null) this.#fault ??= 'sync-failed';
-      if (this.#round === round) {
+      if (awaited) {
         this.#roundWaits = false;
         if (error === null && outcome !== 'sync') this.#vouched = durable;
         if (error === null && outcome === 'record') this.#settle(round);
@@ -536,12 +537,14 @@ export class DiskCopy implements CopyStore {
     return this.#roundWaits ? 'waiting' : 'more';
   }
 
-  /** As after a write that found no room, nobody is woken for it. Twice in a row: history gives way, and it is done once there is need, not beside traffic. */
+  /** As after a write that found no room, nobody is woken for it. Twice in a row: history gives way, and it is done once somebody asks, not with each write. */
   #writeAgain(round: Round): void {
     this.#roundWaits = false;
     this.#refused = round.again() > 1;
     if (this.#refused) this.journal.dropHistory();
   }
+
+  retryRound(): void { this.#refused = false; }
 
   #syncExtents(done: (error: DiskError | null) => void): void {
     this.#extentSyncs++;
@@ -600,6 +603,7 @@ export class DiskCopy implements CopyStore {
     const round = this.#round;
     if (round === null) return null;
     this.#finishing = true;
+    this.#wait++;
     const failed = this.#finish(round);
     this.#finishing = false;
     this.#roundWaits = false;

@@ -32,8 +32,8 @@ export class ExtentStore {
   readonly #changed = new Set<ExtentPage>();
   readonly #files = new Map<string, DiskFile>();
   readonly #dirty = new Set<DiskFile>();
-  /** Files of syncs that have not come to their end. */
-  readonly #syncing = new Set<DiskFile>();
+  /** Files of syncs that have not come to their end, each with the number of the newest one. */
+  readonly #syncing = new Map<DiskFile, number>();
   readonly #recordWrites = new Map<DiskFile, RecordWrites>();
   readonly places: Places;
   /** Syncs of rounds: an error that one is told may be of what another that began later was told is stable. */
@@ -41,7 +41,8 @@ export class ExtentStore {
   /** What a round's sync that is not over yet has lost. */
   #lost: DiskError | null = null;
   #directoryDirty = false;
-  #directorySyncing = false;
+  /** The newest sync of the directory that is under way; 0: none. */
+  #directorySyncing = 0;
   /** A file was made: a record may lie in it before the next round syncs the directory. */
   readonly #made: () => void;
   /** Number of the newest round whose pages count. */
@@ -353,15 +354,15 @@ export class ExtentStore {
     const files = [...this.#dirty];
     const turn = ++this.#syncs;
     this.#dirty.clear();
-    for (const file of files) this.#syncing.add(file);
+    for (const file of files) this.#syncing.set(file, turn);
     let left = files.length + 1;
     let failed: DiskError | null = null;
     const one = (error: DiskError | null): void => {
       failed = worse(failed, error);
       left -= 1;
       if (left > 0) return;
-      for (const file of files) this.#syncing.delete(file);
-      this.#directorySyncing = false;
+      for (const file of files) if (this.#syncing.get(file) === turn) this.#syncing.delete(file);
+      if (turn === this.#directorySyncing) this.#directorySyncing = 0;
       if (turn === this.#syncs) this.#lost = null;
       done(failed);
     };
@@ -371,7 +372,7 @@ export class ExtentStore {
     }
     if (!this.#directoryDirty) return one(null);
     this.#directoryDirty = false;
-    this.#directorySyncing = true;
+    this.#directorySyncing = turn;
     this.#disk.syncDirectory((error) => one(error === null ? null : final(error)));
   }
 
@@ -388,11 +389,11 @@ export class ExtentStore {
   syncNow(): DiskError | null {
     if (this.#lost !== null) return this.#lost;
     this.#syncs += 1;
-    for (const file of new Set([...this.#dirty, ...this.#syncing])) {
+    for (const file of new Set([...this.#dirty, ...this.#syncing.keys()])) {
       const error = file.syncNow();
       if (error !== null) return error;
     }
-    const error = this.#directoryDirty || this.#directorySyncing ? this.#disk.syncDirectoryNow() : null;
+    const error = this.#directoryDirty || this.#directorySyncing > 0 ? this.#disk.syncDirectoryNow() : null;
     if (error !== null) return error;
     this.#dirty.clear();
     this.#directoryDirty = false;

@@ -122,10 +122,13 @@ export class MemoryDisk implements Disk {
     return this.#completions.length;
   }
 
-  /** Delivers the oldest completions, at most `max`; those queued meanwhile wait for the next call unless `max` reaches them. */
-  deliver(max = Infinity): void {
+  /**
+   * Delivers completions, at most `max`, oldest first unless `pick` (which of so many) says otherwise; those queued meanwhile wait for the next
+   * call unless `max` reaches them.
+   */
+  deliver(max = Infinity, pick: (count: number) => number = () => 0): void {
     for (let i = 0; i < max; i++) {
-      const completion = this.#completions.shift();
+      const [completion] = this.#completions.splice(this.#completions.length > 1 ? pick(this.#completions.length) : 0, 1);
       if (completion === undefined) return;
       completion();
     }

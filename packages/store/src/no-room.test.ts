@@ -5,7 +5,7 @@ import { createCopy, DestageBuffer, MemoryDisk, openCopy, type CopyStore, type D
 import { logFrame, must, smallCopy } from './testing/frames.ts';
 
 const B = 4096;
-const put = (store: CopyStore, block: number, value: number, blocks = 1) => store.append(logFrame(store, [{ op: Op.write, offset: block * B, length: blocks * B, value }]));
+const put = (store: CopyStore, block: number, value: number, blocks = 1, epoch = 1) => store.append(logFrame(store, [{ op: Op.write, offset: block * B, length: blocks * B, value }], epoch));
 const isOf = (kind: string, file: string) => (operation: DiskOperation) => operation.kind === kind && (operation as { file?: string }).file === file;
 
 function full(disk: MemoryDisk, which: (operation: DiskOperation) => boolean): void {
@@ -36,20 +36,44 @@ function restarted(store: CopyStore) {
 }
 
 /** What is left after a power cut. */
-function expectWhole(disk: MemoryDisk): void {
+function expectWhole(disk: MemoryDisk, blocks: readonly number[] = [0, 3, 6, 9, 12]): void {
   disk.powerCut(new Prng(1));
   const store = must(openCopy(disk, { ...smallCopy(), bootId: 'boot-2' }));
-  for (let k = 0; k < 5; k++) {
+  for (const block of blocks) {
     const bytes = new Uint8Array(B);
-    expect(store.read(k * 3 * B, B, bytes, 0)).toBe('ok');
-    expect(new Set(bytes), `block ${k * 3}`).not.toEqual(new Set([0]));
+    expect(store.read(block * B, B, bytes, 0)).toBe('ok');
+    expect(new Set(bytes), `block ${block}`).not.toEqual(new Set([0]));
   }
 }
 
 function moveAll(disk: MemoryDisk, store: CopyStore): void {
+  store.retryRound();
   for (let k = 0; k < 1000 && store.destageStep(64, true) !== 'idle'; k++) disk.deliver();
   expect([store.fault, store.figures.backlogBytes]).toEqual([null, 0]);
 }
+
+describe('a round that is carried to its end while its sync is under way', () => {
+  it('makes stable what that sync is to cover, though the one of the round before it ends meanwhile', () => {
+    const { disk, store } = atSync();
+    const earlier = disk.pendingCompletions;
+    expect(restarted(store)).toBe('ok');
+    for (let k = 0; k < 5; k++) expect(put(store, k * 3 + 1, k + 1, 1, 2)).toBe('ok');
+    const kept = store.lastSeq;
+    expect(put(store, 20, 1, 1, 2)).toBe('ok');
+    expect(store.truncate(kept)).toBe('ok');
+    store.commit(kept);
+    let atSyncs = false;
+    full(disk, (operation) => {
+      atSyncs ||= isOf('write', 'presence')(operation);
+      return false;
+    });
+    while (!atSyncs) if (store.destageStep(64, true) === 'waiting' && !atSyncs) disk.settle();
+    disk.faults = null;
+    disk.deliver(earlier);
+    expect(restarted(store)).toBe('ok');
+    expectWhole(disk, [1, 4, 7, 10, 13]);
+  });
+});
 
 describe('a sync of a round that finds no room', () => {
   it('goes on with the buffer of the thread, whatever another was filled with in between', () => {
@@ -88,6 +112,44 @@ describe('a sync of a round that finds no room', () => {
     expectWhole(disk);
   });
 
+  it('is not taken for over when an earlier wait of the same round is', () => {
+    const disk = new MemoryDisk();
+    const store = must(createCopy(disk, smallCopy()));
+    // Tiles of records: the superblock vouches for them before blocks are written.
+    for (let k = 0; k < 5; k++) expect(put(store, k * 16, k + 1, 16)).toBe('ok');
+    store.sync(() => undefined);
+    disk.deliver();
+    store.commit(store.lastSeq);
+    let saved = false;
+    full(disk, (operation) => {
+      saved ||= isOf('write', 'superblock')(operation);
+      return false;
+    });
+    while (!saved) if (store.destageStep(64, true) === 'waiting' && !saved) disk.deliver(1);
+    // The superblock's sync is under way. The round is carried on by another, until it finds no room.
+    full(disk, isOf('write', 'extents'));
+    expect(restarted(store)).toMatchObject({ failed: 'no-space' });
+    let atSyncs = false;
+    full(disk, (operation) => {
+      atSyncs ||= isOf('write', 'presence')(operation);
+      return false;
+    });
+    const earlier = disk.pendingCompletions;
+    while (!atSyncs) if (store.destageStep(64, true) === 'waiting' && !atSyncs) disk.settle();
+    // All that was to come before the round's syncs, and none of those.
+    disk.deliver(earlier);
+    let named = false;
+    full(disk, (operation) => {
+      named ||= isOf('write', 'superblock')(operation);
+      return false;
+    });
+    for (let k = 0; k < 10; k++) store.destageStep(64, true);
+    expect(named).toBe(false);
+    disk.faults = null;
+    moveAll(disk, store);
+    expectWhole(disk, [0, 16, 32, 48, 64]);
+  });
+
   it('is final when it may be of what another was told is stable', () => {
     const { disk, store } = atSync();
     expect(put(store, 512, 5, 16)).toBe('ok');
@@ -118,7 +180,7 @@ describe('a sync of a round that finds no room', () => {
     expect(woken).toBe(1);
   });
 
-  it('is made again at once the first time, then when there is need', () => {
+  it('is made again at once the first time, then when somebody asks', () => {
     const { disk, store } = atSync();
     let syncs = 0;
     full(disk, (operation) => isOf('sync', 'extents')(operation) && ++syncs > 0);
@@ -129,10 +191,16 @@ describe('a sync of a round that finds no room', () => {
     }
     expect(syncs).toBe(2);
     for (let k = 0; k < 100; k++) {
-      expect(store.destageStep(64, false)).toBe('waiting');
+      expect(store.destageStep(64, true)).toBe('waiting');
       disk.deliver();
     }
     expect([syncs, store.fault]).toEqual([2, null]);
+    store.retryRound();
+    for (let k = 0; k < 100; k++) {
+      store.destageStep(64, true);
+      disk.deliver();
+    }
+    expect([syncs, store.fault]).toEqual([3, null]);
     disk.faults = null;
     moveAll(disk, store);
     expectWhole(disk);

@@ -281,6 +281,8 @@ export class ModelStore implements CopyStore {
     return 'idle';
   }
 
+  retryRound(): void {}
+
   #forgetOldest(): void {
     const starts = this.epochStarts;
     const record = this.#records.shift() as Frame;

@@ -425,7 +425,7 @@ export class SimServer implements Receiver {
 
   #work(): void {
     this.#workDue = false;
-    const outcome = this.driver?.work(this.#prng.chance(0.3));
+    const outcome = this.driver?.work(this.#prng.chance(0.3), true);
     if (outcome === 'more' || outcome === 'errands') this.#want();
   }
 

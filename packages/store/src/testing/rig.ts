@@ -11,9 +11,11 @@ import { Content, Model, type FilledBlock } from './model.ts';
 export type Command =
   | { readonly kind: 'append'; readonly changes: readonly Change[] }
   | { readonly kind: 'fill'; readonly extent: number; readonly blocks: readonly number[]; readonly value: number; readonly age: number; readonly lag?: number }
-  | { readonly kind: 'sync' | 'commit' | 'deliver' | 'check' | 'scrub' | 'shrink' | 'process-crash' | 'clean-restart' | 'clean-reopen' | 'history' }
-  /** `held`: what it has to wait for first stays under way. */
-  | { readonly kind: 'destage'; readonly steps: number; readonly eager: boolean; readonly held?: boolean }
+  | { readonly kind: 'sync' | 'commit' | 'check' | 'scrub' | 'shrink' | 'process-crash' | 'clean-restart' | 'clean-reopen' | 'history' }
+  /** At most so many, oldest first, or whichever. */
+  | { readonly kind: 'deliver'; readonly max: number; readonly seed?: number }
+  /** `ends`: what comes to its end where destaging waits: everything, one thing, work in the background and no sync, nothing. */
+  | { readonly kind: 'destage'; readonly steps: number; readonly eager: boolean; readonly ends: 'all' | 'one' | 'work' | 'nothing' }
   | { readonly kind: 'truncate'; readonly back: number }
   | { readonly kind: 'restart-log'; readonly ahead: number; readonly common: 'none' | 'committed' | 'last'; readonly otherLineage: boolean }
   | { readonly kind: 'power-cut'; readonly seed: number }
@@ -55,8 +57,8 @@ export class Rig {
       case 'fill': return this.#fill(command);
       case 'sync': return this.#sync();
       case 'commit': return this.store.commit(this.store.lastSeq);
-      case 'deliver': return this.#deliver();
-      case 'destage': return this.#destage(command.steps, command.eager, command.held ?? false);
+      case 'deliver': return this.#deliver(command.max, command.seed);
+      case 'destage': return this.#destage(command.steps, command.eager, command.ends);
       case 'truncate': return this.#truncate(command.back);
       case 'restart-log': return this.#restartLog(command.ahead, command.common, command.otherLineage);
       case 'process-crash': return this.#reopen(() => this.disk.processCrash(), false, true);
@@ -98,7 +100,7 @@ export class Rig {
     const bytes = Math.max(wanted, 256 * 1024);
     if (this.store.hasRoom(bytes)) return;
     this.store.commit(this.store.lastSeq);
-    this.#destage(100_000, true, false);
+    this.#destage(100_000, true, 'all');
     assert(this.store.hasRoom(bytes), 'destaging makes room');
   }
 
@@ -116,18 +118,21 @@ export class Rig {
     });
   }
 
-  #destage(steps: number, eager: boolean, held: boolean): void {
+  #destage(steps: number, eager: boolean, ends: 'all' | 'one' | 'work' | 'nothing'): void {
     for (let k = 0; k < steps; k++) {
+      if (eager) this.store.retryRound();
       const outcome = this.store.destageStep(64, eager);
-      if (outcome === 'waiting' && held) return;
-      if (outcome === 'waiting') this.#deliver();
-      if (outcome === 'idle') return;
+      if (outcome === 'idle' || (outcome === 'waiting' && ends === 'nothing')) return;
+      if (outcome !== 'waiting') continue;
+      if (ends === 'work') this.disk.settle();
+      else this.#deliver(ends === 'all' ? Infinity : 1, ends === 'all' ? undefined : k);
     }
   }
 
-  #deliver(): void {
+  #deliver(max: number, seed?: number): void {
+    const order = seed === undefined ? null : this.#random(seed);
     this.disk.faults = (operation) => (operation.kind === 'sync' && this.isFull?.(operation.file) === true ? 'ENOSPC' : null);
-    this.disk.deliver();
+    this.disk.deliver(max, order === null ? undefined : (count) => order.below(count));
     this.disk.faults = null;
   }
 

@@ -89,9 +89,9 @@ function draw(prng: Prng, askedEpoch: number, fills: boolean, tiles: boolean): C
   const dice = prng.below(100);
   if (dice < 34) return { kind: 'append', changes: Array.from({ length: 1 + prng.below(3) }, () => (tiles && prng.chance(0.4) ? drawTiles(prng) : drawChange(prng, !fills))) };
   if (dice < 46) return { kind: 'sync' };
-  if (dice < 60) return { kind: 'deliver' };
+  if (dice < 60) return { kind: 'deliver', max: Infinity };
   if (dice < 66) return { kind: 'commit' };
-  if (dice < 84) return { kind: 'destage', steps: 1 + prng.below(12), eager: prng.chance(0.8) };
+  if (dice < 84) return { kind: 'destage', steps: 1 + prng.below(12), eager: prng.chance(0.8), ends: 'all' };
   if (dice < 88) return { kind: 'save', epoch: askedEpoch + 1 };
   if (dice < 91) return { kind: 'truncate', back: prng.below(4) };
   if (dice < 92) return { kind: 'restart-log', ahead: prng.below(5), common: prng.pick(['none', 'committed', 'last']), otherLineage: prng.chance(0.3) };

@@ -335,6 +335,24 @@ describe('silence', () => {
     expect(rig.told.map(({ kind }) => kind)).toContain('primary-silent');
   });
 
+  test('of idle primaries is looked for in common turns', () => {
+    const turns = [10, 20, 30].map((begins) => {
+      const rig = new Rig();
+      rig.nowMs += begins;
+      rig.open();
+      const probedMs: number[] = [];
+      while (rig.nowMs < 200_000) {
+        rig.pass(1);
+        if (rig.probes().length === probedMs.length) continue;
+        probedMs.push(rig.nowMs);
+        rig.alive();
+      }
+      return probedMs.filter((ms) => ms > 70_000);
+    });
+    expect(turns[0]?.length).toBeGreaterThan(2);
+    expect(turns.slice(1)).toEqual([turns[0], turns[0]]);
+  });
+
   test('is none where the primary stalls but is there', () => {
     const rig = new Rig().open().write(1);
     for (let i = 0; i < 15; i++) rig.pass(100).alive();

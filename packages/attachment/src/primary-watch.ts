@@ -49,7 +49,7 @@ export class PrimaryWatch {
     const last = Math.max(this.#heardMs, this.#probedMs);
     if (this.#owesSinceMs !== NEVER) return last + PROBE_MS;
     const idleMs = nowMs - this.#submittedMs;
-    for (const slower of PROBE_SLOWER) if (idleMs >= slower.idleMs) return last + slower.everyMs;
+    for (const slower of PROBE_SLOWER) if (idleMs >= slower.idleMs) return Math.ceil((last + slower.everyMs) / slower.slotMs) * slower.slotMs;
     return last + PROBE_MS;
   }
 

@@ -110,8 +110,7 @@ describe('the state of a host', () => {
   });
 
   test('says so where it cannot be made', () => {
-    directory = join(directory, 'not', 'there');
-    expect(attempt()).toBe('io-error');
+    expect(attempt(join(directory, 'not', 'there'))).toBe('io-error');
   });
 
   test('refuses rows that are damaged', () => {
@@ -125,8 +124,8 @@ describe('the state of a host', () => {
   });
 });
 
-function attempt(): string {
-  return tried(() => HostState.open(directory).close());
+function attempt(path = directory): string {
+  return tried(() => HostState.open(path).close());
 }
 
 function tried(work: () => void): string {

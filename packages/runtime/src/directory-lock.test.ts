@@ -26,9 +26,9 @@ async function holder(): Promise<ChildProcess> {
   return child;
 }
 
-function tryLock(): string {
+function tryLock(path = directory): string {
   try {
-    DirectoryLock.acquire(directory).release();
+    DirectoryLock.acquire(path).release();
     return 'got it';
   } catch (error) {
     return errorCode(error);
@@ -45,14 +45,13 @@ describe('a directory lock', () => {
   });
 
   test('makes the directory', () => {
-    directory = join(directory, 'a', 'b');
-    expect(tryLock()).toBe('got it');
+    expect(tryLock(join(directory, 'a', 'b'))).toBe('got it');
   });
 
   test('says what is wrong where there can be none', () => {
-    directory = join(directory, 'lock-is-a-directory');
-    DirectoryLock.acquire(join(directory, 'lock')).release();
-    expect(tryLock()).toBe('io-error');
+    const path = join(directory, 'lock-is-a-directory');
+    DirectoryLock.acquire(join(path, 'lock')).release();
+    expect(tryLock(path)).toBe('io-error');
   });
 
   test('is kept by a frozen process and freed by a killed one', async () => {
